@@ -1,0 +1,1 @@
+"""Tape hardware and LTFS. This package never heard of virtual machines."""

@@ -1,0 +1,1 @@
+"""vcbproxy: LAN-free backup of VMware virtual machines, straight off the SAN."""

@@ -1,0 +1,184 @@
+"""Every error of ours, by its consequence for the operator.
+
+    Error                      1   something failed
+    ├─ UsageError              2   the operator changes the command line
+    │  └─ ConfigError          2   ... or the configuration; names file, key and remedy
+    ├─ SourceError             1   this disk or VM fails, the others go on (the job is then partial)
+    │  ├─ DeviceError              a LUN or image could not be read whole
+    │  ├─ LvmError                 spans missing, wrong or damaged
+    │  ├─ VmfsError                file system metadata unknown or damaged
+    │  │  ├─ PathNotFound          no such file on the volume
+    │  │  └─ Unreadable            recognised, and not readable this way (RDM, ...)
+    │  ├─ VmdkError                descriptor, chain or sparse extent unknown or damaged
+    │  ├─ Changed                  what was read changed while we read it: read again
+    │  └─ ManagerError             vCenter/ESXi refused, vanished or answered nonsense
+    │     └─ TaskFailed            a task of the manager ended in error
+    ├─ TargetError             1   the repository could not be written: full, read-only, gone
+    │  └─ RepositoryMissing    10
+    ├─ Partial                 3   some VM or disk failed or was skipped
+    ├─ NothingProtected        1   zero VMs matched, or zero bytes came from a disk that has data
+    ├─ IntegrityError          4   stored data are damaged or do not match: never retried
+    ├─ Busy                    11  a lock is held: try later
+    ├─ CredentialsError        12  wrong password, or login refused
+    └─ Cancelled               130 interrupted by Ctrl-C: clean up, no alarm
+       └─ Terminated           143 ... by SIGTERM
+
+The facts an error was made of are its attributes (``error.facts``); the message is the class's template filled with
+them, in one line, and says what to do next where there is something to do. Exit codes live on the classes; the table
+in ``docs/exit-codes.md`` is checked against them by a test.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Error(Exception):
+    """Something failed. The root of all errors that vcbproxy raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    template: ClassVar[str] = "{message}"
+
+    def __init__(self, message: str = "", **facts: object) -> None:
+        """Keep the facts as attributes and fill the class's template with them.
+
+        Args:
+            message: the sentence itself, for classes whose template is ``{message}``.
+            facts: named facts (device, offset, file, ...), readable as attributes.
+        """
+        self.facts = {"message": message, **facts} if message else dict(facts)
+        super().__init__(self.template.format(**self.facts))
+
+    def __getattr__(self, name: str) -> object:
+        """Facts read as attributes: ``error.offset``."""
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(name)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process boundaries whole."""
+        return _rebuild, (type(self), self.facts)
+
+
+def _rebuild(cls: type[Error], facts: dict[str, object]) -> Error:
+    return cls(**facts)  # type: ignore[arg-type]  # "message" is one of the facts
+
+
+class UsageError(Error):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The configuration is missing or wrong; the message names file, key and remedy."""
+
+
+class SourceError(Error):
+    """A disk or VM could not be read. It fails, the others go on."""
+
+
+class DeviceError(SourceError):
+    """A LUN or image could not be read whole."""
+
+    template = "{device}: cannot read {length} bytes at offset {offset}: {reason}"
+
+
+class LvmError(SourceError):
+    """A VMFS volume's devices are missing, wrong or damaged."""
+
+    template = "{device}: {reason}"
+
+
+class VmfsError(SourceError):
+    """File system metadata are unknown or damaged. ``offset`` is a byte offset in the volume."""
+
+    template = "{volume}: {file}: {reason} (volume offset {offset:#x})"
+
+
+class PathNotFound(VmfsError):
+    """No such file or directory on the volume."""
+
+    template = "{volume}: no such file: {file}"
+
+
+class Unreadable(VmfsError):
+    """Recognised for what it is, and not readable through the volume."""
+
+    template = "{volume}: {file}: {reason}"
+
+
+class VmdkError(SourceError):
+    """A virtual disk's descriptor, chain or sparse extent is unknown or damaged."""
+
+    template = "{file}: {reason}"
+
+
+class Changed(SourceError):
+    """What was read changed while it was read; nothing of it may be kept."""
+
+    template = "{file} changed while it was read: {reason}"
+
+
+class ManagerError(SourceError):
+    """The manager refused, vanished or answered nonsense."""
+
+
+class TaskFailed(ManagerError):
+    """A task of the manager ended in error."""
+
+    template = "{task} of {entity} failed: {reason}"
+
+
+class TargetError(Error):
+    """The repository could not be written: full, read-only, gone."""
+
+
+class RepositoryMissing(TargetError):
+    """There is no repository where one was expected."""
+
+    exit_code = 10
+    template = "no repository at {location}; create one with `vcbproxy repo init`"
+
+
+class Partial(Error):
+    """Some VM or disk failed or was skipped; the rest is safe."""
+
+    exit_code = 3
+
+
+class NothingProtected(Error):
+    """Nothing was protected: no VM matched, or no bytes came from a disk that has data."""
+
+
+class IntegrityError(Error):
+    """Stored data are damaged, or do not match what they should be. Never retried."""
+
+    exit_code = 4
+
+
+class Busy(Error):
+    """Someone holds a lock that conflicts with ours; try later."""
+
+    exit_code = 11
+
+
+class CredentialsError(Error):
+    """A wrong password, or a login that was refused."""
+
+    exit_code = 12
+
+
+class Cancelled(Error):
+    """Interrupted by the operator: clean up, raise no alarm."""
+
+    exit_code = 130
+    template = "interrupted"
+
+
+class Terminated(Cancelled):
+    """Ended by SIGTERM."""
+
+    exit_code = 143
+    template = "terminated"
