@@ -1,7 +1,7 @@
 """Devices: things of a fixed size that are read by position.
 
-``read_into`` fills the whole buffer or raises: there is no short read, no cursor, no end-of-file. That one rule, decided
-here, is why no layer above needs to ask how much it got.
+``read_into`` fills the whole buffer or raises: there is no short read, no cursor, no end-of-file. That one rule,
+decided here, is why no layer above needs to ask how much it got.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def check_range(device: Device, offset: int, length: int) -> None:
 def aligned_buffer(size_bytes: int) -> memoryview:
     """A page-aligned, zeroed, writable buffer that O_DIRECT accepts.
 
-    An anonymous *shared* mapping: a private one that meets a fork() while direct I/O is in flight may leave the read in the
-    child's copy of the page, and the parent with stale bytes.
+    An anonymous *shared* mapping: a private one that meets a fork() while direct I/O is in flight may leave the read in
+    the child's copy of the page, and the parent with stale bytes.
     """
     return memoryview(mmap.mmap(-1, size_bytes, mmap.MAP_SHARED))
 
@@ -107,7 +107,11 @@ class MemoryDevice:
 
         step = self._granule_bytes
         granules = (
-            Extent(start, min(step, self.size_bytes - start), Kind.DATA if any(self._data[start : start + step]) else Kind.ZERO)
+            Extent(
+                start,
+                min(step, self.size_bytes - start),
+                Kind.DATA if any(self._data[start : start + step]) else Kind.ZERO,
+            )
             for start in range(0, self.size_bytes, step)
         )
         return merged(granules)
@@ -167,7 +171,9 @@ class FileDevice:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -1,12 +1,14 @@
 """Extents: what is known of a range of a virtual disk before any of it is read.
 
     disk    0        1M        2M        3M        4M
-            ├─ DATA ──┼─ ZERO ──┼─ DATA ────────────┤      DATA  must be read
-                                                           ZERO  reads as zeroes; never read it
-                                                           SAME  as in the base restore point (changed-block incrementals)
+            ├─ DATA ──┼─ ZERO ──┼─ DATA ────────────┤
 
-A device's extents *tile* it: in order, no gap, no overlap, from 0 to its size. ``ZERO`` is a promise by whoever made the
-map (a VMFS hole, a to-be-zeroed block, an unallocated grain without parent); whoever is not sure says ``DATA``.
+    DATA  must be read
+    ZERO  reads as zeroes; never read it
+    SAME  as in the base restore point (changed-block incrementals)
+
+A device's extents *tile* it: in order, no gap, no overlap, from 0 to its size. ``ZERO`` is a promise by whoever made
+the map (a VMFS hole, a to-be-zeroed block, an unallocated grain without parent); whoever is not sure says ``DATA``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""``python -m vcbproxy``."""
+
+from vcbproxy.cli.main import main
+
+main()

@@ -1,0 +1,230 @@
+"""What every command shares: its options, its output, and where the repository and the configuration come from.
+
+A command's result goes to stdout through ``emit`` (JSON or a table); everything else is said on stderr through ``say``.
+Options become small frozen values at once; no click context is handed inward.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+from vcbproxy import config as configuration
+from vcbproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vcbproxy.repository.backend.base import Backend
+    from vcbproxy.repository.repository import Repository
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CONFIG_VARIABLE = "VCBPROXY_CONFIG"
+EXIT_CODES = {
+    0: "ok",
+    1: "failed",
+    2: "usage or configuration",
+    3: "partial: some VM or disk failed or was skipped",
+    4: "verification failed, data damaged",
+    10: "no repository there",
+    11: "busy: a lock is held",
+    12: "wrong password or login",
+    130: "interrupted",
+    143: "terminated",
+}
+
+
+class Command(click.Command):
+    """A command whose help ends with its exit codes.
+
+    Args:
+        exit_codes: those it can end with beside 0, 1, 2 and 130; everything unknown must be taken as failure.
+    """
+
+    def __init__(self, *args: Any, exit_codes: Sequence[int] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._exit_codes = sorted({0, 1, 2, 130, *exit_codes})
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the exit codes below the options."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), EXIT_CODES[code]) for code in self._exit_codes])
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--json``: the command gets ``as_json: bool``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def emit(rows: Any, *, as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print a result on stdout.
+
+    Args:
+        rows: a list of mappings, or one mapping; with JSON exactly this is printed, in one document.
+        as_json: JSON, not a table.
+        columns: the keys shown in a table, in order; all of the first row when empty.
+    """
+    if as_json:
+        json.dump(rows, sys.stdout, indent=2, ensure_ascii=False, default=str)
+        sys.stdout.write("\n")
+    elif isinstance(rows, Mapping):
+        _print_table(["", ""], [[str(key), _shown(value)] for key, value in rows.items()], header=False)
+    else:
+        listed = list(rows)
+        names = list(columns) or (list(listed[0]) if listed else [])
+        _print_table(names, [[_shown(row.get(name)) for name in names] for row in listed], header=True)
+    sys.stdout.flush()
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) for item in value) or "-"
+    return str(value)
+
+
+def _print_table(names: Sequence[str], cells: Iterable[Sequence[str]], *, header: bool) -> None:
+    rows = [[name.upper().replace("_", " ") for name in names], *cells] if header else list(cells)
+    if not rows:
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        padded = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(padded.rstrip() + "\n")
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal; never data."""
+    click.echo(message, err=True)
+
+
+def config_option(command: Callable[P, R]) -> Callable[..., R]:
+    """Add ``--config FILE``; the command gets ``config: Config``."""
+
+    @click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        envvar=CONFIG_VARIABLE,
+        help=f"Configuration file; ${CONFIG_VARIABLE}, or {configuration.DEFAULT_PATH}.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, config_path: Path | None, **kwargs: Any) -> R:
+        kwargs["config"] = _load_config(config_path)
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+def _load_config(path: Path | None) -> configuration.Config:
+    if path is not None:
+        return configuration.load(path)
+    if configuration.DEFAULT_PATH.exists():
+        return configuration.load(configuration.DEFAULT_PATH)
+    return configuration.Config()
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryAddress:
+    """Where the repository is and where its password is kept."""
+
+    location: str
+    secret: configuration.Secret
+
+    def backend(self, *, create: bool = False) -> Backend:
+        """The storage below the repository."""
+        from vcbproxy.repository.backend import base
+
+        return base.open_backend(self.location, create=create)
+
+    def password(self) -> str:
+        """The repository's password, read now."""
+        return self.secret.password(f"the repository {self.location}")
+
+    def open(self) -> Repository:
+        """The repository itself, its index not yet loaded."""
+        from vcbproxy.repository.repository import Repository
+
+        return Repository.open(self.backend(), self.password())
+
+
+def repository_options(command: Callable[P, R]) -> Callable[..., R]:
+    """Add ``--repo``, ``--password-file``, ``--password-command`` and ``--config``; the command gets ``repository``.
+
+    The first that names a place wins: the options, the environment (VCBPROXY_REPO, VCBPROXY_PASSWORD_FILE,
+    VCBPROXY_PASSWORD_COMMAND), the configuration.
+    """
+
+    @click.option("--repo", envvar="VCBPROXY_REPO", metavar="DIR|s3:URL", help="Repository; $VCBPROXY_REPO.")
+    @click.option(
+        "--password-file",
+        type=click.Path(path_type=Path),
+        envvar="VCBPROXY_PASSWORD_FILE",
+        help="File with the repository's password; $VCBPROXY_PASSWORD_FILE.",
+    )
+    @click.option(
+        "--password-command",
+        envvar="VCBPROXY_PASSWORD_COMMAND",
+        metavar="COMMAND",
+        help="Command that prints the repository's password; $VCBPROXY_PASSWORD_COMMAND.",
+    )
+    @config_option
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        repo: str | None,
+        password_file: Path | None,
+        password_command: str | None,
+        config: configuration.Config,
+        **kwargs: Any,
+    ) -> R:
+        kwargs["repository"] = _resolve(repo, password_file, password_command, config)
+        if "config" in wanted:
+            kwargs["config"] = config
+        return command(*args, **kwargs)
+
+    import inspect
+
+    wanted = inspect.signature(command).parameters
+    return wrapped
+
+
+def _resolve(
+    repo: str | None, password_file: Path | None, password_command: str | None, config: configuration.Config
+) -> RepositoryAddress:
+    known = config.repository
+    location = repo or (known.location if known else None)
+    if not location:
+        raise ConfigError(
+            "no repository: give --repo DIR, set VCBPROXY_REPO, or write [repository] in the configuration"
+        )
+    if password_file is not None and password_command is not None:
+        raise ConfigError("give --password-file or --password-command, not both")
+    if password_file is not None or password_command is not None:
+        secret = configuration.Secret(password_file=password_file, password_command=password_command)
+    elif known is not None:
+        secret = configuration.Secret(
+            password_file=known.password_file,
+            password_command=known.password_command,
+            password_credential=known.password_credential,
+        )
+    else:
+        secret = configuration.Secret()
+    return RepositoryAddress(location, secret)
+
+
+def on_terminal() -> bool:
+    """Whether a person watches stderr, so that bars may move there."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,114 @@
+"""The program ``vcbproxy``: finds the command, runs it, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+import click
+
+from vcbproxy import errors
+
+_COMMANDS = {
+    "restore": "Bring a disk of a restore point back as a raw file.",
+    "backup": "Back up virtual machines straight off the SAN.",
+    "verify": "Re-read restore points and prove that they restore.",
+    "points": "Restore points in the repository.",
+    "check": "Preflight: is everything there that a backup needs?",
+    "vm": "Virtual machines as the manager knows them.",
+    "lun": "LUNs this proxy sees, and the volumes on them.",
+    "vmfs": "Look into VMFS volumes with no manager at hand.",
+    "repo": "Create, check and unlock repositories.",
+    "lab": "A datacenter in a folder, to try everything out.",
+}
+
+
+class Program(click.Group):
+    """Loads only the module of the command that was asked for, so that help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands; restore comes before backup."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command object, which has its module's name."""
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"vcbproxy.cli.{name}")
+        command = getattr(module, name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="vcbproxy", message="vcbproxy %(version)s")
+def program() -> None:
+    """LAN-free backup of VMware virtual machines, straight off the SAN.
+
+    Reads the disks of snapshotted VMs from the VMFS on shared LUNs and keeps them in a repository that every stock
+    restic can check, mount and restore.
+    """
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into an exception; while that is cleaned up, later ones are only answered."""
+    raised = False
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal raised
+        if raised:
+            os.write(2, b"vcbproxy: cleaning up (removing VM snapshots and locks), please wait\n")
+            return
+        raised = True
+        raise errors.Terminated if number == signal.SIGTERM else errors.Cancelled
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit with the code of what happened."""
+    asked = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _signals():
+            code = program.main(asked, prog_name="vcbproxy", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except errors.Error as error:
+        _report(error, error.exit_code, as_json="--json" in asked)
+    except click.exceptions.Abort:
+        _report(errors.Cancelled(), errors.Cancelled.exit_code, as_json="--json" in asked)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to tell anyone, and nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _report(error: errors.Error, code: int, *, as_json: bool) -> None:
+    notes = getattr(error, "__notes__", [])
+    if as_json:
+        kind = type(error).__name__
+        click.echo(json.dumps({"error": kind, "message": str(error), "notes": notes, "exit_code": code}), err=True)
+    else:
+        for line in (f"vcbproxy: {error}", *notes):
+            click.echo(line, err=True)
+    sys.exit(code)

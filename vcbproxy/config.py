@@ -1,0 +1,241 @@
+"""The configuration: one TOML file, read once, refused as a whole when any of it is wrong.
+
+    [manager]                                   the vCenter Server or ESXi host
+    host = "vcenter.example.com"
+    username = "backup@vsphere.local"
+    password_file = "vcenter.password"          or password_command = ["pass", "vcenter"], or password_credential
+    ca_file = "vcenter-ca.pem"                  or thumbprint = "AA:BB:…" (SHA-256); without either, the system's CAs
+
+    [san]
+    images = [{ path = "lun0.img", wwn = "naa.600…" }]      plain files or loop devices taken as LUNs
+    mounts = [{ datastore = "nfs1", path = "/mnt/nfs1" }]   NFS datastores, mounted here read-only
+
+    [repository]
+    location = "/srv/backup"                    a directory, or s3:URL
+    password_file = "repo.password"
+
+    [backup]
+    workers = 2
+    quiesce = "try"                             require | try | off
+
+Relative paths are taken from the directory of the file itself. Secrets are never inline: a file, a command or a systemd
+credential names them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tomllib
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from vcbproxy.errors import ConfigError, CredentialsError
+
+DEFAULT_PATH = Path("/etc/vcbproxy/vcbproxy.toml")
+_COMMAND_TIMEOUT_S = 60
+
+
+def _from_file_directory(value: object, info: ValidationInfo) -> object:
+    """Take a relative path from the directory of the configuration file."""
+    if isinstance(value, str) and info.context is not None:
+        return info.context["directory"] / Path(value).expanduser()
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_from_file_directory)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Secret(_Section):
+    """A password by the place it is kept in; exactly one of three."""
+
+    password_file: FilePath | None = None
+    password_command: list[str] | str | None = None
+    password_credential: str | None = None
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> Secret:
+        given = [self.password_file, self.password_command, self.password_credential]
+        if sum(place is not None for place in given) > 1:
+            raise ValueError("give only one of password_file, password_command, password_credential")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether any place was named."""
+        return any(place is not None for place in (self.password_file, self.password_command, self.password_credential))
+
+    def password(self, whose: str) -> str:
+        """Read the password now; a trailing newline does not belong to it.
+
+        Raises:
+            ConfigError: no place was named.
+            CredentialsError: the place could not be read, or is empty.
+        """
+        if self.password_command is not None:
+            text = _run(self.password_command, whose)
+        elif self.password_file is not None:
+            text = _read(self.password_file, whose)
+        elif self.password_credential is not None:
+            directory = os.environ.get("CREDENTIALS_DIRECTORY")
+            if directory is None:
+                raise CredentialsError(f"no password for {whose}: not run by systemd with LoadCredential=")
+            text = _read(Path(directory) / self.password_credential, whose)
+        else:
+            raise ConfigError(f"no password for {whose}: give password_file, password_command or password_credential")
+        password = text.split("\n", 1)[0].rstrip("\r")
+        if not password:
+            raise CredentialsError(f"the password for {whose} is empty")
+        return password
+
+
+def _read(path: Path, whose: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CredentialsError(f"cannot read the password for {whose} from {path}: {reason}") from error
+
+
+def _run(command: list[str] | str, whose: str) -> str:
+    import shlex
+
+    try:
+        arguments = shlex.split(command) if isinstance(command, str) else command
+        done = subprocess.run(
+            arguments,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=True,
+        )
+        return done.stdout.decode("utf-8")
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        raise CredentialsError(f"the password command for {whose} failed: {error}") from error
+
+
+class Quiesce(Enum):
+    """Whether the guest is asked to come to rest before the snapshot."""
+
+    REQUIRE = "require"
+    TRY = "try"
+    OFF = "off"
+
+
+class Manager(Secret):
+    """Where the manager is and who we are there."""
+
+    host: str
+    port: int = Field(443, ge=1, le=65535)
+    username: str
+    ca_file: FilePath | None = None
+    thumbprint: str | None = None
+    timeout_s: float = Field(60, gt=0)
+
+    @model_validator(mode="after")
+    def _one_trust(self) -> Manager:
+        if self.ca_file is not None and self.thumbprint is not None:
+            raise ValueError("give ca_file or thumbprint, not both")
+        if not self.given:
+            raise ValueError("give password_file, password_command or password_credential")
+        return self
+
+
+class Image(_Section):
+    """A plain file or loop device that stands for a LUN."""
+
+    path: FilePath
+    wwn: str = ""
+
+
+class Mount(_Section):
+    """An NFS datastore, mounted on the proxy."""
+
+    datastore: str
+    path: FilePath
+
+
+class San(_Section):
+    """What the proxy reads from beside the LUNs it finds by itself."""
+
+    images: tuple[Image, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    discover: bool = True
+
+
+class Repository(Secret):
+    """Where restore points are kept. A location relative to the file is a directory beside it."""
+
+    location: str
+
+    @model_validator(mode="after")
+    def _password_named(self) -> Repository:
+        if not self.given:
+            raise ValueError("give password_file, password_command or password_credential")
+        return self
+
+
+class Backup(_Section):
+    """How a backup is made when its policy does not say otherwise."""
+
+    workers: int = Field(2, ge=1, le=64)
+    quiesce: Quiesce = Quiesce.TRY
+    vms: tuple[str, ...] = ()
+
+
+class Config(_Section):
+    """The whole file."""
+
+    manager: Manager | None = None
+    san: San = San()
+    repository: Repository | None = None
+    backup: Backup = Backup()
+
+
+def load(path: Path) -> Config:
+    """Read and check one configuration file.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or a key is unknown or wrong; all that is wrong is named at once.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot read the configuration {path}: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    directory = path.resolve().parent
+    try:
+        config = Config.model_validate(data, context={"directory": directory})
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explained(error)}") from error
+    if config.repository is not None and ":" not in config.repository.location.split("/", 1)[0]:
+        location = str(directory / config.repository.location)
+        repository = config.repository.model_copy(update={"location": location})
+        config = config.model_copy(update={"repository": repository})
+    return config
+
+
+def _explained(error: ValidationError) -> str:
+    remedies = {"extra_forbidden": "no such key; see docs/configuration.md", "missing": "this key is needed"}
+    problems = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        key = ".".join(str(part) for part in detail["loc"])
+        problems.append(f"{key}: {remedies.get(detail['type'], detail['msg'].removeprefix('Value error, '))}")
+    return "; ".join(problems)
