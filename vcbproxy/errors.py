@@ -5,6 +5,7 @@
     │  └─ ConfigError          2   ... or the configuration; names file, key and remedy
     ├─ SourceError             1   this disk or VM fails, the others go on (the job is then partial)
     │  ├─ DeviceError              a LUN or image could not be read whole
+    │  │  └─ CannotOpen            ... or not even opened
     │  ├─ LvmError                 spans missing, wrong or damaged
     │  ├─ VmfsError                file system metadata unknown or damaged
     │  │  ├─ PathNotFound          no such file on the volume
@@ -83,6 +84,12 @@ class DeviceError(SourceError):
     """A LUN or image could not be read whole."""
 
     template = "{device}: cannot read {length} bytes at offset {offset}: {reason}"
+
+
+class CannotOpen(DeviceError):
+    """A LUN or image could not be opened."""
+
+    template = "cannot open {device}: {reason}"
 
 
 class LvmError(SourceError):
