@@ -1,0 +1,45 @@
+# One entry for everything. Each target makes its own virtual environment and installs what it lacks:
+# by apt where it is root, else it says exactly what to install.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help demo test test-all check lint bench format lock clean
+.DEFAULT_GOAL := help
+
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.ready ## back up, check and restore three VMs of a datacenter in a folder
+	@.ci/prepare demo
+	@$(BIN)/python -m vcbproxy lab demo
+
+test: .venv/.ready ## every test but the benchmarks
+	@.ci/prepare test
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not bench"
+
+check: lint test ## all that must hold before a commit
+
+lint: .venv/.ready ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/.ready ## speed and memory against restic, zstd, dd and vmfs-fuse
+	@.ci/prepare test
+	@$(BIN)/python -m pytest -m bench tests/bench -s -q --timeout 3600
+
+format: .venv/.ready ## put the sources in their one format
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+
+lock: .venv/.ready ## pin the newest versions of everything we build with
+	@.ci/lock
+
+clean: ## remove the environment and all caches
+	rm -rf .venv .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/.ready: pyproject.toml .ci/requirements.lock
+	@.ci/prepare venv
+	@touch $@
