@@ -1,0 +1,109 @@
+"""TLS to the manager: verified against a CA, or pinned to one certificate. There is no third way.
+
+pyVmomi can pin too, but only after ordinary verification failed, and it then switches verification off in the shared
+context: the second connection of the pool is no longer checked at all. So the check lives here, in the connection
+itself, before the first byte of a request is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import ssl
+from http.client import HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from vcbproxy.errors import ConfigError, ManagerError
+from vcbproxy.manager.faults import Trouble
+from vcbproxy.units import MiB
+
+RESPONSE_BYTES_MAX = 256 * MiB
+
+
+def parse_thumbprint(text: str) -> bytes:
+    """Read a SHA-256 thumbprint, ``AA:BB:…`` or bare hex.
+
+    Raises:
+        ConfigError: it is none; SHA-1 is refused, since certificates that share one can be made.
+    """
+    digits = re.sub(r"[:\s]", "", text)
+    if re.fullmatch(r"[0-9A-Fa-f]{40}", digits):
+        raise ConfigError("the thumbprint is SHA-1, which can be forged; give the SHA-256 one (32 bytes)")
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+        raise ConfigError(f"not a SHA-256 thumbprint (32 bytes in hex): {text!r}")
+    return bytes.fromhex(digits)
+
+
+def format_thumbprint(digest: bytes) -> str:
+    """Write a thumbprint as people compare it: ``AA:BB:…``."""
+    return digest.hex(":").upper()
+
+
+def context(ca_file: Path | None, *, pinned: bool) -> ssl.SSLContext:
+    """Make the context for all connections to one manager.
+
+    Args:
+        ca_file: the CA (or the self-signed certificate) to trust in place of the system's.
+        pinned: a thumbprint will be checked; chain and host name are then verified only if a CA is given as well.
+
+    Raises:
+        ConfigError: the CA file cannot be read or holds no certificate.
+    """
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if pinned and ca_file is None:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE  # PinnedConnection verifies instead
+        return tls
+    try:
+        if ca_file is None:
+            tls.load_default_certs()
+        else:
+            tls.load_verify_locations(cafile=str(ca_file))
+    except ssl.SSLError as error:
+        raise ConfigError(f"{ca_file} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the CA file {ca_file}: {error.strerror}") from error
+    return tls
+
+
+class BoundedResponse(HTTPResponse):
+    """An HTTP answer that may not grow without limit: pages keep honest ones small."""
+
+    _taken = 0
+
+    def read(self, amt: int | None = None) -> bytes:
+        """Read as HTTPResponse does, up to the limit."""
+        if amt is None:
+            return b"".join(iter(lambda: self.read(MiB), b""))
+        data = super().read(amt)
+        self._taken += len(data)
+        if self._taken > RESPONSE_BYTES_MAX:
+            raise ManagerError(f"the manager's answer is longer than {RESPONSE_BYTES_MAX // MiB} MiB; not read on")
+        return data
+
+
+class PinnedConnection(HTTPSConnection):
+    """An HTTPS connection that, given a thumbprint, talks to the owner of that certificate only."""
+
+    response_class = BoundedResponse
+
+    def __init__(self, *args: Any, thumbprint: bytes | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._thumbprint = thumbprint
+
+    def connect(self) -> None:
+        """Connect, shake hands, and compare the certificate."""
+        super().connect()
+        if self._thumbprint is None:
+            return
+        certificate = self.sock.getpeercert(binary_form=True) or b""
+        seen = hashlib.sha256(certificate).digest()
+        if not hmac.compare_digest(seen, self._thumbprint):
+            self.close()
+            raise ManagerError(
+                f"{self.host}:{self.port}: the certificate's SHA-256 thumbprint is {format_thumbprint(seen)}, not the "
+                "configured one; if the certificate was renewed, compare on the manager's console, then change it",
+                trouble=Trouble.TRUST,
+            )

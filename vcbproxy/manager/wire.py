@@ -1,0 +1,171 @@
+"""The wire: pyVmomi's stub with our rules around it.
+
+Every call to the manager, reading a property included, passes ``Stub.InvokeMethod``. Here, and nowhere else, foreign
+exceptions become ours; here a session that idled out is opened again, once per call; here a connection that an
+interrupt tore in the middle of an answer is thrown away.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, TypeVar
+from xml.etree import ElementTree as ET
+
+from pyVmomi import vim, vmodl
+from pyVmomi.SoapAdapter import SoapStubAdapter
+from pyVmomi.VmomiSupport import GetServiceVersions, GetVmodlType, versionIdMap
+
+from vcbproxy.errors import Error, ManagerError
+from vcbproxy.manager import tls
+from vcbproxy.manager.faults import NONSENSE, Trouble, translated, trouble_of
+
+M = TypeVar("M")
+
+_Adapter: Any = SoapStubAdapter  # pyVmomi types its objects, not its machinery
+_service_versions: Callable[[str], list[str]] = GetServiceVersions
+_service_instance: Any = vim.ServiceInstance
+_vmodl_type: Callable[[str], Any] = GetVmodlType
+
+_VERSIONS_BYTES_MAX = 1 << 20
+_IDLE_S = 30  # below the 60 s or so after which managers close idle connections themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect, and whom to expect there."""
+
+    host: str
+    port: int
+    path: str
+    timeout_s: float
+    thumbprint: bytes | None
+    context: ssl.SSLContext
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def connection(self) -> tls.PinnedConnection:
+        """An HTTPS connection, not yet opened."""
+        return tls.PinnedConnection(
+            self.host, self.port, timeout=self.timeout_s, context=self.context, thumbprint=self.thumbprint
+        )
+
+
+def negotiate(endpoint: Endpoint) -> str:
+    """Ask which API versions are spoken there and choose the newest that pyVmomi knows.
+
+    Raises:
+        ManagerError: not reachable, not trusted, or no manager.
+    """
+    connection = endpoint.connection()
+    try:
+        connection.request("GET", f"{endpoint.path}/vimServiceVersions.xml")
+        response = connection.getresponse()
+        body = response.read(_VERSIONS_BYTES_MAX)
+        if response.status != 200:
+            raise ManagerError(
+                f"{endpoint}: no vCenter Server or ESXi there: "
+                f"{endpoint.path}/vimServiceVersions.xml answers {response.status} {response.reason}"
+            )
+        offered = {node.text for node in ET.fromstring(body).iter("version")}  # noqa: S314  # expat refuses bombs
+    except (ET.ParseError, OSError, HTTPException) as error:
+        raise translated(error, str(endpoint), "vimServiceVersions.xml") from error
+    finally:
+        connection.close()
+    for version in _service_versions("vim25"):  # newest first
+        if version.startswith("vim.") and versionIdMap.get(version) in offered:
+            return version
+    raise ManagerError(f"{endpoint}: speaks none of the API versions known here")
+
+
+class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
+    """The one place where requests leave and answers, faults and broken connections come in."""
+
+    def __init__(self, endpoint: Endpoint, version: str) -> None:
+        super().__init__(
+            host=endpoint.host,
+            port=endpoint.port,
+            path=endpoint.path,
+            version=version,
+            sslContext=endpoint.context,
+            httpConnectionTimeout=endpoint.timeout_s,
+            connectionPoolTimeout=_IDLE_S,
+            acceptCompressedResponses=False,  # so that the limit on an answer's bytes is one on memory
+        )
+        self.scheme = functools.partial(tls.PinnedConnection, thumbprint=endpoint.thumbprint)
+        self.generation = 0
+        self._endpoint = endpoint
+        self._login: Callable[[], object] | None = None
+        self._login_lock = threading.RLock()
+
+    def log_in_with(self, login: Callable[[], object]) -> None:
+        """Log in, and again whenever the manager no longer knows our session."""
+        self._login = login
+        self._log_in(self.generation)
+
+    def drop(self) -> None:
+        """Close the connections that wait in the pool."""
+        self.DropConnections()
+
+    def forget_login(self) -> None:
+        """No more logging in: the session is being closed."""
+        self._login = None
+
+    def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:  # noqa: N802, N803
+        """Call a method; log in and repeat once when the session has ended meanwhile."""
+        generation = self.generation
+        try:
+            return self._invoke(mo, info, args, outerStub)
+        except ManagerError as error:
+            if trouble_of(error) is not Trouble.SESSION or self._login is None:
+                raise
+        self._log_in(generation)
+        return self._invoke(mo, info, args, outerStub)
+
+    def _invoke(self, mo: Any, info: Any, args: Any, outer: Any) -> Any:
+        try:
+            return super().InvokeMethod(mo, info, args, outer)
+        except (vmodl.MethodFault, OSError, HTTPException, *NONSENSE) as error:
+            raise translated(error, str(self._endpoint), info.wsdlName) from error
+        except Error:
+            raise
+        except BaseException:
+            self.drop()
+            raise
+
+    def _log_in(self, generation: int) -> None:
+        """Log in, unless another thread has done so since ``generation``."""
+        with self._login_lock:
+            login = self._login
+            if login is None or generation != self.generation:
+                return
+            self.cookie = ""  # a Login inside a live session is refused as InvalidLogin
+            self._login = None  # a NotAuthenticated answer to Login itself must not recurse
+            try:
+                login()
+            finally:
+                self._login = login
+            self.generation += 1
+
+
+class Wire:
+    """A stub, and the manager's service content."""
+
+    def __init__(self, stub: Stub) -> None:
+        self.stub = stub
+        self.instance = _service_instance("ServiceInstance", stub)
+        self.content: vim.ServiceInstanceContent = self.instance.RetrieveContent()
+
+    def object(self, kind: type[M], moref: str) -> M:
+        """The managed object a moref stands for."""
+        return kind(moref, self.stub)  # type: ignore[call-arg]  # the stubs do not tell of it
+
+
+def kind_named(name: str) -> Any:
+    """A managed type by its API name (``vim.VirtualMachine``)."""
+    return _vmodl_type(name)
