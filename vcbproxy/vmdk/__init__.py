@@ -1,0 +1,1 @@
+"""Virtual disks: descriptors, flat and sparse files, snapshot chains. In: files. Out: one `MappedDevice` a disk."""

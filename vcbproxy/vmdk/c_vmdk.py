@@ -1,0 +1,108 @@
+"""Words, numbers and structures of the VMDK formats; no meaning here, that is beside each reader.
+
+Offsets and sizes are in sectors of 512 bytes unless a name ends in ``_bytes``; all integers are little endian.
+
+Sources: VMware's "Virtual Disk Format 5.0" note (descriptor, hosted sparse, stream-optimized, COWD); QEMU's
+block/vmdk.c (SE-sparse, which VMware never documented); the VDDK programming guide (descriptor versions); descriptors
+of encrypted and filtered disks as ESXi 7 and 8 write them.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+# ---- descriptor -----------------------------------------------------------------------------------------------------
+
+DESCRIPTOR_MAX_BYTES = 1 << 20
+"""A 62 TiB disk in 2 GB parts needs half of that."""
+LINE_MAX_CHARS = 4096
+DESCRIPTOR_VERSIONS = frozenset({"1", "2", "3"})
+"""2: hosted encryption may follow (its keys are refused); 3: has a change tracking file, and reads like 1."""
+MAX_SECTORS = 1 << 38
+"""128 TiB: twice the largest disk of any ESXi."""
+MAX_EXTENTS = 1 << 16
+MAX_LINKS = 255
+"""ESXi itself stops at 32 VM snapshots and 255 links."""
+CID_NONE = 0xFFFFFFFF
+
+ENCRYPTION_KEYS = frozenset(
+    {"keyID", "encryptionKeys", "encryption.keySafe", "encryption.data", "encryption.encryptedKey", "dataFileKey"}
+)
+HEADER_KEYS = ENCRYPTION_KEYS | {
+    "version",
+    "encoding",
+    "CID",
+    "parentCID",
+    "isNativeSnapshot",
+    "createType",
+    "parentFileNameHint",
+    "changeTrackPath",
+}
+
+HARMLESS_IO_FILTER = re.compile(r"(?:VMW_)?(?:spm|vmwarelwd)(?:_[\d.]+)?", re.IGNORECASE)
+"""Storage I/O control and the change tracker of vSphere Replication look at the data and leave them as they are."""
+
+_CODEPAGES = ("1250", "1251", "1252", "1253", "1254", "1255", "1256", "1257", "1258", "874", "932", "936", "949", "950")
+ENCODINGS = MappingProxyType(
+    {
+        "utf-8": "utf-8",
+        "us-ascii": "ascii",
+        "ascii": "ascii",
+        "gbk": "gbk",
+        "gb2312": "gb2312",
+        "gb18030": "gb18030",
+        "big5": "big5",
+        "shift_jis": "shift_jis",
+        "euc-jp": "euc_jp",
+        "euc-kr": "euc_kr",
+        "koi8-r": "koi8_r",
+        **{f"iso-8859-{part}": f"iso8859_{part}" for part in (*range(1, 12), 13, 14, 15, 16)},
+        **{f"{prefix}{page}": f"cp{page}" for page in _CODEPAGES for prefix in ("windows-", "cp")},
+    }
+)
+"""Encodings by the name in the descriptor, lower case. Only those that leave ASCII alone."""
+
+READABLE_TYPES = MappingProxyType(
+    {
+        "vmfs": frozenset({"VMFS"}),
+        "vmfsThin": frozenset({"VMFS"}),
+        "vmfsPreallocated": frozenset({"VMFS"}),
+        "vmfsEagerZeroedThick": frozenset({"VMFS"}),
+        "vmfsSparse": frozenset({"VMFSSPARSE"}),
+        "seSparse": frozenset({"SESPARSE"}),
+        "monolithicFlat": frozenset({"FLAT"}),
+        "twoGbMaxExtentFlat": frozenset({"FLAT"}),
+        "2GbMaxExtentFlat": frozenset({"FLAT"}),
+        "monolithicSparse": frozenset({"SPARSE"}),
+        "twoGbMaxExtentSparse": frozenset({"SPARSE"}),
+        "2GbMaxExtentSparse": frozenset({"SPARSE"}),
+        "streamOptimized": frozenset({"SPARSE"}),
+    }
+)
+"""createType: the extent types it may hold (ZERO besides)."""
+
+_RAW = "a raw LUN or disk, not files of a datastore; back it up from inside the guest, or by the array"
+_RDM = "a raw device mapping in virtual mode: its data lie on a LUN of their own"
+_RDMP = "a raw device mapping in physical mode: its data lie on a LUN of their own, and no snapshot can hold them still"
+REFUSED_TYPES = MappingProxyType(
+    {
+        "vmfsRDM": _RDM,
+        "vmfsRawDeviceMap": _RDM,
+        "vmfsRDMP": _RDMP,
+        "vmfsPassthroughRawDeviceMap": _RDMP,
+        "vmfsRaw": _RAW,
+        "fullDevice": _RAW,
+        "partitionedDevice": _RAW,
+        "vsanSparse": "a snapshot on vSAN, whose objects lie on no shared LUN",
+        "custom": "disks put together by hand are not read",
+    }
+)
+REFUSED_EXTENTS = MappingProxyType(
+    {
+        "VMFSRDM": "a raw device mapping: its data lie on a LUN of their own",
+        "VMFSRDMP": _RDMP,
+        "VMFSRAW": _RAW,
+        "VSANSPARSE": "a snapshot on vSAN, whose objects lie on no shared LUN",
+    }
+)

@@ -1,0 +1,72 @@
+"""Where the files of a disk come from: a datastore's volume, or a folder of exported files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Protocol
+
+from vcbproxy.device import FileDevice, MappedDevice
+from vcbproxy.errors import VmdkError
+from vcbproxy.vmdk.paths import resolve_inside
+
+
+class Files(Protocol):
+    """Opens the files of one datastore. Paths are its own business; `resolve` makes them."""
+
+    def open(self, path: str) -> MappedDevice:
+        """Open a file.
+
+        Raises:
+            SourceError: there is none, or it cannot be read.
+        """
+
+    def resolve(self, base_path: str, reference: str) -> str:
+        """The path that ``reference``, found in the file at ``base_path``, leads to: one path for one file.
+
+        Raises:
+            VmdkError: it leads out of the datastore, or is no path.
+        """
+
+
+class DatastoreFiles:
+    """The files of a volume, by their paths from its root."""
+
+    def __init__(self, open_file: Callable[[str], MappedDevice], names: Collection[str]) -> None:
+        """Take the volume's way to open a file, and what it is called below ``/vmfs/volumes``."""
+        self._open_file = open_file
+        self._names = frozenset(names)
+
+    def open(self, path: str) -> MappedDevice:
+        """Open a file of the volume."""
+        return self._open_file(path)
+
+    def resolve(self, base_path: str, reference: str) -> str:
+        """Follow a reference inside the volume."""
+        return resolve_inside(base_path, reference, self._names)
+
+
+class FolderFiles:
+    """Exported files in a folder of this machine; nothing outside of it is opened."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+
+    def open(self, path: str) -> FileDevice:
+        """Open a regular file; a FIFO would hang, a device is not an export."""
+        full = self._folder / path
+        try:
+            mode = full.stat().st_mode
+        except OSError as error:
+            raise VmdkError(file=str(full), reason=f"cannot be opened: {error.strerror}") from error
+        except ValueError as error:
+            raise VmdkError(file=repr(path), reason="cannot be opened: not a path") from error
+        if not stat.S_ISREG(mode):
+            raise VmdkError(file=str(full), reason="is not a regular file")
+        return FileDevice(full)
+
+    def resolve(self, base_path: str, reference: str) -> str:
+        """Follow a reference inside the folder."""
+        return resolve_inside(base_path, reference)
