@@ -1,0 +1,135 @@
+"""Real block devices for tests: loop devices over sparse images, and udev identities for them.
+
+Needs root; a machine that cannot do it skips the test by name. Loop devices are attached read-only, as LUNs are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+UDEVD = Path("/lib/systemd/systemd-udevd")
+RULES = Path("/run/udev/rules.d")
+
+
+def need_root(*programs: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root for loop devices")
+    need(*programs)
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+
+
+@contextmanager
+def attached(image: Path, sector_bytes: int = 512) -> Iterator[Path]:
+    """A read-only loop device over ``image``."""
+    need_root("losetup")
+    options = ["--find", "--show", "--read-only", "--direct-io=on", f"--sector-size={sector_bytes}"]
+    done = subprocess.run(["losetup", *options, str(image)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"this kernel gives no loop device: {done.stderr.strip()}")
+    device = Path(done.stdout.strip())
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", str(device)], check=True)
+        settle()
+
+
+@contextmanager
+def partition(device: Path, number: int, start_sector: int, sectors: int) -> Iterator[Path]:
+    """A partition the kernel is told of, without a table on the device."""
+    need_root("addpart", "delpart")
+    subprocess.run(["addpart", str(device), str(number), str(start_sector), str(sectors)], check=True)
+    try:
+        yield Path(f"{device}p{number}")
+    finally:
+        subprocess.run(["delpart", str(device), str(number)], check=True)
+
+
+def udev_is_running() -> bool:
+    return Path("/run/udev/control").exists()
+
+
+def settle() -> None:
+    if udev_is_running() and shutil.which("udevadm"):
+        subprocess.run(["udevadm", "settle", "--timeout=10"], check=False)
+
+
+@contextmanager
+def udev_rules(lines: Sequence[str]) -> Iterator[None]:
+    """Have udev follow some more rules; with a udevd of our own where none is running.
+
+    Tests of several processes take turns: there is one udev on a machine.
+    """
+    need_root("udevadm")
+    lock = Path(tempfile.gettempdir()) / "vcbproxy-tests-udev.lock"
+    with lock.open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with _udevd():
+            RULES.mkdir(parents=True, exist_ok=True)
+            rules = RULES / "61-vcbproxy-tests.rules"
+            rules.write_text("\n".join(lines) + "\n")
+            try:
+                subprocess.run(["udevadm", "control", "--reload"], check=True)
+                yield
+            finally:
+                rules.unlink()
+                subprocess.run(["udevadm", "control", "--reload"], check=True)
+
+
+@contextmanager
+def _udevd() -> Iterator[None]:
+    if udev_is_running():
+        yield
+        return
+    if not UDEVD.exists():
+        pytest.skip("needs systemd-udevd")
+    Path("/run/udev").mkdir(exist_ok=True)
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([str(UDEVD)], stdin=quiet, stdout=quiet, stderr=quiet) as daemon:
+        try:
+            wait_until(udev_is_running, "udevd to listen")
+            yield
+        finally:
+            daemon.terminate()
+            daemon.wait(timeout=10)
+            Path("/run/udev/control").unlink(missing_ok=True)
+
+
+def identity_rule(image: Path, naa_hex: str, serial: str) -> str:
+    """What a SAN would tell udev of the LUN that ``image`` stands for."""
+    return ", ".join(
+        [
+            'SUBSYSTEM=="block"',
+            f'ENV{{DEVTYPE}}=="disk", ATTR{{loop/backing_file}}=="{image}"',
+            f'ENV{{ID_WWN}}="0x{naa_hex[:16]}", ENV{{ID_WWN_WITH_EXTENSION}}="0x{naa_hex}"',
+            f'ENV{{ID_SERIAL}}="3{naa_hex}", ENV{{ID_SERIAL_SHORT}}="{serial}"',
+            f'SYMLINK+="disk/by-id/wwn-0x{naa_hex}"',
+        ]
+    )
+
+
+def trigger(device: Path) -> None:
+    subprocess.run(["udevadm", "trigger", "--action=change", "--settle", str(device)], check=True)
+
+
+def wait_until(condition: object, what: str, timeout_s: float = 10) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.02)

@@ -1,0 +1,137 @@
+"""Real block devices: loop devices of both sector sizes, partitions, udev's names, and a LUN with real I/O errors."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.san import loops
+from vcbproxy import device
+from vcbproxy.errors import ConfigError, DeviceError
+from vcbproxy.san import lun
+from vcbproxy.san.discover import ImageLun, LunKind, configured, discover, find, whole
+from vcbproxy.units import KiB, MiB
+
+pytestmark = pytest.mark.root
+
+SIZE = 8 * MiB
+CONTENT = random.Random(11).randbytes(SIZE)
+NAA = "600144f0cafe00000000000000000042"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "lun.img"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.mark.parametrize("sector_bytes", [512, 4096])
+def test_any_range_of_a_block_device(image: Path, sector_bytes: int) -> None:
+    chance = random.Random(sector_bytes)
+    with loops.attached(image, sector_bytes) as loop, lun.open_lun(loop) as opened:
+        assert opened.is_block
+        assert opened.direct
+        assert (opened.sector_bytes, opened.size_bytes) == (sector_bytes, SIZE)
+        for length in (1, 511, 512, 4096, 70_001, 2 * MiB):
+            for _ in range(10):
+                offset = chance.randrange(SIZE - length + 1)
+                assert device.read(opened, offset, length) == CONTENT[offset : offset + length]
+        buf = device.aligned_buffer(SIZE)
+        opened.read_into(0, buf)
+        assert buf == CONTENT
+        opened.read_into(512, buf[512 : 512 + MiB])
+        assert buf == CONTENT
+
+
+def test_sees_what_another_host_wrote(image: Path) -> None:
+    """Through the page cache, the second read would give the first one's bytes."""
+    with loops.attached(image) as loop, lun.open_lun(loop) as opened:
+        with loop.open("rb") as cached:
+            assert cached.read(16) == CONTENT[:16]
+        assert device.read(opened, 0, 16) == CONTENT[:16]
+        with image.open("r+b") as other_host:
+            other_host.write(b"written elsewhere")
+            os.fsync(other_host.fileno())
+        assert device.read(opened, 0, 17) == b"written elsewhere"
+
+
+def test_a_partition(image: Path) -> None:
+    with loops.attached(image) as loop, loops.partition(loop, 1, 2048, 4096) as node:
+        with lun.open_lun(node) as opened:
+            assert opened.size_bytes == 2 * MiB
+            assert device.read(opened, 1000, 5000) == CONTENT[MiB + 1000 : MiB + 6000]
+        disk, part = configured([ImageLun(loop, NAA)])
+        assert (disk.path, disk.kind, disk.canonical_name) == (str(loop), LunKind.LOOP, f"naa.{NAA}")
+        assert (part.path, part.partition_of, part.partition) == (str(node), str(loop), 1)
+        assert (part.start_bytes, part.size_bytes) == (MiB, 2 * MiB)
+        assert find([disk, part], f"naa.{NAA}:1") == part
+        with pytest.raises(ConfigError, match=f"is a partition; name the whole device {loop.name}"):
+            configured([ImageLun(node, NAA)])
+
+
+def test_sysfs_alone_suffices(image: Path) -> None:
+    with loops.attached(image, 4096) as loop:
+        [info] = whole(configured([ImageLun(loop, NAA)]))
+        assert (info.size_bytes, info.sector_bytes, info.read_only) == (SIZE, 4096, True)
+        assert str(loop) not in [other.path for other in discover()], "an unnamed loop device is not a LUN"
+
+
+def test_an_unused_loop_device_is_refused_by_name(image: Path) -> None:
+    with loops.attached(image) as loop:
+        pass
+    if not loop.exists():
+        pytest.skip("the kernel takes unused loop devices away")
+    with pytest.raises(ConfigError, match="has nothing behind it"):
+        configured([ImageLun(loop)])
+
+
+def test_udev_tells_the_identity(image: Path) -> None:
+    rule = loops.identity_rule(image, NAA, "LUN-42")
+    with loops.udev_rules([rule]), loops.attached(image) as loop:
+        loops.trigger(loop)
+        info = find(discover(), f"naa.{NAA}")
+        assert (info.path, info.kind, info.serial) == (str(loop), LunKind.LOOP, "LUN-42")
+        link = f"/dev/disk/by-id/wwn-0x{NAA}"
+        assert link in info.links
+        assert find(discover(), link) == info
+        with lun.open_lun(link, name=info.canonical_name) as opened:
+            assert device.read(opened, 0, 4096) == CONTENT[:4096]
+
+
+@contextmanager
+def faulty(image: Path, trigger: Path) -> Iterator[Path]:
+    """A loop device that gives EIO while ``trigger`` exists: nbdkit's error filter, served to the kernel by FUSE."""
+    loops.need_root("nbdkit", "nbdfuse", "losetup")
+    if not Path("/dev/fuse").exists():
+        pytest.skip("needs /dev/fuse")
+    mount, socket = image.parent / "faulty", image.parent / "nbd.sock"
+    mount.touch()
+    serve = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "--filter=error", "file", str(image)]
+    serve += ["error=EIO", "error-pread-rate=100%", f"error-file={trigger}"]
+    with ExitStack() as stack:
+        server = stack.enter_context(subprocess.Popen(serve, stderr=subprocess.DEVNULL))
+        stack.callback(server.terminate)
+        loops.wait_until(socket.exists, "nbdkit to listen")
+        stack.enter_context(subprocess.Popen(["nbdfuse", "--readonly", str(mount), "--unix", str(socket)]))
+        stack.callback(subprocess.run, ["umount", str(mount)], check=True)
+        loops.wait_until(lambda: mount.stat().st_size == SIZE, "nbdfuse to mount")
+        yield stack.enter_context(loops.attached(mount))
+
+
+def test_an_io_error_is_an_error_and_names_its_place(image: Path) -> None:
+    trigger = image.parent / "fail"
+    with faulty(image, trigger) as loop, lun.open_lun(loop, name=f"naa.{NAA}") as opened:
+        assert device.read(opened, MiB, 4096) == CONTENT[MiB : MiB + 4096]
+        trigger.touch()
+        for offset, length in ((3 * MiB, 64 * KiB), (4 * MiB + 1, 100)):
+            with pytest.raises(DeviceError, match=rf"naa\.{NAA}: cannot read {length} bytes at offset {offset}: Input"):
+                device.read(opened, offset, length)
+        trigger.unlink()
+        assert device.read(opened, 3 * MiB, 64 * KiB) == CONTENT[3 * MiB : 3 * MiB + 64 * KiB]
