@@ -1,0 +1,46 @@
+"""A VM's configuration files, as they lie beside its disks: .vmx, .nvram, .vmxf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vcbproxy.device import read
+from vcbproxy.errors import SourceError
+from vcbproxy.manager.datastore import DatastorePath
+from vcbproxy.source.storage import Storage
+from vcbproxy.units import MiB
+
+SIZE_MAX_BYTES = 16 * MiB
+
+
+def read_config_file(storage: Storage, path: DatastorePath) -> bytes:
+    """Read one small file whole.
+
+    Raises:
+        PathNotFound: there is none.
+        SourceError: it cannot be read, or is too large to be a configuration file.
+    """
+    file = storage.files().open(str(path))
+    try:
+        if file.size_bytes > SIZE_MAX_BYTES:
+            raise SourceError(f"{path} has {file.size_bytes} bytes: too large for a configuration file")
+        return read(file, 0, file.size_bytes)
+    finally:
+        close = getattr(file, "close", None)
+        if close is not None:
+            close()
+
+
+def read_all(storage: Storage, paths: Iterable[DatastorePath]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Read the configuration files; those that cannot be had are named with the reason, and never made up.
+
+    A running VM's host rewrites these small files in place, so one that cannot be read does not fail the disks.
+    """
+    found: dict[str, bytes] = {}
+    failed: dict[str, str] = {}
+    for path in paths:
+        try:
+            found[path.name] = read_config_file(storage, path)
+        except SourceError as error:
+            failed[path.name] = str(error)
+    return found, failed

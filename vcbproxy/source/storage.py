@@ -1,0 +1,208 @@
+"""Where the manager's datastores lie on this proxy, and their files, opened by datastore path.
+
+    manager:  datastore san1 ── uuid 5f0e…, extents naa.600144f0…1, naa.600144f0…2
+                                  │                  │
+    proxy:    LUNs by WWN ──── dm-3, dm-4 ──▶ Volume (must carry that UUID)
+
+Names and WWNs only help to find the devices; what decides is the UUID read from the volume itself. When no LUN carries
+the name that the manager gives (image files, arrays that hide it), every LUN without a known WWN is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vcbproxy.device import MappedDevice
+from vcbproxy.errors import LvmError, SourceError, VmdkError
+from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
+from vcbproxy.san import naa
+from vcbproxy.san.info import LunInfo, LunKind
+from vcbproxy.san.lun import Lun, open_lun
+from vcbproxy.source.mounted import MountedFile
+from vcbproxy.vmfs import probe
+from vcbproxy.vmfs.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one datastore lies here: its LUNs, or its mount; or what is missing."""
+
+    datastore: Datastore
+    luns: tuple[LunInfo, ...] = ()
+    mount: Path | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its files can be read by this proxy."""
+        return self.mount is not None or (bool(self.luns) and not self.missing)
+
+    @property
+    def remedy(self) -> str:
+        """What to do when it is not."""
+        kind = self.datastore.kind
+        if not kind.readable:
+            return f"a {kind.value} datastore has no files on a LUN; its VMs cannot be read off the SAN"
+        if kind is not DatastoreKind.VMFS:
+            where = f"{self.datastore.nfs_host}:{self.datastore.nfs_path}"
+            return f"mount {where} read-only on this proxy and name it under [san] mounts"
+        return f"map {', '.join(self.missing) or 'its LUNs'} to this proxy, read-only"
+
+
+class Storage:
+    """The datastores of one manager as one job run sees them. Opened late, closed at the end of the ``with``."""
+
+    def __init__(self, datastores: Sequence[Datastore], luns: Sequence[LunInfo], mounts: Mapping[str, Path]) -> None:
+        self._datastores = {datastore.name: datastore for datastore in datastores}
+        self._luns = [lun for lun in luns if lun.kind is not LunKind.PARTITION]
+        self._mounts = dict(mounts)
+        self._open_luns: dict[str, Lun] = {}
+        self._exit = contextlib.ExitStack()
+        self._members: dict[str, probe.Member | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+        self._open_luns.clear()
+
+    def datastore(self, name: str) -> Datastore:
+        """The datastore of that name.
+
+        Raises:
+            SourceError: the manager knows none.
+        """
+        if name not in self._datastores:
+            raise SourceError(f"the manager knows no datastore {name!r}")
+        return self._datastores[name]
+
+    def place(self, name: str) -> Placement:
+        """Find where a datastore lies here; what is missing is part of the answer, not an error."""
+        datastore = self.datastore(name)
+        if name in self._mounts:
+            return Placement(datastore, mount=self._mounts[name])
+        if datastore.kind is not DatastoreKind.VMFS:
+            return Placement(datastore)
+        found: list[LunInfo] = []
+        missing: list[str] = []
+        for extent in datastore.extents:
+            wanted = naa.bare(extent.disk_name)
+            match = [lun for lun in self._luns if lun.wwn and lun.wwn == wanted]
+            found.extend(match[:1])
+            if not match:
+                missing.append(extent.disk_name)
+        if missing:
+            found, missing = self._by_uuid(datastore, found, missing)
+        return Placement(datastore, luns=tuple(found), missing=tuple(missing))
+
+    def _by_uuid(
+        self, datastore: Datastore, found: list[LunInfo], missing: list[str]
+    ) -> tuple[list[LunInfo], list[str]]:
+        """Look for a datastore's volume on the LUNs that have no WWN."""
+        unknown = [lun for lun in self._luns if not lun.wwn]
+        members = [(lun, self._member(lun)) for lun in unknown]
+        matching = [lun for lun, member in members if member is not None and member.fs_uuid == datastore.vmfs_uuid]
+        lvm_uuids = {m.lvm_uuid for lun, m in members if m is not None and lun in matching}
+        lvm_uuids |= {m.lvm_uuid for m in map(self._member, found) if m is not None}
+        spans = [lun for lun, m in members if m is not None and m.lvm_uuid in lvm_uuids]
+        still = missing[len(spans) :]
+        return [*found, *spans], still
+
+    def _member(self, lun: LunInfo) -> probe.Member | None:
+        if lun.path not in self._members:
+            self._members[lun.path] = probe.probe(self._opened(lun))
+        return self._members[lun.path]
+
+    def _opened(self, lun: LunInfo) -> Lun:
+        if lun.path not in self._open_luns:
+            self._open_luns[lun.path] = self._exit.enter_context(open_lun(lun.path, name=lun.name))
+        return self._open_luns[lun.path]
+
+    def volume(self, name: str) -> Volume:
+        """Read a datastore's volume afresh: metadata are never kept from one look to the next.
+
+        Raises:
+            LvmError: LUNs are missing, or carry another volume.
+        """
+        place = self.place(name)
+        if not place.reachable:
+            raise LvmError(device=f"datastore {name}", reason=f"not readable here: {place.remedy}")
+        volume = Volume.open([self._opened(lun) for lun in place.luns])
+        if volume.uuid != place.datastore.vmfs_uuid:
+            reason = f"its LUNs carry volume {volume.uuid}, the manager says {place.datastore.vmfs_uuid}"
+            raise LvmError(device=f"datastore {name}", reason=reason)
+        return volume
+
+    def files(self) -> DatastoreFiles:
+        """The files of all datastores; volumes are read once for this one view."""
+        return DatastoreFiles(self)
+
+    def mount(self, name: str) -> Path | None:
+        """Where a datastore is mounted here, if it is."""
+        return self._mounts.get(name)
+
+    def named(self, name_or_uuid: str) -> str:
+        """The datastore's name, given its name or the UUID that ``/vmfs/volumes`` uses.
+
+        Raises:
+            VmdkError: the manager knows neither.
+        """
+        for datastore in self._datastores.values():
+            if name_or_uuid in (datastore.name, datastore.vmfs_uuid) or name_or_uuid == posixpath.basename(
+                datastore.url.rstrip("/")
+            ):
+                return datastore.name
+        raise VmdkError(file=f"/vmfs/volumes/{name_or_uuid}", reason="the manager knows no such datastore")
+
+
+class DatastoreFiles:
+    """Opens ``[datastore] directory/file`` for the vmdk reader, and resolves what descriptors point at."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._volumes: dict[str, Volume] = {}
+
+    def open(self, path: str) -> MappedDevice:
+        """Open a file by its datastore path.
+
+        Raises:
+            SourceError: the datastore is not readable here, or has no such file.
+        """
+        where = DatastorePath.parse(path)
+        mount = self._storage.mount(where.datastore)
+        if mount is not None:
+            return MountedFile(mount, where.path, path)
+        if where.datastore not in self._volumes:
+            self._volumes[where.datastore] = self._storage.volume(where.datastore)
+        return self._volumes[where.datastore].open_file(where.path)
+
+    def resolve(self, base_path: str, reference: str) -> str:
+        """Follow a reference found in the descriptor at ``base_path``.
+
+        Raises:
+            VmdkError: it leads out of its datastore, or to one the manager does not know.
+        """
+        if reference.startswith("/vmfs/volumes/"):
+            volume, _, path = reference.removeprefix("/vmfs/volumes/").partition("/")
+            return str(DatastorePath(self._storage.named(volume), _inside(path, reference)))
+        if reference.startswith("/"):
+            raise VmdkError(file=base_path, reason=f"it points at {reference!r}, which is outside of any datastore")
+        base = DatastorePath.parse(base_path)
+        joined = posixpath.join(posixpath.dirname(base.path), reference)
+        return str(DatastorePath(base.datastore, _inside(joined, reference)))
+
+
+def _inside(path: str, reference: str) -> str:
+    normal = posixpath.normpath(path)
+    if normal.startswith(("/", "..")) or "\0" in normal or normal == ".":
+        raise VmdkError(file=reference, reason="it leads out of its datastore; not followed")
+    return normal

@@ -1,0 +1,116 @@
+"""One disk of one VM as a snapshot froze it.
+
+Order (a shared LUN changes under us):
+
+    snapshot exists → open (descriptors, maps, self-checks) → copy → recheck (descriptors and maps again) → release
+
+The metadata that hosts keep in their journals settle shortly after the snapshot was made, so opening is tried a few
+times; after the copy ``recheck`` reads the file descriptors and maps again, and what differs fails the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from vcbproxy.clock import Clock
+from vcbproxy.errors import Changed, SourceError, VmdkError
+from vcbproxy.extent import Extent
+from vcbproxy.manager.disk import Disk
+from vcbproxy.source.storage import Storage
+from vcbproxy.vmdk.chain import VirtualDisk, open_disk
+
+OPEN_TRIES_MAX = 4
+SETTLE_S = 0.5
+
+
+@runtime_checkable
+class Rechecked(Protocol):
+    """A file that can tell whether it is still what it was when it was opened."""
+
+    def recheck(self) -> None:
+        """Look again.
+
+        Raises:
+            Changed: it is not.
+        """
+
+
+class VmDisk:
+    """A frozen disk: a MappedDevice that can say whether it stayed frozen."""
+
+    def __init__(self, disk: Disk, chain: VirtualDisk) -> None:
+        self.disk = disk
+        self._chain = chain
+
+    @property
+    def name(self) -> str:
+        """The newest link's datastore path."""
+        return self._chain.name
+
+    @property
+    def size_bytes(self) -> int:
+        """The capacity."""
+        return self._chain.size_bytes
+
+    def read_into(self, offset: int, buf: memoryview) -> None:
+        """Fill the buffer, or raise SourceError."""
+        self._chain.read_into(offset, buf)
+
+    def extents(self) -> Iterator[Extent]:
+        """DATA and ZERO, tiling the disk."""
+        return self._chain.extents()
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The chain's descriptors, newest first."""
+        return tuple(link.path for link in self._chain.links)
+
+    def recheck(self) -> None:
+        """Prove that nothing it was read from changed since it was opened.
+
+        Raises:
+            Changed: something did: nothing that was read may be kept.
+        """
+        for file in self._chain.files:
+            if not isinstance(file, Rechecked):
+                raise Changed(file=file.name, reason="it cannot be looked at again, so nobody knows")
+            file.recheck()
+
+    def close(self) -> None:
+        """Close the files below."""
+        self._chain.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_vm_disk(storage: Storage, disk: Disk, clock: Clock) -> VmDisk:
+    """Open a snapshot's disk, tried again while the hosts' metadata settle.
+
+    Raises:
+        SourceError: it cannot be read, or is not the disk that the manager described.
+    """
+    for attempt in range(1, OPEN_TRIES_MAX + 1):
+        try:
+            return _open(storage, disk)
+        except SourceError:
+            if attempt == OPEN_TRIES_MAX:
+                raise
+            clock.sleep(SETTLE_S * attempt)
+    raise AssertionError("unreachable")
+
+
+def _open(storage: Storage, disk: Disk) -> VmDisk:
+    chain = open_disk(storage.files(), str(disk.path))
+    if chain.size_bytes != disk.capacity_bytes:
+        chain.close()
+        reason = f"it holds {chain.size_bytes} bytes, the manager says {disk.capacity_bytes}"
+        raise VmdkError(file=str(disk.path), reason=reason)
+    return VmDisk(disk, chain)
