@@ -1,0 +1,237 @@
+"""Copies a disk into a target: read once, cut, digested, compressed and stored by several workers at a time.
+
+    reader ──segments──▶ cutter ──chunks──▶ worker 0 ─▶ packer 0 ─▶ target
+    (a thread)           (the caller's)     worker n ─▶ packer n ─▶
+
+Promises: every byte that is not known to be zero is read exactly once, in order; known zeroes are never read; the ids
+stand in the disk's order whichever worker was faster; memory is bounded by ``memory_bytes`` plus what the packers hold;
+on any error, and on being cancelled, all threads have ended when the error arrives. Nothing is durable before the
+target says so: finishing the packers and committing is for whoever gave the sink.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from vcbproxy.device import MappedDevice
+from vcbproxy.pipeline import chunker, segments
+from vcbproxy.pipeline.channel import Channel
+from vcbproxy.pipeline.chunker import BLOCK, GRANULE, HOLE_STEP, Rule
+from vcbproxy.pipeline.content import CopyStats, DiskContent, Rows, zero_id
+from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.cutter import Cutter, Piece
+from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
+from vcbproxy.repository.ids import BlobKind
+from vcbproxy.units import MiB, align_up
+
+_SEGMENT_BYTES = 8 * MiB
+_GAP_MIN = MiB
+_BUFFERS_MIN = 3  # one being read, one being cut, one being stored
+
+
+class BlobPacker(Protocol):
+    """Stores blobs; used by one thread."""
+
+    def add(self, kind: BlobKind, plain: memoryview, blob_id: bytes | None = None) -> bytes:
+        """Store a blob unless it is there already; return its id. ``plain`` is not needed any more afterwards."""
+
+    def finish(self) -> None:
+        """No more blobs come: write what is held back."""
+
+    @property
+    def bytes_stored(self) -> int:
+        """How many bytes it has added to the target."""
+
+
+class DiskSink(Protocol):
+    """Where the chunks of a disk go."""
+
+    def packer(self) -> BlobPacker:
+        """A packer for one more worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a copy is: ``bytes_done`` of ``bytes_total`` have been seen, ``bytes_read`` of them were read."""
+
+    bytes_total: int
+    bytes_done: int
+    bytes_read: int
+    bytes_zero: int
+
+
+def no_progress(_progress: Progress) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much of the machine a copy may take.
+
+    Attributes:
+        workers: threads that digest and compress, each with its own packer; 0 for one per processor.
+        memory_bytes: for the data between reader and packers.
+    """
+
+    workers: int = 0
+    memory_bytes: int = 64 * MiB
+
+    @property
+    def workers_count(self) -> int:
+        """The number of workers, decided."""
+        return self.workers or os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk to be stored: data in a buffer, or zeroes (``row`` is then None: its id is known already)."""
+
+    row: int | None
+    plain: memoryview
+    buffer: Buffer | None
+
+
+def copy_disk(
+    source: MappedDevice,
+    sink: DiskSink,
+    rule: Rule,
+    *,
+    options: Options = Options(),
+    progress: Callable[[Progress], None] = no_progress,
+    cancel: Cancel | None = None,
+) -> DiskContent:
+    """Store every chunk of a disk; return what the disk consists of.
+
+    Args:
+        source: the disk; its extents say what is zero.
+        sink: gives one packer for each worker.
+        rule: where to cut.
+        options: workers and memory.
+        progress: called by this thread, for every segment.
+        cancel: looked at a few times a second.
+
+    Raises:
+        SourceError: the disk could not be read.
+        Error: whatever the target raises.
+        Cancelled: ``cancel`` was set.
+    """
+    with Crew("copy", cancel) as crew:
+        return _Copy(source, sink, rule, options, crew).run(progress)
+
+
+class _Copy:
+    """One copy under way: the channels and counters that its three stages share."""
+
+    def __init__(self, source: MappedDevice, sink: DiskSink, rule: Rule, options: Options, crew: Crew) -> None:
+        self._source = source
+        self._rule = rule
+        self._crew = crew
+        self._bytes_read = 0  # written by the reader only
+        self._bytes_zero = 0
+        self._chunks = 0
+        self._rows = Rows()
+        self._zeroes = memoryview(bytes(HOLE_STEP))
+        self._zeroes_sent: set[int] = set()
+        self._packers = [sink.packer() for _ in range(options.workers_count)]
+
+        window_bytes = rule.window * BLOCK
+        self._gap_min = max(align_up(window_bytes, GRANULE), _GAP_MIN)
+        head_bytes = align_up(rule.max_bytes + window_bytes, GRANULE)
+        count = max(options.memory_bytes // (head_bytes + _SEGMENT_BYTES), _BUFFERS_MIN)
+        self._free: Channel[Buffer] = crew.channel(count)
+        for _ in range(count):
+            self._free.put(Buffer(head_bytes, _SEGMENT_BYTES, self._free))
+        self._loaded: Channel[Gap | Loaded] = crew.channel(count)
+        self._work: Channel[_Chunk] = crew.channel(8 * len(self._packers))
+
+    def run(self, progress: Callable[[Progress], None]) -> DiskContent:
+        self._crew.start(self._read)
+        for packer in self._packers:
+            self._crew.start(self._store, packer)
+        for position in self._cut():
+            progress(Progress(self._source.size_bytes, position, self._bytes_read, self._bytes_zero))
+        self._work.close()
+        self._crew.join()
+        ids, lengths = self._rows.columns()
+        assert int(lengths.sum(dtype="u8")) == self._source.size_bytes, "the chunks do not tile the disk"
+        stored = sum(packer.bytes_stored for packer in self._packers)
+        size = self._source.size_bytes
+        return DiskContent(ids, lengths, CopyStats(size, self._bytes_read, self._bytes_zero, stored, self._chunks))
+
+    def _read(self) -> None:
+        """The reader: keep ahead of everybody, as far as there are buffers."""
+        source = self._source
+        for step in segments.plan(source.extents(), source.size_bytes, _SEGMENT_BYTES, self._gap_min):
+            if isinstance(step, Segment):
+                buffer = self._free.get()
+                buffer.hold()
+                self._bytes_read += segments.load(source, step, buffer)
+                self._loaded.put(Loaded(step.start, step.length, buffer))
+            else:
+                self._loaded.put(step)
+        self._loaded.close()
+
+    def _cut(self) -> Iterator[int]:
+        """The cutter: find the chunks, hand them to the workers, and yield how far it is."""
+        cutter = Cutter(self._rule, self._source.size_bytes)
+        region_start = 0  # where the segments that touch each other began
+        last: Loaded | None = None
+        for step in self._loaded:
+            self._crew.check()
+            if isinstance(step, Gap):
+                self._send(cutter.skip(step.length), last)
+                region_start = step.start + step.length
+                _let_go(last)
+                last = None
+            else:
+                kept_from = max(cutter.needed_from, region_start)
+                if last is not None and kept_from < step.start:
+                    tail = step.start - kept_from
+                    head = step.buffer.head_bytes
+                    step.buffer.memory[head - tail : head] = last.view(kept_from, tail)
+                _let_go(last)
+                last = step
+                self._send(cutter.feed(step.body), last)
+            yield cutter.position
+        self._send(cutter.finish(), last)
+        _let_go(last)
+
+    def _send(self, pieces: list[Piece], loaded: Loaded | None) -> None:
+        """Give pieces that have just become certain to the workers."""
+        for piece in pieces:
+            if piece.hole:
+                self._bytes_zero += piece.length
+                self._send_zeroes(piece)
+                continue
+            assert loaded is not None, f"{piece} is data, and was not read"
+            loaded.buffer.hold()
+            row = self._rows.append(piece.length)
+            self._chunks += 1
+            self._work.put(_Chunk(row, loaded.view(piece.start, piece.length), loaded.buffer))
+
+    def _send_zeroes(self, hole: Piece) -> None:
+        """Ids of zeroes are known; each length of them is stored once."""
+        different = self._rows.append_zeroes(chunker.hole_lengths(hole.start, hole.end))
+        for length in different:
+            if length not in self._zeroes_sent:
+                self._zeroes_sent.add(length)
+                self._work.put(_Chunk(None, self._zeroes[:length], None))
+
+    def _store(self, packer: BlobPacker) -> None:
+        """A worker."""
+        for chunk in self._work:
+            if chunk.row is None:
+                packer.add(BlobKind.DATA, chunk.plain, zero_id(len(chunk.plain)))
+                continue
+            self._rows.place(chunk.row, packer.add(BlobKind.DATA, chunk.plain))
+            assert chunk.buffer is not None
+            chunk.buffer.release()
+        packer.finish()
+
+
+def _let_go(loaded: Loaded | None) -> None:
+    if loaded is not None:
+        loaded.buffer.release()
