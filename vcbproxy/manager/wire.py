@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 
 from pyVmomi import vim, vmodl
 from pyVmomi.SoapAdapter import SoapStubAdapter
-from pyVmomi.VmomiSupport import GetServiceVersions, GetVmodlType, versionIdMap
+from pyVmomi.VmomiSupport import GetServiceVersions, versionIdMap
 
 from vcbproxy.errors import Error, ManagerError
 from vcbproxy.manager import tls
@@ -29,7 +29,6 @@ M = TypeVar("M")
 _Adapter: Any = SoapStubAdapter  # pyVmomi types its objects, not its machinery
 _service_versions: Callable[[str], list[str]] = GetServiceVersions
 _service_instance: Any = vim.ServiceInstance
-_vmodl_type: Callable[[str], Any] = GetVmodlType
 
 _VERSIONS_BYTES_MAX = 1 << 20
 _IDLE_S = 30  # below the 60 s or so after which managers close idle connections themselves
@@ -166,6 +165,6 @@ class Wire:
         return kind(moref, self.stub)  # type: ignore[call-arg]  # the stubs do not tell of it
 
 
-def kind_named(name: str) -> Any:
-    """A managed type by its API name (``vim.VirtualMachine``)."""
-    return _vmodl_type(name)
+def moref_of(managed: Any) -> str:
+    """A managed object's identity at its manager."""
+    return str(managed._moId)  # noqa: SLF001  # pyVmomi has no public name for it
