@@ -1,0 +1,218 @@
+"""The seam between a repository and the place that keeps its files.
+
+A backend keeps named files that are written once, whole, and never changed. It knows kinds and names, nothing of what
+the files hold. Several threads may use one backend at once.
+
+    kind         path below the repository's location       name
+    CONFIG       config                                      (none)
+    KEY          keys/<name>                                 64 hex digits: SHA-256 of the file
+    LOCK         locks/<name>                                "
+    SNAPSHOT     snapshots/<name>                            "
+    INDEX        index/<name>                                "
+    PACK         data/<first two digits>/<name>              "
+    PARAMETERS   vcbproxy/config                             (none); restic ignores directories it does not know
+
+Files with other names (leftovers ``*-tmp-*``, an operator's notes) are never listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from vcbproxy.errors import TargetError, UsageError
+from vcbproxy.repository.ids import Buffer, is_hex_id
+
+
+class FileKind(Enum):
+    """What a stored file is for."""
+
+    CONFIG = "config"
+    KEY = "keys"
+    LOCK = "locks"
+    SNAPSHOT = "snapshots"
+    INDEX = "index"
+    PACK = "data"
+    PARAMETERS = "vcbproxy"
+
+    @property
+    def single(self) -> bool:
+        """Whether there is at most one file of this kind, without a name of its own."""
+        return self in (FileKind.CONFIG, FileKind.PARAMETERS)
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """Which file: its kind and, except for the single ones, its 64 hex digits."""
+
+    kind: FileKind
+    stem: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.kind.single == (not self.stem), f"a {self.kind.value} file named {self.stem!r}"
+        assert self.kind.single or is_hex_id(self.stem), f"not an id: {self.stem!r}"
+
+    @property
+    def path(self) -> str:
+        """Where it lies below the repository's location, in restic's ``default`` layout."""
+        match self.kind:
+            case FileKind.CONFIG:
+                return "config"
+            case FileKind.PARAMETERS:
+                return "vcbproxy/config"
+            case FileKind.PACK:
+                return f"data/{self.stem[:2]}/{self.stem}"
+            case _:
+                return f"{self.kind.value}/{self.stem}"
+
+
+CONFIG = FileName(FileKind.CONFIG)
+PARAMETERS = FileName(FileKind.PARAMETERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One line of a listing."""
+
+    name: FileName
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What differs between backends, as data."""
+
+    connections: int
+    """How many transfers at once are worth while."""
+    atomic_create: bool
+    """Whether ``save`` of a single file can be trusted to refuse when two writers race."""
+
+
+class FileMissing(TargetError):
+    """The backend has no such file."""
+
+    template = "{location}: no file {path}"
+
+
+class FileShort(TargetError):
+    """A stored file is shorter than what should be read of it."""
+
+    template = "{location}: {path} ends before {end}"
+
+
+class FileExists(TargetError):
+    """A single file (the config) is there already; it is never written over."""
+
+    template = "{location}: {path} exists already and is not written over"
+
+
+class Backend(Protocol):
+    """A place that keeps a repository's files."""
+
+    @property
+    def location(self) -> str:
+        """What messages call it."""
+
+    @property
+    def traits(self) -> Traits:
+        """How it differs from other backends."""
+
+    def create(self) -> None:
+        """Make what ``save`` needs to exist (directories, a bucket); harmless when it is there.
+
+        Raises:
+            TargetError: it cannot be made.
+        """
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        """Keep a file made of ``parts``; durable, whole and visible when this returns, invisible when it raises.
+
+        Saving a content-named file again is harmless.
+
+        Raises:
+            FileExists: ``name`` is a single file (config, parameters) and is there already.
+            TargetError: it could not be stored (full, read-only, gone).
+        """
+
+    def load(self, name: FileName, offset: int, buf: memoryview) -> None:
+        """Fill all of ``buf`` from ``offset`` of the file.
+
+        Raises:
+            FileMissing: no such file.
+            FileShort: it ends before ``buf`` is full.
+            TargetError: it could not be read.
+        """
+
+    def size(self, name: FileName) -> int:
+        """The file's size in bytes.
+
+        Raises:
+            FileMissing: no such file.
+            TargetError: it could not be asked.
+        """
+
+    def list(self, kind: FileKind) -> Iterator[Stored]:
+        """All files of a kind, in no particular order; strange names are left out.
+
+        Raises:
+            TargetError: it could not be listed.
+        """
+
+    def remove(self, name: FileName) -> None:
+        """Remove a file.
+
+        Raises:
+            FileMissing: no such file.
+            TargetError: it could not be removed.
+        """
+
+
+def load_all(backend: Backend, name: FileName, size_max: int) -> bytes:
+    """A whole small file.
+
+    Raises:
+        TargetError: it is missing, unreadable, or larger than ``size_max``.
+    """
+    size_bytes = backend.size(name)
+    if size_bytes > size_max:
+        raise TargetError(f"{backend.location}: {name.path} has {size_bytes} bytes, more than {size_max} are not sane")
+    buf = bytearray(size_bytes)
+    backend.load(name, 0, memoryview(buf))
+    return bytes(buf)
+
+
+def exists(backend: Backend, name: FileName) -> bool:
+    """Whether the file is there.
+
+    Raises:
+        TargetError: the backend could not be asked.
+    """
+    try:
+        backend.size(name)
+    except FileMissing:
+        return False
+    return True
+
+
+def open_backend(location: str, *, create: bool = False) -> Backend:
+    """The backend for a location as the operator writes it: a directory's path.
+
+    Args:
+        location: a path.
+        create: make the directories too; without it nothing is touched before the first ``save``.
+
+    Raises:
+        UsageError: a scheme that is not known.
+        TargetError: it could not be made.
+    """
+    from vcbproxy.repository.backend.directory import DirectoryBackend
+
+    scheme, colon, rest = location.partition(":")
+    if colon and "/" not in scheme and scheme not in ("local", "file"):
+        raise UsageError(f"no way to keep a repository in {location!r}: give a directory")
+    backend = DirectoryBackend(rest.removeprefix("//") if colon and scheme in ("local", "file") else location)
+    if create:
+        backend.create()
+    return backend

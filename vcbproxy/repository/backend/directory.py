@@ -1,0 +1,212 @@
+"""A repository in a directory, in restic's ``default`` layout.
+
+A file is written under ``<final name>-tmp-<random>`` in its own directory, synced, made read-only, renamed, and the
+directory is synced. What a crash leaves is such a temporary file, which every listing ignores.
+
+Modes are restic's: files 0400, directories 0700; when ``config`` is readable by its group, 0440 and 0770.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vcbproxy.errors import TargetError
+from vcbproxy.repository.backend.base import (
+    CONFIG,
+    FileExists,
+    FileKind,
+    FileMissing,
+    FileName,
+    FileShort,
+    Stored,
+    Traits,
+)
+from vcbproxy.repository.ids import Buffer, is_hex_id
+
+_IOV_MAX = 512
+_REMEDIES = {
+    errno.ENOSPC: "free space or prune, then run again; the repository is still valid",
+    errno.EDQUOT: "raise the quota or prune, then run again; the repository is still valid",
+    errno.EROFS: "it is mounted read-only",
+    errno.EACCES: "check owner and mode",
+    errno.EPERM: "check owner, mode and attributes",
+    errno.EIO: "the disk below it fails; look at the kernel's log",
+}
+
+
+class DirectoryBackend:
+    """Files below one directory."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root).absolute()
+        self._file_mode, self._directory_mode = self._modes()
+
+    @property
+    def location(self) -> str:
+        """The directory's path."""
+        return str(self._root)
+
+    @property
+    def traits(self) -> Traits:
+        """Two writers keep a disk busy; link(2) makes creation atomic."""
+        return Traits(connections=2, atomic_create=True)
+
+    def create(self) -> None:
+        """Make the directory and all that restic expects in it."""
+        with self._wrapped("create directories"):
+            wanted = [self._root, *(self._root / kind.value for kind in FileKind if not kind.single)]
+            wanted += [self._root / "data" / f"{prefix:02x}" for prefix in range(256)]
+            for directory in wanted:
+                directory.mkdir(mode=self._directory_mode, parents=True, exist_ok=True)
+            for directory in (self._root / "data", self._root, self._root.parent):
+                _sync_directory(directory)
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        """Write aside, sync, rename, sync the directory."""
+        path = self._root / name.path
+        with self._wrapped(f"write {name.path}"):
+            temporary = self._open_temporary(path)
+            try:
+                self._write_durably(temporary, parts)
+                self._put_in_place(name, temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_directory(path.parent)
+
+    def load(self, name: FileName, offset: int, buf: memoryview) -> None:
+        """Read by position."""
+        with self._wrapped(f"read {name.path}", name):
+            fd = os.open(self._root / name.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                done = 0
+                while done < len(buf):
+                    count = os.preadv(fd, [buf[done:]], offset + done)
+                    if count == 0:
+                        raise FileShort(location=self.location, path=name.path, end=offset + len(buf))
+                    done += count
+            finally:
+                os.close(fd)
+
+    def size(self, name: FileName) -> int:
+        """As the file system says."""
+        with self._wrapped(f"look at {name.path}", name):
+            return (self._root / name.path).stat().st_size
+
+    def list(self, kind: FileKind) -> Iterator[Stored]:
+        """Walk the kind's directory; pack directories one after the other."""
+        if kind.single:
+            yield from self._list_single(FileName(kind))
+            return
+        for directory in self._directories(kind):
+            with self._wrapped(f"list {directory}"):
+                try:
+                    entries = [*os.scandir(directory)]
+                except FileNotFoundError:
+                    continue
+                found = [
+                    Stored(FileName(kind, entry.name), entry.stat().st_size)
+                    for entry in entries
+                    if is_hex_id(entry.name) and entry.is_file()
+                ]
+            yield from found
+
+    def remove(self, name: FileName) -> None:
+        """Unlink it."""
+        with self._wrapped(f"remove {name.path}", name):
+            (self._root / name.path).unlink()
+
+    def _list_single(self, name: FileName) -> Iterator[Stored]:
+        try:
+            yield Stored(name, self.size(name))
+        except FileMissing:
+            return
+
+    def _directories(self, kind: FileKind) -> Sequence[Path]:
+        if kind is not FileKind.PACK:
+            return [self._root / kind.value]
+        return [self._root / "data" / f"{prefix:02x}" for prefix in range(256)]
+
+    def _modes(self) -> tuple[int, int]:
+        try:
+            shared = bool((self._root / CONFIG.path).stat().st_mode & stat.S_IRGRP)
+        except OSError:
+            shared = False
+        return (0o440, 0o770) if shared else (0o400, 0o700)
+
+    def _open_temporary(self, path: Path) -> Path:
+        """Create an empty file beside ``path``, and the directory if it is missing (stock restic makes some late)."""
+        temporary = path.with_name(f"{path.name}-tmp-{secrets.token_hex(8)}")
+        path.parent.mkdir(mode=self._directory_mode, exist_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return temporary
+
+    def _write_durably(self, temporary: Path, parts: Sequence[Buffer]) -> None:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _write_all(fd, parts)
+            os.fchmod(fd, self._file_mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _put_in_place(self, name: FileName, temporary: Path, path: Path) -> None:
+        if not name.kind.single:
+            temporary.rename(path)
+            return
+        try:
+            os.link(temporary, path)  # fails when it exists, where rename would write over it
+        except FileExistsError as error:
+            raise FileExists(location=self.location, path=name.path) from error
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if path.exists():  # a file system without hard links: the best that can be done there
+                raise FileExists(location=self.location, path=name.path) from error
+            temporary.rename(path)
+            return
+        temporary.unlink()
+
+    @contextmanager
+    def _wrapped(self, action: str, name: FileName | None = None) -> Iterator[None]:
+        """The one place where the operating system's errors become ours."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if name is not None:
+                raise FileMissing(location=self.location, path=name.path) from error
+            raise TargetError(f"{self.location}: cannot {action}: {error.strerror}") from error
+        except OSError as error:
+            remedy = _REMEDIES.get(error.errno or 0)
+            reason = f"{error.strerror}; {remedy}" if remedy else error.strerror
+            raise TargetError(f"{self.location}: cannot {action}: {reason}", errno=error.errno) from error
+
+
+def _write_all(fd: int, parts: Sequence[Buffer]) -> None:
+    waiting = [memoryview(part).cast("B") for part in parts if len(part)]
+    while waiting:
+        count = os.writev(fd, waiting[:_IOV_MAX])
+        done = 0
+        while done < len(waiting) and count >= len(waiting[done]):
+            count -= len(waiting[done])
+            done += 1
+        waiting = waiting[done:]
+        if count:
+            waiting[0] = waiting[0][count:]
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory, and need not
+            raise
+    finally:
+        os.close(fd)

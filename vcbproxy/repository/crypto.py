@@ -1,0 +1,145 @@
+"""Sealed messages: encrypted, authenticated, and nothing else.
+
+    nonce   16   random, never twice under one key
+    text     n   AES-256 in counter mode; the nonce is the first counter block
+    mac     16   Poly1305 over the text; its one-time key is r followed by AES-128(k, nonce)
+
+The mac is always checked before a byte is decrypted. Nothing in a message says which file or blob it is: whoever opens
+one must also compare the digest it is named by.
+
+Encryption goes straight into a buffer of the caller's (``update_into``): no copy, and the interpreter lock is free.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
+from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+from vcbproxy.errors import IntegrityError
+from vcbproxy.repository.ids import Buffer
+
+NONCE_BYTES = 16
+MAC_BYTES = 16
+OVERHEAD_BYTES = NONCE_BYTES + MAC_BYTES
+_SPARE = AES.block_size // 8 - 1  # update_into insists on this much room beyond the text
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Key:
+    """The three secrets that seal and open messages; never printed."""
+
+    encrypt: bytes
+    mac_k: bytes
+    mac_r: bytes
+
+    def __post_init__(self) -> None:
+        sizes = (len(self.encrypt), len(self.mac_k), len(self.mac_r))
+        if sizes != (32, 16, 16) or not (any(self.encrypt) and any(self.mac_k) and any(self.mac_r)):
+            raise IntegrityError("a key of this repository has a wrong size or is all zeroes")
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+    @classmethod
+    def from_bytes(cls, secret: bytes) -> Key:
+        """Cut 64 bytes into the three secrets, in the order in which scrypt's output is used."""
+        return cls(secret[:32], secret[32:48], secret[48:64])
+
+
+def new_key() -> Key:
+    """A key drawn from the system's randomness."""
+    return Key.from_bytes(os.urandom(64))
+
+
+def sealed_size(plain_bytes: int) -> int:
+    """How long a message is once sealed."""
+    return plain_bytes + OVERHEAD_BYTES
+
+
+def seal_into(key: Key, plain: Buffer, out: memoryview) -> int:
+    """Seal ``plain`` into the beginning of ``out``.
+
+    Args:
+        key: the repository's.
+        plain: what to seal.
+        out: at least ``sealed_size(len(plain))`` bytes.
+
+    Returns:
+        How many bytes of ``out`` the message takes.
+    """
+    size = len(plain)
+    nonce = os.urandom(NONCE_BYTES)
+    out[:NONCE_BYTES] = nonce
+    text = out[NONCE_BYTES : NONCE_BYTES + size]
+    # The mac's place serves as the spare room that the cipher wants after the text; it is written afterwards.
+    Cipher(AES(key.encrypt), CTR(nonce)).encryptor().update_into(plain, out[NONCE_BYTES : NONCE_BYTES + size + _SPARE])
+    mac = _poly1305(key, nonce)
+    mac.update(text)
+    out[NONCE_BYTES + size : OVERHEAD_BYTES + size] = mac.finalize()
+    return OVERHEAD_BYTES + size
+
+
+def seal(key: Key, plain: Buffer) -> bytes:
+    """Seal a small message."""
+    out = bytearray(sealed_size(len(plain)))
+    seal_into(key, plain, memoryview(out))
+    return bytes(out)
+
+
+def open_into(key: Key, sealed: Buffer, out: memoryview) -> int:
+    """Check and decrypt a message into the beginning of ``out``.
+
+    Args:
+        key: the repository's.
+        sealed: the whole message.
+        out: at least ``len(sealed) - OVERHEAD_BYTES + 15`` bytes; the last fifteen are only scratch.
+
+    Returns:
+        How many bytes of ``out`` the plaintext takes.
+
+    Raises:
+        IntegrityError: too short, or the mac is wrong: damaged, or sealed with another key.
+    """
+    message = memoryview(sealed)
+    size = len(message) - OVERHEAD_BYTES
+    if size < 0:
+        raise IntegrityError(f"a sealed message of {len(message)} bytes is too short to be one")
+    nonce = bytes(message[:NONCE_BYTES])
+    text = message[NONCE_BYTES : NONCE_BYTES + size]
+    mac = _poly1305(key, nonce)
+    mac.update(text)
+    try:
+        mac.verify(bytes(message[NONCE_BYTES + size :]))
+    except InvalidSignature as error:
+        raise IntegrityError("authentication failed: the data are damaged, or sealed with another key") from error
+    Cipher(AES(key.encrypt), CTR(nonce)).decryptor().update_into(text, out[: size + _SPARE])
+    return size
+
+
+def unseal(key: Key, sealed: Buffer) -> bytes:
+    """Check and decrypt a message.
+
+    Raises:
+        IntegrityError: as ``open_into``.
+    """
+    out = bytearray(scratch_size(len(sealed)))
+    size = open_into(key, sealed, memoryview(out))
+    del out[size:]
+    return bytes(out)
+
+
+def scratch_size(sealed_bytes: int) -> int:
+    """How large the buffer for ``open_into`` must be."""
+    return max(0, sealed_bytes - OVERHEAD_BYTES) + _SPARE
+
+
+def _poly1305(key: Key, nonce: bytes) -> Poly1305:
+    # One block, once per nonce: the mode does not matter, ECB is AES itself.
+    pad = Cipher(AES(key.mac_k), ECB()).encryptor().update(nonce)  # noqa: S305
+    return Poly1305(key.mac_r + pad)

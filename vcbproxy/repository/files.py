@@ -1,0 +1,52 @@
+"""Whole sealed files: the small ones (config, locks, snapshots, indexes), read and written at once."""
+
+from __future__ import annotations
+
+from vcbproxy.errors import IntegrityError
+from vcbproxy.repository import crypto
+from vcbproxy.repository.backend.base import Backend, FileKind, FileName, load_all
+from vcbproxy.repository.ids import Buffer, digest
+
+_FILE_BYTES_MAX = 256 << 20
+
+
+class Files:
+    """A backend and the key to what it keeps."""
+
+    def __init__(self, backend: Backend, key: crypto.Key) -> None:
+        self.backend = backend
+        self.key = key
+
+    @property
+    def location(self) -> str:
+        """What messages call the repository."""
+        return self.backend.location
+
+    def save_sealed(self, kind: FileKind, plain: Buffer) -> FileName:
+        """Seal, name by digest, store.
+
+        Raises:
+            TargetError: it could not be stored.
+        """
+        sealed = crypto.seal(self.key, plain)
+        if crypto.unseal(self.key, sealed) != plain:
+            raise IntegrityError("a file was damaged while it was sealed: this machine's memory or processor is faulty")
+        name = FileName(kind) if kind.single else FileName(kind, digest(sealed).hex())
+        self.backend.save(name, [sealed])
+        return name
+
+    def load_sealed(self, name: FileName) -> bytes:
+        """The plaintext of a file, its digest and its mac checked.
+
+        Raises:
+            TargetError: it could not be read.
+            IntegrityError: it is damaged.
+        """
+        sealed = load_all(self.backend, name, _FILE_BYTES_MAX)
+        what = f"{self.location}: {name.path}"
+        if not name.kind.single and digest(sealed).hex() != name.stem:
+            raise IntegrityError(f"{what} is damaged: its content does not match its name")
+        try:
+            return crypto.unseal(self.key, sealed)
+        except IntegrityError as error:
+            raise IntegrityError(f"{what}: {error}") from error

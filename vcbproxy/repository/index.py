@@ -1,0 +1,293 @@
+"""The index in memory: for every blob, where it lies. Built for ten million blobs in half a gigabyte.
+
+    runs     immutable tables of columns, each sorted by the first eight bytes of the id, 49 bytes a blob:
+
+             key u64 │ rest of id 24 │ pack u32 │ offset u32 │ stored u32 │ zstd u32 │ tree bool
+
+    tail     a small dictionary of what was added last; when it is full it becomes a run
+
+Runs grow geometrically: a new one swallows its neighbours until each is at most half as long as the one before, so there are
+few of them, and a blob is moved only a logarithmic number of times.
+
+Looking up takes no lock: readers take the tail first and the runs after it, writers publish the new runs before they empty
+the tail, so an entry on its way from one to the other is seen in at least one. One lock orders the writers.
+
+The same blob may lie in several packs; all places are kept, since one may be damaged.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcbproxy.errors import IntegrityError
+from vcbproxy.repository.ids import ID_BYTES, BlobKind
+from vcbproxy.repository.indexfile import Columns, PackBlobs
+from vcbproxy.repository.pack import Blob
+
+_TAIL_MAX = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One copy of a blob."""
+
+    pack_id: bytes
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Columns sorted by the first eight bytes of the id, which are taken out as a number."""
+
+    key: NDArray[np.uint64]
+    rest: NDArray[np.uint8]
+    pack: NDArray[np.uint32]
+    offset: NDArray[np.uint32]
+    stored: NDArray[np.uint32]
+    zstd: NDArray[np.uint32]
+    tree: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def rows(self, blob_id: bytes, tree: bool) -> Iterator[int]:
+        """Where this blob stands."""
+        wanted = np.uint64(int.from_bytes(blob_id[:8], "big"))
+        row = int(np.searchsorted(self.key, wanted))
+        rest = blob_id[8:]
+        while row < len(self.key) and self.key[row] == wanted:
+            if self.rest[row].tobytes() == rest and self.tree[row] == tree:
+                yield row
+            row += 1
+
+    def blob(self, row: int) -> Blob:
+        """A row as a value."""
+        return Blob(
+            BlobKind.TREE if self.tree[row] else BlobKind.DATA,
+            int(self.key[row]).to_bytes(8, "big") + self.rest[row].tobytes(),
+            int(self.offset[row]),
+            int(self.stored[row]),
+            int(self.zstd[row]),
+        )
+
+    def find(self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool) -> NDArray[np.int64]:
+        """For many ids at once: a row each, or -1."""
+        rows = np.searchsorted(self.key, keys).astype(np.int64)
+        found = np.full(len(keys), -1, np.int64)
+        asked = np.flatnonzero(rows < len(self.key))
+        # One round for almost all; further ones only for ids that share their first eight bytes with others.
+        while len(asked):
+            at = rows[asked]
+            same_key = self.key[at] == keys[asked]
+            asked, at = asked[same_key], at[same_key]
+            match = (self.rest[at] == rest[asked]).all(axis=1) & (self.tree[at] == tree)
+            found[asked[match]] = at[match]
+            asked = asked[~match]
+            rows[asked] += 1
+            asked = asked[rows[asked] < len(self.key)]
+        return found
+
+
+def _keys_of(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
+
+
+def _sorted_run(columns: list[Columns]) -> _Run:
+    """Sort; column by column, so that only one is held twice at a time."""
+    key = np.concatenate([_keys_of(part.ids) for part in columns])
+    order = np.argsort(key, kind="stable")
+    return _Run(
+        key[order],
+        np.concatenate([part.ids[:, 8:] for part in columns])[order],
+        np.concatenate([part.pack for part in columns])[order],
+        np.concatenate([part.offset for part in columns])[order],
+        np.concatenate([part.stored for part in columns])[order],
+        np.concatenate([part.zstd for part in columns])[order],
+        np.concatenate([part.tree for part in columns])[order],
+    )
+
+
+def _merged_run(runs: list[_Run]) -> _Run:
+    key = np.concatenate([run.key for run in runs])
+    order = np.argsort(key, kind="stable")
+    return _Run(
+        key[order],
+        np.concatenate([run.rest for run in runs])[order],
+        np.concatenate([run.pack for run in runs])[order],
+        np.concatenate([run.offset for run in runs])[order],
+        np.concatenate([run.stored for run in runs])[order],
+        np.concatenate([run.zstd for run in runs])[order],
+        np.concatenate([run.tree for run in runs])[order],
+    )
+
+
+class Index:
+    """Where every blob lies; any number of readers and writers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: tuple[_Run, ...] = ()
+        self._tail: dict[tuple[bytes, BlobKind], tuple[tuple[int, Blob], ...]] = {}
+        self._tail_rows = 0
+        self._packs: list[bytes] = []
+        self._pack_numbers: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        """How many places it knows (copies count)."""
+        with self._lock:
+            return sum(map(len, self._runs)) + self._tail_rows
+
+    def add(self, pack: PackBlobs) -> None:
+        """Take in a pack that has just become durable. A pack that is known already is left alone."""
+        with self._lock:
+            if pack.pack_id in self._pack_numbers:
+                return
+            number = self._number(pack.pack_id)
+            for blob in pack.blobs:
+                place = (blob.blob_id, blob.kind)
+                self._tail[place] = (*self._tail.get(place, ()), (number, blob))
+            self._tail_rows += len(pack.blobs)
+            if self._tail_rows >= _TAIL_MAX:
+                self._settle_tail()
+
+    def add_files(self, files: list[list[tuple[bytes, Columns]]]) -> None:
+        """Take in whole index files, as ``indexfile.decode`` gives them.
+
+        Raises:
+            IntegrityError: two files list different blobs for one pack.
+        """
+        with self._lock:
+            self._settle_tail()
+            fresh: list[Columns] = []
+            listed: dict[bytes, Columns] = {}
+            for pack_id, columns in (pack for file in files for pack in file):
+                if pack_id in listed:
+                    _check_alike(pack_id, listed[pack_id], columns)
+                elif pack_id not in self._pack_numbers:
+                    listed[pack_id] = columns
+                    columns.pack[:] = self._number(pack_id)
+                    fresh.append(columns)
+            if fresh:
+                self._runs = _compacted((*self._runs, _sorted_run(fresh)))
+
+    def has(self, kind: BlobKind, blob_id: bytes) -> bool:
+        """Whether the blob is stored."""
+        if (blob_id, kind) in self._tail:
+            return True
+        tree = kind is BlobKind.TREE
+        return any(next(run.rows(blob_id, tree), None) is not None for run in self._runs)
+
+    def lookup(self, kind: BlobKind, blob_id: bytes) -> tuple[Location, ...]:
+        """All copies of a blob; none when it is not stored."""
+        tail = self._tail.get((blob_id, kind), ())
+        found = [(number, blob) for number, blob in tail]
+        tree = kind is BlobKind.TREE
+        for run in self._runs:
+            found += [(int(run.pack[row]), run.blob(row)) for row in run.rows(blob_id, tree)]
+        places = {(number, blob.offset): blob for number, blob in found}
+        return tuple(Location(self._packs[number], blob) for (number, _), blob in places.items())
+
+    def lengths(self, ids: NDArray[np.uint8], kind: BlobKind = BlobKind.DATA) -> NDArray[np.uint32]:
+        """The plaintext lengths of many blobs at once.
+
+        Args:
+            ids: an array of shape (n, 32).
+            kind: of all of them.
+
+        Raises:
+            IntegrityError: one of them is not stored.
+        """
+        known, lengths = self.find(ids, kind)
+        if not known.all():
+            missing = ids[int(np.argmin(known))].tobytes().hex()
+            raise IntegrityError(f"{kind.value} blob {missing} is in no index; run `vcbproxy repo check`")
+        return lengths
+
+    def find(self, ids: NDArray[np.uint8], kind: BlobKind) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+        """Which of many blobs are stored, and the plaintext lengths of those that are (0 for the others)."""
+        assert ids.ndim == 2
+        assert ids.shape[1] == ID_BYTES
+        with self._lock:
+            self._settle_tail()
+            runs = self._runs
+        lengths = np.zeros(len(ids), np.uint32)
+        known = np.zeros(len(ids), np.bool_)
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            keys, rest = _keys_of(batch), batch[:, 8:]
+            for run in runs:
+                rows = run.find(keys, rest, kind is BlobKind.TREE)
+                hit = np.flatnonzero(rows >= 0)
+                at = rows[hit]
+                lengths[start + hit] = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
+                known[start + hit] = True
+        return known, lengths
+
+    def pack_ids(self) -> list[bytes]:
+        """All packs it knows."""
+        with self._lock:
+            return list(self._packs)
+
+    def packs(self) -> Iterator[PackBlobs]:
+        """Every pack with its blobs in the order in which they lie there."""
+        with self._lock:
+            self._settle_tail()
+            if not self._runs:
+                return
+            run = _merged_run(list(self._runs)) if len(self._runs) > 1 else self._runs[0]
+            packs = list(self._packs)
+        order = np.lexsort((run.offset, run.pack))
+        bounds = np.searchsorted(run.pack[order], np.arange(len(packs) + 1))
+        for number, pack_id in enumerate(packs):
+            rows = order[bounds[number] : bounds[number + 1]]
+            yield PackBlobs(pack_id, [run.blob(int(row)) for row in rows])
+
+    def _number(self, pack_id: bytes) -> int:
+        number = self._pack_numbers[pack_id] = len(self._packs)
+        self._packs.append(pack_id)
+        return number
+
+    def _settle_tail(self) -> None:
+        if not self._tail_rows:
+            return
+        rows = [row for rows in self._tail.values() for row in rows]
+        columns = Columns(
+            ids=np.frombuffer(b"".join(blob.blob_id for _, blob in rows), np.uint8).reshape(-1, ID_BYTES),
+            pack=np.array([number for number, _ in rows], np.uint32),
+            offset=np.array([blob.offset for _, blob in rows], np.uint32),
+            stored=np.array([blob.stored_bytes for _, blob in rows], np.uint32),
+            zstd=np.array([blob.zstd_bytes for _, blob in rows], np.uint32),
+            tree=np.array([blob.kind is BlobKind.TREE for _, blob in rows], np.bool_),
+        )
+        self._runs = _compacted((*self._runs, _sorted_run([columns])))  # published before the tail is emptied
+        self._tail, self._tail_rows = {}, 0
+
+
+_BATCH = 1 << 16
+
+
+def _compacted(runs: tuple[_Run, ...]) -> tuple[_Run, ...]:
+    """Merge from the end until each run is at most half as long as the one before it."""
+    keep = list(runs)
+    last = [keep.pop()]
+    size = len(last[0])
+    while keep and len(keep[-1]) < 2 * size:
+        last.append(keep.pop())
+        size += len(last[-1])
+    return (*keep, _merged_run(last[::-1]) if len(last) > 1 else last[0])
+
+
+def _check_alike(pack_id: bytes, one: Columns, other: Columns) -> None:
+    rows = [
+        sorted(zip(columns.offset.tolist(), columns.stored.tolist(), map(bytes, columns.ids), strict=True))
+        for columns in (one, other)
+    ]
+    if rows[0] != rows[1]:
+        raise IntegrityError(
+            f"two index files list different blobs for pack {pack_id.hex()}; run `restic rebuild-index`"
+        )

@@ -1,0 +1,275 @@
+"""Locks by restic's rules, so that both programs can work on one repository at the same time.
+
+A lock is a small sealed file. It says who holds it since when, and whether exclusively:
+
+    take      look for conflicting locks ─▶ write ours ─▶ wait 200 ms ─▶ look again; on conflict remove ours
+    refresh   every 5 minutes: write a new file with a new time, then remove the old one
+    lost      no refresh for 22.5 minutes: another program may soon think it stale, so nothing may be written any more
+    stale     older than 30 minutes, or its process is gone from this very host. Never removed in passing:
+              that is ``repo unlock``'s work, the operator's decision
+
+Shared locks do not conflict with each other; an exclusive one conflicts with all.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from vcbproxy.clock import Clock
+from vcbproxy.errors import Busy, Error, IntegrityError, TargetError
+from vcbproxy.repository import codec, times
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort
+from vcbproxy.repository.files import Files
+from vcbproxy.repository.identity import Identity
+from vcbproxy.repository.ids import Buffer
+
+REFRESH_S = 5 * 60.0
+LOST_S = 22.5 * 60.0
+STALE = timedelta(minutes=30)
+_SETTLE_S = 0.2
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LockRecord:
+    """What a lock file says."""
+
+    time: datetime
+    exclusive: bool
+    identity: Identity
+
+    def encode(self) -> bytes:
+        """The plaintext of the file."""
+        who = self.identity
+        fields: dict[str, object] = {
+            "time": times.precise(self.time),
+            "exclusive": self.exclusive,
+            "hostname": who.hostname,
+            "username": who.username,
+            "pid": who.pid,
+        }
+        fields |= {name: value for name, value in (("uid", who.uid), ("gid", who.gid)) if value}
+        return codec.encode(fields)
+
+    @classmethod
+    def decode(cls, plain: Buffer, what: str) -> LockRecord:
+        """Read one.
+
+        Raises:
+            IntegrityError: malformed.
+        """
+        fields = codec.Fields(codec.decode(plain, what), what)
+        try:
+            time = times.parse(fields.text("time"))
+        except ValueError as error:
+            raise IntegrityError(f"{what}: {error}") from error
+        who = Identity(
+            fields.text("hostname", ""),
+            fields.text("username", ""),
+            fields.number("pid", 0),
+            fields.number("uid", 0),
+            fields.number("gid", 0),
+        )
+        return cls(time, fields.flag("exclusive", False), who)
+
+    def is_stale(self, now: datetime, me: Identity) -> bool:
+        """Whether its holder is surely gone: too old, or a process of this host that is no more."""
+        if now - self.time > STALE:
+            return True
+        return self.identity.hostname == me.hostname and not _alive(self.identity.pid)
+
+    def __str__(self) -> str:
+        who = self.identity
+        mode = "exclusively" if self.exclusive else "for reading or adding"
+        return f"held {mode} by {who.username}@{who.hostname}, process {who.pid}, since {times.canonical(self.time)}"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLock:
+    """A lock file in the repository; ``record`` is None when it cannot be read."""
+
+    name: FileName
+    record: LockRecord | None
+    damage: str = ""
+
+
+class HeldLock:
+    """A lock of ours. ``check`` tells whether it still protects."""
+
+    def __init__(self, files: Files, name: FileName, record: LockRecord, clock: Clock) -> None:
+        self._files = files
+        self._clock = clock
+        self._record = record
+        self._name = name
+        self._refreshed_s = clock.monotonic()
+        self._mutex = threading.Lock()
+        self._failure = ""
+
+    def check(self) -> None:
+        """Raise unless the lock was refreshed lately; called before every write.
+
+        Raises:
+            TargetError: it was not.
+        """
+        if self._clock.monotonic() - self._refreshed_s > LOST_S:
+            raise TargetError(
+                f"{self._files.location}: the lock could not be refreshed for {LOST_S / 60:.1f} minutes "
+                f"({self._failure or 'the clock jumped or the process was stopped'}); nothing more is written"
+            )
+
+    def refresh_if_due(self) -> None:
+        """Renew the lock file when it is time; a failure is kept and tried again at the next call."""
+        if self._clock.monotonic() - self._refreshed_s < REFRESH_S:
+            return
+        try:
+            self.refresh()
+        except Error as error:
+            self._failure = str(error)
+
+    def refresh(self) -> None:
+        """Renew the lock file: the new one is durable before the old one goes.
+
+        Raises:
+            TargetError: it could not be, or the old file is gone: someone removed our lock, and it protects nothing.
+        """
+        with self._mutex:
+            self.check()
+            self._files.backend.size(self._name)  # a lock that was removed by others must not come back to life
+            began_s = self._clock.monotonic()
+            record = replace(self._record, time=self._clock.now())
+            name = self._files.save_sealed(FileKind.LOCK, record.encode())
+            old, self._name, self._record, self._refreshed_s = self._name, name, record, began_s
+            self._remove(old)
+
+    def release(self) -> None:
+        """Remove the lock file; one that is gone already is no error.
+
+        Raises:
+            TargetError: it could not be removed.
+        """
+        with self._mutex:
+            self._remove(self._name)
+
+    def _remove(self, name: FileName) -> None:
+        try:
+            self._files.backend.remove(name)
+        except FileMissing:
+            pass
+
+
+@contextmanager
+def held(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Iterator[HeldLock]:
+    """Hold a lock, refreshed by a thread of its own, released on every exit.
+
+    Raises:
+        Busy: a conflicting lock is held.
+        TargetError: the lock could not be written.
+    """
+    lock = acquire(files, exclusive=exclusive, clock=clock, me=me)
+    stop = threading.Event()
+
+    def refresh() -> None:
+        while not stop.wait(_POLL_S):
+            lock.refresh_if_due()
+
+    thread = threading.Thread(target=refresh, name="lock-refresh", daemon=True)
+    thread.start()
+    try:
+        yield lock
+    except BaseException:
+        stop.set()
+        thread.join()
+        try:
+            lock.release()
+        except TargetError:
+            pass  # the first error matters; the lock goes stale, and `repo unlock` removes it
+        raise
+    stop.set()
+    thread.join()
+    lock.release()
+
+
+def acquire(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> HeldLock:
+    """Take a lock; the caller releases it.
+
+    Raises:
+        Busy: a conflicting lock is held.
+        TargetError: the lock could not be written.
+    """
+    _refuse_conflicts(files, exclusive=exclusive, mine=None)
+    record = LockRecord(clock.now(), exclusive, me)
+    lock = HeldLock(files, files.save_sealed(FileKind.LOCK, record.encode()), record, clock)
+    try:
+        clock.sleep(_SETTLE_S)
+        _refuse_conflicts(files, exclusive=exclusive, mine=lock._name)  # noqa: SLF001  # ours, made a line above
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def found(files: Files) -> Iterator[FoundLock]:
+    """All locks that are there. Empty files, which a full disk leaves, are none (as newer restic has it)."""
+    for stored in files.backend.list(FileKind.LOCK):
+        if stored.size_bytes == 0:
+            continue
+        try:
+            yield FoundLock(stored.name, _load(files, stored.name))
+        except FileMissing:
+            continue  # released while we listed
+        except (IntegrityError, FileShort) as error:
+            yield FoundLock(stored.name, None, str(error))
+
+
+def remove_stale(files: Files, *, everything: bool, clock: Clock, me: Identity) -> list[FoundLock]:
+    """Remove the locks whose holders are gone, or all; returns those removed."""
+    removed = []
+    for lock in found(files):
+        stale = lock.record is not None and lock.record.is_stale(clock.now(), me)
+        if stale or everything:
+            try:
+                files.backend.remove(lock.name)
+            except FileMissing:
+                continue
+            removed.append(lock)
+    return removed
+
+
+def _load(files: Files, name: FileName) -> LockRecord:
+    return LockRecord.decode(files.load_sealed(name), f"{files.location}: {name.path}")
+
+
+def _refuse_conflicts(files: Files, *, exclusive: bool, mine: FileName | None) -> None:
+    for lock in found(files):
+        if lock.name == mine:
+            continue
+        if lock.record is None:
+            raise Busy(
+                f"{files.location}: {lock.name.path} cannot be read ({lock.damage}); "
+                "if no other program works on the repository, `vcbproxy repo unlock --all` removes it"
+            )
+        if exclusive or lock.record.exclusive:
+            raise Busy(
+                f"{files.location} is locked: {lock.record}; try later, or `vcbproxy repo unlock` if that process is gone",
+                holder=lock.record.identity.username,
+                hostname=lock.record.identity.hostname,
+                pid=lock.record.identity.pid,
+                since=lock.record.time,
+            )
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

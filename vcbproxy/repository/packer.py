@@ -1,0 +1,214 @@
+"""From a plaintext to a sealed blob in a pack: the hot path of every backup.
+
+    plain ─▶ digest ─▶ known? ─▶ zstd ─▶ seal ─▶ verify ─▶ next place in the open pack ─▶ full: to the session
+
+One packer belongs to one thread and shares nothing on its hot path but the question "is this blob known or on its way?".
+Everything long happens in calls that release the interpreter lock: digest, zstd, AES, Poly1305, comparison.
+
+What was sealed is opened again and compared with the plaintext *before* it may be written: a flipped bit in memory or a
+miscomputing core costs the job, never a restore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vcbproxy.device import aligned_buffer
+from vcbproxy.errors import IntegrityError
+from vcbproxy.repository import compression, crypto, pack
+from vcbproxy.repository.ids import BlobKind, Buffer, digest
+
+if TYPE_CHECKING:
+    from vcbproxy.repository.session import WriteSession
+
+
+@dataclass(frozen=True, slots=True)
+class PackerStats:
+    """What went through a packer.
+
+    Attributes:
+        blobs_new: blobs that were stored.
+        blobs_known: blobs that were stored already, or were on their way.
+        plain_bytes: plaintext of the new ones.
+        stored_bytes: what they take in packs.
+    """
+
+    blobs_new: int = 0
+    blobs_known: int = 0
+    plain_bytes: int = 0
+    stored_bytes: int = 0
+
+    def __add__(self, other: PackerStats) -> PackerStats:
+        return PackerStats(
+            self.blobs_new + other.blobs_new,
+            self.blobs_known + other.blobs_known,
+            self.plain_bytes + other.plain_bytes,
+            self.stored_bytes + other.stored_bytes,
+        )
+
+
+class OpenPack:
+    """A pack that is being filled, in one buffer, digested as it grows."""
+
+    def __init__(self, kind: BlobKind, buffer: memoryview) -> None:
+        self.kind = kind
+        self.blobs: list[pack.Blob] = []
+        self.buffer = buffer
+        self.size_bytes = 0
+        self._header_bytes = crypto.OVERHEAD_BYTES + pack.LENGTH_BYTES
+        self._digest = hashlib.sha256()
+
+    def fits(self, sealed_bytes: int) -> bool:
+        """Whether one more blob of this size, and the header then, still have room."""
+        header = self._header_bytes + pack.ENTRY_BYTES_MAX
+        return self.size_bytes + sealed_bytes + header <= len(self.buffer) and header < pack.HEADER_BYTES_MAX
+
+    def room(self) -> memoryview:
+        """Where the next sealed blob goes."""
+        return self.buffer[self.size_bytes :]
+
+    def append(self, blob_id: bytes, sealed_bytes: int, zstd_bytes: int) -> None:
+        """Count in what was just sealed into ``room``."""
+        self._digest.update(self.buffer[self.size_bytes : self.size_bytes + sealed_bytes])
+        self.blobs.append(pack.Blob(self.kind, blob_id, self.size_bytes, sealed_bytes, zstd_bytes))
+        self.size_bytes += sealed_bytes
+        self._header_bytes += pack.ENTRY_BYTES_MAX
+
+    def finish(self, key: crypto.Key) -> ClosedPack:
+        """Write the header; nothing can be added afterwards."""
+        end = pack.seal_header(key, self.blobs)
+        self._digest.update(end)
+        total = self.size_bytes + len(end)
+        self.buffer[self.size_bytes : total] = end
+        return ClosedPack(self._digest.digest(), self.blobs, self.buffer, total)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPack:
+    """A finished pack on its way to the backend."""
+
+    pack_id: bytes
+    blobs: list[pack.Blob]
+    buffer: memoryview
+    size_bytes: int
+
+
+class Packer:
+    """Stores blobs for one thread."""
+
+    def __init__(self, session: WriteSession) -> None:
+        self._session = session
+        self._key = session.key
+        level = session.options.compression.level
+        self._compressor = compression.compressor(level) if level is not None else None
+        self._tree_compressor: compression.Compressor | None = None
+        self._decompressor = compression.Decompressor()
+        self._scratch = memoryview(bytearray(1 << 20))
+        self._open: dict[BlobKind, OpenPack] = {}
+        self._finished = False
+        self.stats = PackerStats()
+
+    def add(self, kind: BlobKind, plain: Buffer, blob_id: bytes | None = None) -> bytes:
+        """Store a blob unless it is stored already.
+
+        Args:
+            kind: data or tree.
+            plain: its bytes; not kept after the call.
+            blob_id: their digest, when the caller has it already.
+
+        Returns:
+            The blob's id. It can be read from the repository only after the session's ``flush``.
+
+        Raises:
+            IntegrityError: what was sealed did not open to the same bytes; nothing more may be written.
+            TargetError: this or another packer's pack could not be stored.
+        """
+        assert not self._finished, "a packer is used after finish()"
+        if blob_id is None:
+            blob_id = digest(plain)
+        if not self._session.claim(kind, blob_id):
+            self.stats = replace(self.stats, blobs_known=self.stats.blobs_known + 1)
+            return blob_id
+        stored = self._compressed(kind, plain)
+        zstd_bytes = len(plain) if stored is not plain else 0
+        sealed_bytes = crypto.sealed_size(len(stored))
+        open_pack = self._pack_for(kind, sealed_bytes)
+        crypto.seal_into(self._key, stored, open_pack.room())
+        self._verify(open_pack.room()[:sealed_bytes], plain, zstd_bytes, blob_id)
+        open_pack.append(blob_id, sealed_bytes, zstd_bytes)
+        self.stats += PackerStats(1, 0, len(plain), sealed_bytes)
+        if open_pack.size_bytes >= self._session.options.pack_bytes:
+            self._close(kind)
+        return blob_id
+
+    def finish(self) -> None:
+        """Hand the last packs to the session. Durable only after the session's ``flush``."""
+        if not self._finished:
+            for kind in list(self._open):
+                self._close(kind)
+            self._finished = True
+            self._session.finished(self)
+
+    def _compressed(self, kind: BlobKind, plain: Buffer) -> Buffer:
+        """The frame; or ``plain`` itself where it does not shrink. Trees always: stock prune rewrites raw ones."""
+        if not len(plain):
+            return plain
+        if kind is BlobKind.TREE:
+            if self._tree_compressor is None:
+                self._tree_compressor = self._compressor or compression.compressor(1)
+            return self._tree_compressor.compress(plain)
+        if self._compressor is None:
+            return plain
+        frame = self._compressor.compress(plain)
+        return frame if len(frame) < len(plain) else plain
+
+    def _pack_for(self, kind: BlobKind, sealed_bytes: int) -> OpenPack:
+        current = self._open.get(kind)
+        if current is not None and not current.fits(sealed_bytes):
+            self._close(kind)
+            current = None
+        if current is None:
+            current = self._open[kind] = OpenPack(kind, self._session.buffer(sealed_bytes))
+        return current
+
+    def _close(self, kind: BlobKind) -> None:
+        self._session.submit(self._open.pop(kind).finish(self._key))
+
+    def _verify(self, sealed: memoryview, plain: Buffer, zstd_bytes: int, blob_id: bytes) -> None:
+        """Open what was sealed, and compare."""
+        size = crypto.scratch_size(len(sealed))
+        if len(self._scratch) < size:
+            self._scratch = memoryview(bytearray(size))
+        try:
+            opened: Buffer = self._scratch[: crypto.open_into(self._key, sealed, self._scratch)]
+            if zstd_bytes:
+                opened = self._decompressor.decompress(opened, zstd_bytes)
+            damage = "" if equal(opened, plain) else "it opens to other bytes"
+        except IntegrityError as error:
+            damage = str(error)
+        if damage:
+            raise IntegrityError(
+                f"blob {blob_id.hex()} was damaged while it was sealed ({damage}): "
+                "this machine's memory or processor is faulty; nothing was written"
+            )
+
+
+def equal(one: Buffer, other: Buffer) -> bool:
+    """Whether two buffers hold the same bytes. Like memcmp, and without the interpreter lock."""
+    if len(one) != len(other):
+        return False
+    words = len(one) // 8
+    left, right = np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)
+    return bool(
+        np.array_equal(left[: words * 8].view(np.uint64), right[: words * 8].view(np.uint64))
+        and np.array_equal(left[words * 8 :], right[words * 8 :])
+    )
+
+
+def new_buffer(size_bytes: int) -> memoryview:
+    """Memory for one pack."""
+    return aligned_buffer(size_bytes)

@@ -1,0 +1,77 @@
+"""Index entries of packs that are durable but not yet listed in an index file.
+
+They belong to the repository, not to a session: any session's flush writes all of them. So a session may build on a
+blob that another one stored a moment ago, even when that other one then fails.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from vcbproxy.repository import indexfile
+from vcbproxy.repository.indexfile import PackBlobs
+
+
+class PendingIndex:
+    """Collects packs; writes index files of some 50,000 blobs, or what there is after some minutes.
+
+    Lock order: ``_writing`` before ``_lock``; no other lock is taken under them.
+    """
+
+    def __init__(self, save: Callable[[bytes], None], monotonic: Callable[[], float], interval_s: float = 600) -> None:
+        self._save = save
+        self._monotonic = monotonic
+        self._interval_s = interval_s
+        self._writing = threading.Lock()
+        self._lock = threading.Lock()
+        self._packs: list[PackBlobs] = []
+        self._blobs = 0
+        self._since_s = monotonic()
+
+    def add(self, pack: PackBlobs) -> None:
+        """Note a durable pack; write an index file when one is full or due."""
+        with self._lock:
+            if not self._packs:
+                self._since_s = self._monotonic()
+            self._packs.append(pack)
+            self._blobs += len(pack.blobs)
+            due = self._blobs >= indexfile.BLOBS_PER_FILE_MAX or self._monotonic() - self._since_s >= self._interval_s
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all that was noted before this call; what others are writing is waited for.
+
+        Raises:
+            TargetError: an index file could not be stored; its packs stay noted.
+        """
+        with self._writing:
+            while packs := self._take():
+                try:
+                    self._save(indexfile.encode(packs))
+                except BaseException:
+                    with self._lock:
+                        self._packs = packs + self._packs
+                        self._blobs += sum(len(pack.blobs) for pack in packs)
+                    raise
+
+    def clear(self) -> bool:
+        """Forget what was noted; tells whether there was anything."""
+        with self._writing, self._lock:
+            had = bool(self._packs)
+            self._packs, self._blobs = [], 0
+            return had
+
+    def _take(self) -> list[PackBlobs]:
+        """Packs for one index file: up to the usual number of blobs, at least one pack."""
+        with self._lock:
+            count = blobs = 0
+            while count < len(self._packs) and (
+                count == 0 or blobs + len(self._packs[count].blobs) <= indexfile.BLOBS_PER_FILE_MAX
+            ):
+                blobs += len(self._packs[count].blobs)
+                count += 1
+            taken, self._packs = self._packs[:count], self._packs[count:]
+            self._blobs -= blobs
+            return taken

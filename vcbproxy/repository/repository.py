@@ -1,0 +1,305 @@
+"""A repository: opened with a password, its blobs found and read, its sessions and locks handed out.
+
+Everything read is checked on the way: mac, length and digest of every blob; digest and mac of every file. A damaged
+copy of a blob is passed over when another pack holds a whole one.
+
+The index is loaded by ``load_index``, and must be loaded *after* the lock is taken and the snapshots are listed: what
+was read before may have been removed meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcbproxy.clock import Clock, SystemClock
+from vcbproxy.errors import IntegrityError, RepositoryMissing, TargetError
+from vcbproxy.repository import compression, config, crypto, identity, indexfile, keys, lock, pending, times
+from vcbproxy.repository import snapshot as snapshots_
+from vcbproxy.repository.backend.base import (
+    CONFIG,
+    PARAMETERS,
+    Backend,
+    FileKind,
+    FileMissing,
+    FileName,
+    FileShort,
+    exists,
+)
+from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
+from vcbproxy.repository.files import Files
+from vcbproxy.repository.ids import BlobKind, Buffer, digest
+from vcbproxy.repository.index import Index, Location
+from vcbproxy.repository.session import WriteOptions, WriteSession
+
+BLOB_BYTES_MAX = 1 << 30
+
+
+class Repository:
+    """An open repository; safe to share between threads."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        key: crypto.Key,
+        settings: RepositoryConfig,
+        chunker: ChunkerSettings,
+        *,
+        clock: Clock,
+        me: identity.Identity,
+    ) -> None:
+        """Use ``Repository.open`` or ``Repository.init``."""
+        self.backend = backend
+        self.key = key
+        self.config = settings
+        self.chunker = chunker
+        self.clock = clock
+        self.identity = me
+        self.files = Files(backend, key)
+        self.index = Index()
+        self._pending = pending.PendingIndex(self._save_index, clock.monotonic)
+        self._index_files: set[str] = set()
+        self._sessions = 0
+        self._mutex = threading.Lock()
+        self._local = threading.local()
+
+    # ------------------------------------------------------------------ making and opening
+
+    @classmethod
+    def init(
+        cls,
+        backend: Backend,
+        password: str,
+        *,
+        chunker: ChunkerSettings | None = None,
+        kdf: keys.Kdf | None = None,
+        clock: Clock | None = None,
+        me: identity.Identity | None = None,
+    ) -> Self:
+        """Make a new repository: the key first, the config last; nothing that is there is ever written over.
+
+        Raises:
+            TargetError: something is there already, or it cannot be written.
+            CredentialsError: the password is empty.
+        """
+        clock, me = clock or SystemClock(), me or identity.mine()
+        backend.create()
+        if exists(backend, CONFIG):
+            raise TargetError(f"{backend.location}: there is a repository already")
+        for kind in (FileKind.KEY, FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK):
+            if next(iter(backend.list(kind)), None) is not None:
+                raise TargetError(
+                    f"{backend.location}: not empty: there are {kind.value} files, but no config; look first"
+                )
+        master = crypto.new_key()
+        keys.add(backend, master, password, kdf or keys.Kdf(), me, times.precise(clock.now()))
+        chunker = chunker or ChunkerSettings()
+        files = Files(backend, master)
+        files.save_sealed(FileKind.PARAMETERS, chunker.encode())
+        settings = RepositoryConfig(secrets.token_hex(32), config.new_polynomial(secrets.randbits))
+        files.save_sealed(FileKind.CONFIG, settings.encode())
+        return cls(backend, master, settings, chunker, clock=clock, me=me)
+
+    @classmethod
+    def open(
+        cls, backend: Backend, password: str, *, clock: Clock | None = None, me: identity.Identity | None = None
+    ) -> Self:
+        """Open a repository of ours or of stock restic's. The index is not loaded yet.
+
+        Raises:
+            RepositoryMissing: no config there.
+            CredentialsError: wrong password.
+            IntegrityError: config or keys are damaged.
+        """
+        if not exists(backend, CONFIG):
+            raise RepositoryMissing(location=backend.location)
+        files = Files(backend, keys.unlock(backend, password))
+        what = f"{backend.location}: config"
+        settings = RepositoryConfig.decode(files.load_sealed(CONFIG), what)
+        chunker = ChunkerSettings()
+        if exists(backend, PARAMETERS):
+            chunker = ChunkerSettings.decode(files.load_sealed(PARAMETERS), f"{backend.location}: {PARAMETERS.path}")
+        return cls(backend, files.key, settings, chunker, clock=clock or SystemClock(), me=me or identity.mine())
+
+    @property
+    def location(self) -> str:
+        """What messages call it."""
+        return self.backend.location
+
+    # ------------------------------------------------------------------ locks and sessions
+
+    def locked(self, *, exclusive: bool = False) -> AbstractContextManager[lock.HeldLock]:
+        """Hold a lock for the length of a ``with``.
+
+        Raises:
+            Busy: a conflicting lock is held.
+        """
+        return lock.held(self.files, exclusive=exclusive, clock=self.clock, me=self.identity)
+
+    @contextmanager
+    def writing(self, held: lock.HeldLock, options: WriteOptions | None = None) -> Iterator[WriteSession]:
+        """A session to store blobs in, for the length of a ``with``; load the index before."""
+        with self._mutex:
+            self._sessions += 1
+        try:
+            with WriteSession(self, held.check, options or WriteOptions()) as session:
+                yield session
+        finally:
+            with self._mutex:
+                self._sessions -= 1
+
+    # ------------------------------------------------------------------ index
+
+    def load_index(self) -> None:
+        """Bring the index in memory up to date with the index files.
+
+        While a session of ours runs, only what is new is added (its lock keeps anyone from removing). Otherwise, when a
+        file is gone, or durable packs were never listed, what is known is dropped and read anew.
+
+        Raises:
+            IntegrityError: an index file is damaged.
+            TargetError: it could not be read.
+        """
+        with self._mutex:
+            listed = {stored.name.stem for stored in self.backend.list(FileKind.INDEX)}
+            if not self._sessions and (self._pending.clear() or self._index_files - listed):
+                self.index, self._index_files = Index(), set()
+            fresh = sorted(listed - self._index_files)
+            with ThreadPoolExecutor(self.backend.traits.connections, "index-loader") as pool:
+                for start in range(0, len(fresh), _INDEX_BATCH):
+                    stems = fresh[start : start + _INDEX_BATCH]
+                    self.index.add_files(list(pool.map(self._load_index_file, stems)))
+            self._index_files |= listed
+
+    def publish(self, pack: indexfile.PackBlobs) -> None:
+        """Take a durable pack into the index, and see that it is listed in an index file soon."""
+        self.index.add(pack)
+        self._pending.add(pack)
+
+    def write_index(self) -> None:
+        """List every durable pack in an index file.
+
+        Raises:
+            TargetError: an index file could not be stored.
+        """
+        self._pending.flush()
+
+    def _save_index(self, plain: bytes) -> None:
+        self._index_files.add(self.files.save_sealed(FileKind.INDEX, plain).stem)
+
+    def _load_index_file(self, stem: str) -> list[tuple[bytes, indexfile.Columns]]:
+        name = FileName(FileKind.INDEX, stem)
+        return indexfile.decode(self.files.load_sealed(name), f"{self.location}: {name.path}")
+
+    # ------------------------------------------------------------------ blobs
+
+    def load_blob(self, kind: BlobKind, blob_id: bytes) -> Buffer:
+        """A blob's plaintext, checked by mac, length and digest; from another copy when one is damaged.
+
+        Raises:
+            IntegrityError: no whole copy; names blob, pack and offset of each.
+        """
+        damage = []
+        for location in self.index.lookup(kind, blob_id):
+            try:
+                return self.load_copy(location)
+            except IntegrityError as error:
+                damage.append(error)
+        if len(damage) == 1:
+            raise damage[0]
+        if damage:
+            raise IntegrityError("; ".join(map(str, damage)))
+        raise IntegrityError(
+            f"{self.location}: {kind.value} blob {blob_id.hex()} is in no index; run `vcbproxy repo check`"
+        )
+
+    def load_copy(self, location: Location) -> Buffer:
+        """One copy of a blob.
+
+        Raises:
+            IntegrityError: it is damaged or missing.
+        """
+        blob = location.blob
+        if blob.plain_bytes > BLOB_BYTES_MAX or blob.stored_bytes > BLOB_BYTES_MAX:
+            raise IntegrityError(f"{self._copy(location)}: more than {BLOB_BYTES_MAX} bytes in one blob")
+        sealed = memoryview(bytearray(blob.stored_bytes))
+        try:
+            self.backend.load(FileName(FileKind.PACK, location.pack_id.hex()), blob.offset, sealed)
+            return self.open_blob(blob.blob_id, sealed, blob.zstd_bytes)
+        except (FileMissing, FileShort) as error:
+            raise IntegrityError(f"{self._copy(location)}: {error}") from error
+        except IntegrityError as error:
+            raise IntegrityError(f"{self._copy(location)}: {error}") from error
+
+    def open_blob(self, blob_id: bytes, sealed: memoryview, zstd_bytes: int) -> Buffer:
+        """Open a sealed blob and hold it against its id.
+
+        Raises:
+            IntegrityError: damaged.
+        """
+        room = memoryview(bytearray(crypto.scratch_size(len(sealed))))
+        plain: Buffer = room[: crypto.open_into(self.key, sealed, room)]
+        if zstd_bytes:
+            plain = self._decompressor().decompress(plain, zstd_bytes)
+        if digest(plain) != blob_id:
+            raise IntegrityError("its content does not match its id")
+        return plain
+
+    def lengths(self, ids: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """The plaintext lengths of many data blobs.
+
+        Raises:
+            IntegrityError: one is not stored.
+        """
+        return self.index.lengths(ids)
+
+    def _decompressor(self) -> compression.Decompressor:
+        if not hasattr(self._local, "decompressor"):
+            self._local.decompressor = compression.Decompressor()
+        found: compression.Decompressor = self._local.decompressor
+        return found
+
+    def _copy(self, location: Location) -> str:
+        blob = location.blob
+        return (
+            f"{self.location}: {blob.kind.value} blob {blob.blob_id.hex()} "
+            f"in pack {location.pack_id.hex()} at offset {blob.offset}"
+        )
+
+    # ------------------------------------------------------------------ snapshots
+
+    def snapshots(self) -> list[snapshots_.Snapshot]:
+        """All snapshot records, oldest first.
+
+        Raises:
+            IntegrityError: one is damaged.
+        """
+        loaded = [self.load_snapshot(stored.name.stem) for stored in self.backend.list(FileKind.SNAPSHOT)]
+        return sorted(loaded, key=lambda snapshot: (snapshot.time, snapshot.snapshot_id))
+
+    def load_snapshot(self, snapshot_id: str) -> snapshots_.Snapshot:
+        """One snapshot record.
+
+        Raises:
+            IntegrityError: it is damaged.
+        """
+        name = FileName(FileKind.SNAPSHOT, snapshot_id)
+        return snapshots_.decode(snapshot_id, self.files.load_sealed(name), f"{self.location}: {name.path}")
+
+    def save_snapshot(self, snapshot: snapshots_.Snapshot, summary: snapshots_.Summary | None) -> str:
+        """Store a snapshot record: the commit point of a restore point. All it needs must be durable and indexed.
+
+        Raises:
+            TargetError: it could not be stored; then there is no restore point.
+        """
+        return self.files.save_sealed(FileKind.SNAPSHOT, snapshots_.encode(snapshot, summary)).stem
+
+
+_INDEX_BATCH = 16

@@ -1,0 +1,209 @@
+"""A write session: everything that several packers share on the way from memory to a durable, indexed pack.
+
+    packer ┐                    bounded in bytes
+    packer ┼─▶ submit ─▶ queue ─▶ writer threads ─▶ backend.save ─▶ index in memory ─▶ index file
+    packer ┘                                         (durable)        (findable)         (by others too)
+
+A blob is *claimed* by the first packer that meets it; the others go on at once. A claim ends when its pack is in the
+index. Claims are the session's own: another session may store the same blob a second time, but never relies on a pack
+that this one might not finish.
+
+The first error wins: it stops the writers, and every later call of any thread raises it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from vcbproxy.errors import TargetError
+from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.compression import Compression
+from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.indexfile import PackBlobs
+from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats, new_buffer
+from vcbproxy.units import MiB
+
+if TYPE_CHECKING:
+    from vcbproxy.repository.repository import Repository
+
+_ROOM_BYTES = 256 * 1024  # for a usual pack's header, so that a full pack's size stays near its target
+_SPARE_BUFFERS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How a session writes.
+
+    Attributes:
+        compression: how hard to try.
+        pack_bytes: a pack is closed once its blobs take this much.
+        writers: threads that store packs.
+        queue_bytes: packs that wait or are being stored take at most this much memory (one always may).
+    """
+
+    compression: Compression = Compression.AUTO
+    pack_bytes: int = 32 * MiB
+    writers: int = 2
+    queue_bytes: int = 96 * MiB
+
+
+class WriteSession:
+    """Packers' common ground; a context manager that ends its threads on every exit."""
+
+    def __init__(self, repository: Repository, guard: Callable[[], None], options: WriteOptions) -> None:
+        """Start the writers.
+
+        Args:
+            repository: where to.
+            guard: raises when nothing may be written any more (the lock was lost).
+            options: sizes and numbers.
+        """
+        self.key = repository.key
+        self.options = options
+        self.stats = PackerStats()
+        self._repository = repository
+        self._guard = guard
+        self._changed = threading.Condition()
+        self._claims: set[tuple[bytes, BlobKind]] = set()
+        self._queue: deque[ClosedPack] = deque()
+        self._busy_bytes = 0
+        self._spare: list[memoryview] = []
+        self._error: BaseException | None = None
+        self._ended = False
+        self._threads = [
+            threading.Thread(target=self._write_packs, name=f"pack-writer-{number}", daemon=True)
+            for number in range(options.writers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def packer(self) -> Packer:
+        """A packer for one thread."""
+        self._check()
+        return Packer(self)
+
+    def claim(self, kind: BlobKind, blob_id: bytes) -> bool:
+        """Whether the caller must store this blob: nobody has, and nobody else is about to."""
+        claim = (blob_id, kind)
+        with self._changed:
+            self._raise_first_error()
+            if claim in self._claims:
+                return False
+            self._claims.add(claim)
+        if not self._repository.index.has(kind, blob_id):
+            return True
+        with self._changed:
+            self._claims.discard(claim)
+        return False
+
+    def buffer(self, sealed_bytes: int) -> memoryview:
+        """Memory for a pack whose first blob has this size."""
+        usual = self.options.pack_bytes + _ROOM_BYTES
+        wanted = sealed_bytes + 1024
+        with self._changed:
+            if wanted <= usual and self._spare:
+                return self._spare.pop()
+        return new_buffer(max(usual, wanted))
+
+    def submit(self, closed: ClosedPack) -> None:
+        """Queue a pack; waits while too much is queued.
+
+        Raises:
+            TargetError: a pack could not be stored.
+        """
+        with self._changed:
+            while (
+                self._error is None
+                and self._busy_bytes
+                and self._busy_bytes + closed.size_bytes > self.options.queue_bytes
+            ):
+                self._changed.wait()
+            self._raise_first_error()
+            self._busy_bytes += closed.size_bytes
+            self._queue.append(closed)
+            self._changed.notify_all()
+
+    def finished(self, finished: Packer) -> None:
+        """A packer has handed in its last pack."""
+        with self._changed:
+            self.stats += finished.stats
+
+    def flush(self) -> None:
+        """Wait until every pack handed in is durable, and every index entry too.
+
+        Raises:
+            TargetError: something could not be stored.
+        """
+        with self._changed:
+            while self._error is None and self._busy_bytes:
+                self._changed.wait()
+            self._raise_first_error()
+        self._guard()
+        self._repository.write_index()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop: every later call of any thread raises this error, unless an earlier one is held already."""
+        with self._changed:
+            self._error = self._error or error
+            self._queue.clear()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the threads; what was not flushed is dropped."""
+        with self._changed:
+            self._ended = True
+            self._queue.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._spare.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.fail(error)
+        self.close()
+
+    def _write_packs(self) -> None:
+        try:
+            while (closed := self._next()) is not None:
+                self._write(closed)
+        except BaseException as error:  # noqa: BLE001  # handed to whoever calls next
+            self.fail(error)
+
+    def _next(self) -> ClosedPack | None:
+        with self._changed:
+            while not self._queue and not self._ended and self._error is None:
+                self._changed.wait()
+            return self._queue.popleft() if self._queue and self._error is None else None
+
+    def _write(self, closed: ClosedPack) -> None:
+        self._guard()
+        name = FileName(FileKind.PACK, closed.pack_id.hex())
+        self._repository.backend.save(name, [closed.buffer[: closed.size_bytes]])
+        self._repository.publish(PackBlobs(closed.pack_id, closed.blobs))
+        with self._changed:
+            self._claims.difference_update((blob.blob_id, blob.kind) for blob in closed.blobs)
+            self._busy_bytes -= closed.size_bytes
+            if len(self._spare) < _SPARE_BUFFERS_MAX and len(closed.buffer) == self.options.pack_bytes + _ROOM_BYTES:
+                self._spare.append(closed.buffer)
+            self._changed.notify_all()
+
+    def _check(self) -> None:
+        with self._changed:
+            self._raise_first_error()
+
+    def _raise_first_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise TargetError("the write session has ended")
