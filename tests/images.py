@@ -78,5 +78,5 @@ def extents(text: str, grain: int) -> list[Extent]:
 
 
 def over(*layers: str) -> str:
-    """Lay layouts over each other, newest first: ``-`` lets the next one through. ``over("A0--", "--C-") == "A0C-"``."""
+    """Lay layouts over each other, newest first; ``-`` lets the next through: ``over("A0--", "--C-")`` is ``A0C-``."""
     return "".join(next((letter for letter in column if letter != "-"), "-") for column in zip(*layers, strict=True))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
+from vcbproxy.units import SECTOR
+
 # ---- descriptor -----------------------------------------------------------------------------------------------------
 
 DESCRIPTOR_MAX_BYTES = 1 << 20
@@ -106,3 +108,52 @@ REFUSED_EXTENTS = MappingProxyType(
         "VSANSPARSE": "a snapshot on vSAN, whose objects lie on no shared LUN",
     }
 )
+
+# ---- COWD (vmfsSparse) ----------------------------------------------------------------------------------------------
+
+COWD_MAGIC = b"COWD"
+COWD_HEADER = "<4sIIIIIII"
+"""Magic, version, flags, capacity, grain size, directory offset, directory entries, next free sector."""
+COWD_HEADER_BYTES = 4 * SECTOR
+COWD_FLAGS = 0x3
+COWD_TABLE_ENTRIES = 4096
+MAX_GRAIN_SECTORS = 1 << 15
+"""16 MiB; the largest seen is 64 KiB. It bounds what one packed grain may unpack to."""
+
+# ---- SE-sparse ------------------------------------------------------------------------------------------------------
+
+SE_MAGIC = 0x00000000CAFEBABE
+SE_VERSION = 0x0000000200000001
+SE_HEADER = "<26Q"
+"""0 magic, version, capacity, grain size, table size, flags; 6 four reserved; then offset and size of: 10 volatile
+header, 12 journal header, 14 journal, 16 grain directory, 18 grain tables, 20 free bitmap, 22 back map, 24 grains."""
+SE_VOLATILE = "<4Q"
+"""Magic, free table number, next transaction, replay journal."""
+SE_VOLATILE_MAGIC = 0x00000000CAFECAFE
+SE_GRAIN_SECTORS = 8
+SE_TABLE_SECTORS = 64
+SE_TABLE_ENTRIES = SE_TABLE_SECTORS * SECTOR // 8
+SE_TABLE_ALLOCATED = 0x10000000
+SE_GRAIN_UNMAPPED, SE_GRAIN_ZEROED, SE_GRAIN_ALLOCATED = 1, 2, 3
+
+# ---- hosted sparse and streamOptimized ------------------------------------------------------------------------------
+
+HOSTED_MAGIC = b"KDMV"
+HOSTED_HEADER = "<4sIIQQQQIQQQB4sH"
+"""Magic, version, flags, capacity, grain size, descriptor offset and size, entries a table, redundant directory,
+directory, overhead, unclean shutdown, newline test bytes, compression."""
+HOSTED_VERSIONS = frozenset({1, 2, 3})
+HOSTED_NEWLINES, HOSTED_MIRROR, HOSTED_ZEROED, HOSTED_PACKED, HOSTED_MARKERS = 0x1, 0x2, 0x4, 0x10000, 0x20000
+HOSTED_FLAGS = HOSTED_NEWLINES | HOSTED_MIRROR | HOSTED_ZEROED | HOSTED_PACKED | HOSTED_MARKERS
+HOSTED_NEWLINE_BYTES = b"\n \r\n"
+HOSTED_DEFLATE = 1
+HOSTED_AT_END = 0xFFFFFFFFFFFFFFFF
+HOSTED_MAX_TABLE_ENTRIES = 512
+HOSTED_GRAIN_ZEROED = 1
+
+GRAIN_MARKER = "<QI"
+"""Sector on the disk, bytes that follow."""
+GRAIN_MARKER_BYTES = 12
+MARKER = "<QII"
+"""Value, 0 for a marker that is no grain, type."""
+MARKER_END, MARKER_FOOTER = 0, 3

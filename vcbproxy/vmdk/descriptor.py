@@ -124,8 +124,10 @@ class _Parser:
         """Text by the encoding that it names itself; all known ones leave ASCII alone, so that name can be found."""
         if len(data) > c_vmdk.DESCRIPTOR_MAX_BYTES:
             self._refuse(f"not a VMDK descriptor: {len(data)} bytes are too many for one")
-        data = data.rstrip(b"\0")
-        if b"\0" in data:
+        data, _, behind = data.rstrip(b"\0").partition(b"\0")
+        if not data.endswith(behind):
+            # Padding is legal, and so is what qemu-img leaves there when a rewritten CID has fewer digits: the last
+            # bytes of the same text. Anything else is no text, or a second one.
             self._refuse("not a VMDK descriptor: it holds NUL bytes")
         found = re.search(rb'^[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_-]{1,32})"?[ \t]*\r?$', data, re.MULTILINE)
         label = found[1].decode("ascii") if found else "UTF-8"

@@ -9,11 +9,18 @@ from vcbproxy.device import MappedDevice, read
 from vcbproxy.errors import VmdkError
 from vcbproxy.units import SECTOR
 from vcbproxy.vmdk import c_vmdk, descriptor
+from vcbproxy.vmdk.cache import Cache
+from vcbproxy.vmdk.cowd import open_cowd
 from vcbproxy.vmdk.descriptor import ExtentLine, ExtentType
 from vcbproxy.vmdk.files import Files
 from vcbproxy.vmdk.flat import FlatLayer, ZeroLayer
+from vcbproxy.vmdk.hosted import embedded_descriptor, open_hosted
 from vcbproxy.vmdk.layer import Layer
 from vcbproxy.vmdk.link import Link
+from vcbproxy.vmdk.sesparse import open_sesparse
+
+CACHE_BYTES = 16 << 20
+"""For one disk: some 400 tables of 4096 grains. A sequential read needs one a link."""
 
 
 class Opener:
@@ -22,15 +29,25 @@ class Opener:
     def __init__(self, files: Files, stack: ExitStack) -> None:
         self._files = files
         self._stack = stack
+        self._cache = Cache(CACHE_BYTES)
         self.opened: list[MappedDevice] = []
 
     def link(self, path: str) -> Link:
         """Open the VMDK at ``path`` and its extents."""
         file = self._open(path)
+        if _magic(file) == c_vmdk.HOSTED_MAGIC:
+            return self._monolithic(path, file)
         if file.size_bytes > c_vmdk.DESCRIPTOR_MAX_BYTES:
             self._refuse(file, "not a VMDK descriptor: too large for one")
         parsed = descriptor.parse(read(file, 0, file.size_bytes), file.name)
         return Link(path, parsed, [self._layer(path, line) for line in parsed.extents])
+
+    def _monolithic(self, path: str, file: MappedDevice) -> Link:
+        """One file that holds its own descriptor. The name in its extent line may be from before it was renamed."""
+        parsed = descriptor.parse(embedded_descriptor(file), file.name)
+        if [line.type for line in parsed.extents] != [ExtentType.SPARSE]:
+            self._refuse(file, "the descriptor inside it is not of a disk in one file")
+        return Link(path, parsed, [open_hosted(file, parsed.sectors, self._cache)])
 
     def _layer(self, path: str, line: ExtentLine) -> Layer:
         size_bytes = line.sectors * SECTOR
@@ -39,7 +56,11 @@ class Opener:
         file = self._open(self._files.resolve(path, line.file_name))
         if line.type in {ExtentType.FLAT, ExtentType.VMFS}:
             return FlatLayer(file, line.offset_sectors * SECTOR, size_bytes)
-        raise VmdkError(file=file.name, reason="sparse extents are not read yet")
+        if line.type is ExtentType.SE_SPARSE:
+            return open_sesparse(file, line.sectors, self._cache)
+        if line.type is ExtentType.VMFS_SPARSE or _magic(file) == c_vmdk.COWD_MAGIC:
+            return open_cowd(file, line.sectors, self._cache)
+        return open_hosted(file, line.sectors, self._cache)
 
     def _open(self, path: str) -> MappedDevice:
         file = self._files.open(path)
@@ -51,3 +72,7 @@ class Opener:
 
     def _refuse(self, file: MappedDevice, reason: str) -> NoReturn:
         raise VmdkError(file=file.name, reason=reason)
+
+
+def _magic(file: MappedDevice) -> bytes:
+    return read(file, 0, min(4, file.size_bytes))
