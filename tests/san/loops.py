@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -34,19 +35,24 @@ def need(*programs: str) -> None:
 
 
 @contextmanager
-def attached(image: Path, sector_bytes: int = 512) -> Iterator[Path]:
-    """A read-only loop device over ``image``."""
+def attached(image: Path, sector_bytes: int = 512, *, read_only: bool = True) -> Iterator[Path]:
+    """A loop device over ``image``."""
     need_root("losetup")
-    options = ["--find", "--show", "--read-only", "--direct-io=on", f"--sector-size={sector_bytes}"]
+    options = ["--find", "--show", "--direct-io=on", f"--sector-size={sector_bytes}"]
+    options += ["--read-only"] if read_only else []
     done = subprocess.run(["losetup", *options, str(image)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"this kernel gives no loop device: {done.stderr.strip()}")
     device = Path(done.stdout.strip())
+    before = device.stat()
     try:
         yield device
     finally:
         subprocess.run(["losetup", "--detach", str(device)], check=True)
         settle()
+        if device.exists():  # a rule may have given it away
+            os.chown(device, before.st_uid, before.st_gid)
+            device.chmod(stat.S_IMODE(before.st_mode))
 
 
 @contextmanager
