@@ -1,0 +1,175 @@
+"""Builds a datacenter from its specification: LUNs, volumes, VMs' files, and what the guests have written so far."""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from vcbproxy.errors import ConfigError
+from vcbproxy.lab import content
+from vcbproxy.lab.chain import Chain
+from vcbproxy.lab.descriptor import ExtentKind
+from vcbproxy.lab.guest import burst
+from vcbproxy.lab.machine import Machine
+from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, Fill, VmSpec
+from vcbproxy.lab.state import DatastoreState, DiskState, LunState, State, VmState
+from vcbproxy.lab.store import FolderStore, Store
+from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
+from vcbproxy.units import MiB
+
+_COPY_BYTES = 4 * MiB
+_WWN_PREFIX = "600144f0"
+_FIRST_KEYS = {"scsi": (2000, 16), "sata": (16000, 30), "nvme": (32000, 64), "ide": (3000, 2)}
+
+
+class Site(Protocol):
+    """What building needs of the datacenter that is being built."""
+
+    @property
+    def directory(self) -> Path:
+        """The lab's folder."""
+
+    @property
+    def state(self) -> State:
+        """What is true so far."""
+
+    def chain(self, disk: DiskState, *, path: str = "") -> Chain:
+        """A disk's chain; with a path a new one is made."""
+
+    def store(self, datastore: str) -> Store:
+        """A datastore's files."""
+
+    def machine(self, name: str) -> Machine:
+        """A VM."""
+
+
+def new_volume(directory: Path, spec: DatastoreSpec, seed: int, number: int) -> tuple[Store, DatastoreState]:
+    """Make a datastore with nothing on it."""
+    moref = f"datastore-{10 + number}"
+    if spec.version == 0:
+        folder = directory / "nfs" / spec.name
+        folder.mkdir(parents=True)
+        return FolderStore(folder), DatastoreState(moref, spec.name, 0, "", [])
+    named = luns(spec, seed)
+    (directory / "luns").mkdir(exist_ok=True)
+    volume = LabVolume.create(
+        [directory / path for path, _ in named],
+        VolumeSpec(
+            version=spec.version,
+            label=spec.name,
+            seed=int.from_bytes(content.identifier(seed, spec.name)[:4], "big"),
+            size_bytes=spec.lun_size_bytes,
+            block_size_bytes=spec.block_size_bytes,
+            partition=spec.partition,
+            wwns=tuple(wwn for _, wwn in named),
+            scatter=spec.scatter,
+        ),
+    )
+    known = [LunState(path, wwn) for path, wwn in named]
+    return volume, DatastoreState(moref, spec.name, spec.version, volume.uuid, known, spec.block_size_bytes)
+
+
+def luns(spec: DatastoreSpec, seed: int) -> list[tuple[str, str]]:
+    """(path in the lab's folder, WWN) of a datastore's LUNs."""
+    count = spec.luns if spec.version else 0
+    return [(f"luns/{spec.name}-{lun}.img", _wwn(seed, spec.name, lun)) for lun in range(count)]
+
+
+def new_vm(site: Site, spec: VmSpec, number: int) -> VmState:
+    """Make a VM's folder, disks and configuration; the disks hold what the specification says."""
+    seed = site.state.spec.seed
+    folder = f"/{spec.name}"
+    for datastore in sorted({spec.datastore, *(disk.datastore or spec.datastore for disk in spec.disks)}):
+        site.store(datastore).mkdir(folder)
+    disks = list(_disks(spec, seed))
+    for at, disk in enumerate(disks):
+        name = spec.name + (f"_{at}" if at else "")
+        chain = site.chain(disk, path=f"{folder}/{name}.vmdk")
+        for offset, data in _content(spec.disks[at].content, f"{spec.name} {disk.node}", disk.size_bytes, seed):
+            chain.write(offset, data)
+    return VmState(
+        moref=f"vm-{20 + number}",
+        name=spec.name,
+        datastore=spec.datastore,
+        folder=folder,
+        uuid=str(uuid.UUID(bytes=content.identifier(seed, spec.name, "bios"))),
+        instance_uuid=str(uuid.UUID(bytes=content.identifier(seed, spec.name, "instance"))),
+        powered_on=spec.powered_on,
+        tools_running=spec.tools_running,
+        change_tracking=spec.change_tracking,
+        disks=disks,
+    )
+
+
+def write_after_snapshot(machine: Machine, writes: int, seed: int, number: int) -> None:
+    """What the guest wrote since a snapshot of its owner's."""
+    chance = random.Random(f"{seed} {machine.state.name} snapshot {number}")
+    burst(machine, chance, writes)
+
+
+def delta_kind(version: int) -> ExtentKind:
+    """VMFS-6 keeps deltas as SE-sparse files, all else as COWD."""
+    return ExtentKind.SESPARSE if version == 6 else ExtentKind.COWD
+
+
+def _disks(spec: VmSpec, seed: int) -> Iterator[DiskState]:
+    taken = {disk.node for disk in spec.disks}
+    # Unit 7 is the SCSI controller itself.
+    free = (f"scsi0-{unit}" for unit in range(16) if unit != 7 and f"scsi0-{unit}" not in taken)
+    for number, disk in enumerate(spec.disks, 1):
+        node = disk.node or next(free, "")
+        if not node:
+            raise ConfigError(f"{spec.name}: more disks than one SCSI controller takes; give them nodes")
+        yield DiskState(
+            node=node,
+            device_key=_device_key(node),
+            label=f"Hard disk {number}",
+            datastore=disk.datastore or spec.datastore,
+            size_bytes=disk.size_bytes,
+            allocation=disk.allocation,
+            uuid=content.identifier(seed, spec.name, node).hex(),
+            links=[],
+        )
+
+
+def _device_key(node: str) -> int:
+    controller, unit = node.split("-")
+    first, width = _FIRST_KEYS[controller.rstrip("0123456789")]
+    return first + int(controller.lstrip("abcdefghijklmnopqrstuvwxyz")) * width + int(unit)
+
+
+def _content(spec: ContentSpec, name: str, size_bytes: int, seed: int) -> Iterator[tuple[int, bytes]]:
+    match spec.fill:
+        case Fill.MIXED:
+            return content.mixed(name, size_bytes, seed, spec.used)
+        case Fill.RANDOM:
+            return content.noise(name, size_bytes, seed)
+        case Fill.IMAGE:
+            return _copied(Path(spec.image), size_bytes)
+        case Fill.EMPTY:
+            return iter(())
+
+
+def _copied(image: Path, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """A raw image's data; its holes are left out."""
+    with image.open("rb") as file:
+        end = os.lseek(file.fileno(), 0, os.SEEK_END)
+        if end > size_bytes:
+            raise ConfigError(f"{image} has {end} bytes, the disk {size_bytes}")
+        position = 0
+        while position < end:
+            try:
+                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError:  # ENXIO: only a hole is left
+                return
+            position = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            for offset in range(start, position, _COPY_BYTES):
+                yield offset, os.pread(file.fileno(), min(_COPY_BYTES, position - offset), offset)
+
+
+def _wwn(seed: int, datastore: str, lun: int) -> str:
+    return _WWN_PREFIX + content.identifier(seed, datastore, "lun", lun).hex()[:24]

@@ -1,0 +1,235 @@
+"""What a lab is asked to be: its LUNs and datastores, the VMs on them, what is on their disks. Plain values, JSON-able.
+
+    LabSpec ─┬─ DatastoreSpec   vmfs 3|5|6 on n LUNs, or an NFS export
+             └─ VmSpec ─┬─ DiskSpec ── ContentSpec      what the disk holds on the first day
+                        └─ SnapshotSpec                 a user's own snapshots, with writes after each
+
+``demo()`` is the datacenter that ``vcbproxy lab create`` makes when nothing else is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from vcbproxy.errors import ConfigError
+from vcbproxy.lab.vmfs import Allocation, Partition
+from vcbproxy.units import GiB, MiB
+
+_STRICT = ConfigDict(extra="forbid")
+_NODE = re.compile(r"(scsi|sata|nvme|ide)(\d{1,2})-(\d{1,2})")
+_NAME = re.compile(r"[^/\[\]\x00-\x1f]{1,80}")
+
+
+class Fill(Enum):
+    """What a disk holds on the first day."""
+
+    MIXED = "mixed"
+    """Like a guest's file system: text, records, random bytes, and holes between them."""
+    RANDOM = "random"
+    EMPTY = "empty"
+    IMAGE = "image"
+    """A raw image file of yours; its holes stay holes."""
+
+
+class Truth(Enum):
+    """What is kept of every disk at the instant of a snapshot."""
+
+    NONE = "none"
+    DIGEST = "digest"
+    RAW = "raw"
+    """The digest and a sparse copy of the whole disk."""
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class ContentSpec:
+    """A disk's first content; ``used`` is the share of it that is not a hole."""
+
+    fill: Fill = Fill.MIXED
+    used: float = 0.6
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class DiskSpec:
+    """One virtual disk. Without a node it takes the next one of the first SCSI controller."""
+
+    size_bytes: int = 64 * MiB
+    allocation: Allocation = Allocation.THIN
+    content: ContentSpec = ContentSpec()
+    node: str = ""
+    datastore: str = ""
+    """Another datastore than the VM's own."""
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class SnapshotSpec:
+    """A user's snapshot; ``writes`` guest writes go to the delta that it begins."""
+
+    name: str = "before upgrade"
+    description: str = ""
+    writes: int = 40
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class VmSpec:
+    """One virtual machine."""
+
+    name: str
+    datastore: str
+    disks: tuple[DiskSpec, ...] = (DiskSpec(),)
+    snapshots: tuple[SnapshotSpec, ...] = ()
+    powered_on: bool = True
+    tools_running: bool = True
+    change_tracking: bool = False
+    ip: str = ""
+    guest_id: str = "debian12_64Guest"
+    guest_full_name: str = "Debian GNU/Linux 12 (64-bit)"
+    cpus: int = 2
+    memory_mib: int = 2048
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class DatastoreSpec:
+    """One datastore. ``version`` 0 is an NFS export: a folder."""
+
+    name: str
+    version: Literal[0, 3, 5, 6] = 6
+    luns: int = 1
+    lun_size_bytes: int = 2 * GiB
+    block_size_bytes: int = 0
+    partition: Partition = Partition.GPT
+    scatter: bool = False
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class LabSpec:
+    """The whole datacenter. One seed, one lab: every byte of it follows from the specification."""
+
+    datastores: tuple[DatastoreSpec, ...]
+    vms: tuple[VmSpec, ...]
+    seed: int = 1
+    truth: Truth = Truth.RAW
+    username: str = "lab"
+    password: str = "lab-secret"  # noqa: S105  # guards nothing but a simulator on loopback
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together, naming it."""
+        datastores = _unique("datastore", [datastore.name for datastore in self.datastores])
+        _unique("VM", [vm.name for vm in self.vms])
+        for vm in self.vms:
+            nodes = [node for disk in vm.disks if (node := disk.node)]
+            _unique(f"disk node of {vm.name}", nodes)
+            for wrong in [node for node in nodes if not _NODE.fullmatch(node)]:
+                raise ConfigError(
+                    f"{vm.name}: no disk node: {wrong!r}; write it like scsi0-0, sata0-1, nvme0-0, ide1-0"
+                )
+            for name in {vm.datastore, *(disk.datastore or vm.datastore for disk in vm.disks)} - datastores:
+                raise ConfigError(f"{vm.name} is on datastore {name!r}, which the lab does not have")
+            for disk in vm.disks:
+                if disk.size_bytes <= 0 or disk.size_bytes % 4096:
+                    raise ConfigError(f"{vm.name}: a disk of {disk.size_bytes} bytes is not whole grains of 4096")
+
+
+def _unique(what: str, names: list[str]) -> set[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two of one name: {what} {name!r}")
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"not a name for a {what}: {name!r}")
+    return set(names)
+
+
+_ADAPTER = TypeAdapter(LabSpec)
+
+
+def load(path: Path) -> LabSpec:
+    """Read a specification from a JSON file; relative images are taken from its directory.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it is wrong.
+    """
+    try:
+        return from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the lab's specification {path}: {error}") from error
+
+
+def from_json(text: str) -> LabSpec:
+    """Read a specification from JSON.
+
+    Raises:
+        ConfigError: something in it is wrong.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except pydantic.ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise ConfigError("the lab's specification: " + "; ".join(problems)) from error
+
+
+def to_json(spec: LabSpec) -> str:
+    """Write a specification as JSON."""
+    return _ADAPTER.dump_json(spec, indent=2).decode()
+
+
+def demo(seed: int = 1) -> LabSpec:
+    """Three VMs, on VMFS-3, -5 and -6: thin, spanned, to-be-zeroed, and one with a snapshot of its owner's."""
+    return LabSpec(
+        seed=seed,
+        datastores=(
+            DatastoreSpec("san3", 3, lun_size_bytes=1 * GiB, partition=Partition.MBR),
+            DatastoreSpec("san5", 5, luns=2, lun_size_bytes=1 * GiB, scatter=True),
+            DatastoreSpec("san6", 6, lun_size_bytes=2 * GiB),
+        ),
+        vms=(
+            VmSpec(
+                "legacy01",
+                "san3",
+                disks=(DiskSpec(64 * MiB, Allocation.ZEROEDTHICK, ContentSpec(used=0.4)),),
+                ip="192.0.2.11",
+                guest_id="debian6_64Guest",
+                guest_full_name="Debian GNU/Linux 6 (64-bit)",
+            ),
+            VmSpec(
+                "web01",
+                "san5",
+                disks=(
+                    DiskSpec(128 * MiB, Allocation.THIN, ContentSpec(used=0.5)),
+                    DiskSpec(64 * MiB, Allocation.EAGER, ContentSpec(used=0.3)),
+                ),
+                ip="192.0.2.12",
+            ),
+            VmSpec(
+                "db01",
+                "san6",
+                disks=(DiskSpec(256 * MiB, Allocation.THIN, ContentSpec(used=0.4), node="nvme0-0"),),
+                snapshots=(SnapshotSpec("before upgrade", "made by the administrator"),),
+                ip="192.0.2.13",
+            ),
+        ),
+    )
+
+
+def tiny(version: Literal[0, 3, 5, 6] = 5, *, snapshots: int = 0, disks: int = 1, seed: int = 1) -> LabSpec:
+    """One VM with small disks on one datastore, for tests that need no more."""
+    return LabSpec(
+        seed=seed,
+        truth=Truth.DIGEST,
+        datastores=(DatastoreSpec("ds1", version, lun_size_bytes=1 * GiB),),
+        vms=(
+            VmSpec(
+                "vm1",
+                "ds1",
+                disks=tuple(DiskSpec(8 * MiB) for _ in range(disks)),
+                snapshots=tuple(SnapshotSpec(f"user {n}", writes=12) for n in range(snapshots)),
+                ip="192.0.2.1",
+            ),
+        ),
+    )
