@@ -48,6 +48,8 @@ def attached(image: Path, sector_bytes: int = 512, *, read_only: bool = True) ->
     try:
         yield device
     finally:
+        if not read_only:  # the kernel remembers what a rule set, for the next image too
+            subprocess.run(["blockdev", "--setrw", str(device)], check=True)
         subprocess.run(["losetup", "--detach", str(device)], check=True)
         settle()
         if device.exists():  # a rule may have given it away
