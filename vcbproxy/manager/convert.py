@@ -65,9 +65,8 @@ def disks(config: vim.vm.ConfigInfo) -> tuple[Disk, ...]:
         ManagerError: two disks at one place, a disk without a file or of an impossible size.
     """
     devices = config.hardware.device
-    controllers: dict[int | None, Any] = {
-        device.key: device for device in devices if isinstance(device, _device.VirtualController)
-    }
+    controllers: dict[int | None, Any] = {}
+    controllers.update((device.key, device) for device in devices if isinstance(device, _device.VirtualController))
     found = [
         _disk(device, controllers.get(device.controllerKey))
         for device in devices
@@ -194,6 +193,6 @@ def _plain_object(value: Any, depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {"type": type(value).__name__.rpartition("vim.")[2]}
     for prop in value._GetPropertyList():  # noqa: SLF001  # pyVmomi's way to reflect
         item = getattr(value, prop.name)
-        if item is not None and item != []:
+        if item is not None and not (isinstance(item, list) and not item):
             found[prop.name] = plain(item, depth + 1)
     return found

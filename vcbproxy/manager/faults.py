@@ -27,6 +27,7 @@ class Trouble(Enum):
     QUIESCE = "quiesce"  # the guest could not be brought to rest
     PERMISSION = "permission"  # a privilege is missing: never repeat
     CANCELLED = "cancelled"  # somebody cancelled the task
+    UNFINISHED = "unfinished"  # a task still runs, and was waited for long enough
     TRUST = "trust"  # the certificate is not the one expected: never repeat
     OTHER = "other"
 
@@ -88,6 +89,8 @@ def translated(error: BaseException, manager: str, doing: str) -> Error:
         return error
     if isinstance(error, vim.fault.InvalidLogin):
         return CredentialsError(f"{manager} refused the login: wrong user name or password", trouble=Trouble.PERMISSION)
+    if isinstance(error, vim.fault.NoPermission) and doing == "Login":
+        return CredentialsError(f"{manager} refused the login: {reason(error)}", trouble=Trouble.PERMISSION)
     if isinstance(error, vmodl.MethodFault):
         trouble = trouble_of_fault(error)
         return ManagerError(f"{manager}: {doing}: {reason(error)}", trouble=trouble)

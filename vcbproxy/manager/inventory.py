@@ -167,7 +167,6 @@ def get(session: Session, moref: str) -> Vm:
 
 
 def _summary(row: properties.Row) -> VmSummary:
-    vmx = row.get("config.files.vmPathName")
     return VmSummary(
         moref=row.moref,
         name=convert.unescaped(row.need("name")),
@@ -180,12 +179,24 @@ def _summary(row: properties.Row) -> VmSummary:
         ip_addresses=convert.addresses(row.get("guest.ipAddress"), row.get("guest.net")),
         tools_running=_tools_running(row),
         change_tracking=row.get("config.changeTrackingEnabled"),
-        vmx=DatastorePath.parse(vmx) if vmx else None,
+        vmx=_vmx(row.get("config.files.vmPathName")),
     )
 
 
 def _power(row: properties.Row) -> Power:
-    return Power(str(row.need("runtime.powerState")))
+    state = str(row.need("runtime.powerState"))
+    try:
+        return Power(state)
+    except ValueError as error:
+        raise ManagerError(f"{row.moref}: unknown power state {state!r}") from error
+
+
+def _vmx(text: str | None) -> DatastorePath | None:
+    """Where the .vmx lies; a VM whose datastore is lost says ``[] /vmfs/…``, and may still be listed."""
+    try:
+        return DatastorePath.parse(text or "")
+    except ManagerError:
+        return None
 
 
 def _connected(row: properties.Row) -> bool:

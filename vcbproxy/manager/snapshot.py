@@ -1,31 +1,58 @@
-"""A VM snapshot of ours, which is gone again on every exit."""
+"""A VM snapshot of ours, which is gone again on every exit.
+
+    with held(session, vm, name=…, marker=…, quiesce=…, clock=…) as frozen:
+        … read frozen.disks: the files that the *snapshot* names, nothing else stands still …
+
+Whatever ends the block (its end, an error, Ctrl-C, SIGTERM, also while the snapshot is only being created), the marker
+is looked for afterwards and what carries it is removed, retried as long as that makes sense. The first error is the one
+that is raised; what went wrong with the removal is a note on it.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pyVmomi import vim
+
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
-from vcbproxy.manager.disk import Disk
+from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
+from vcbproxy.manager import convert, properties, task
+from vcbproxy.manager.disk import Disk, refusal
+from vcbproxy.manager.faults import Trouble, trouble_of
+from vcbproxy.manager.marker import Marker
+from vcbproxy.manager.removal import PAUSE_MAX_S, Limits, OurSnapshot, find_ours, pause, remove_marked
 from vcbproxy.manager.session import Session
-from vcbproxy.manager.vm import Vm
+from vcbproxy.manager.shield import Interrupts, to_the_end
+from vcbproxy.manager.vm import Power, Vm
+from vcbproxy.manager.wire import moref_of
 
+__all__ = ["Limits", "Marker", "OurSnapshot", "Quiesce", "VmSnapshot", "find_ours", "held", "remove_marked"]
 
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """What the description of a snapshot of ours starts with: ``vcbproxy:<job run id>@<host>``."""
+log = logging.getLogger(__name__)
 
-    job_run_id: str
-    host: str
+_QUIESCED_ATTEMPTS = 3
+_QUIESCE_PAUSE_S = 5.0
+_SETTLE_S = 10.0
+_NO_TOOLS = "VMware Tools do not run in the guest"
+_UNKNOWN = (Trouble.CONNECTION, Trouble.SESSION, Trouble.GONE, Trouble.UNFINISHED)
 
 
 @dataclass(frozen=True, slots=True)
 class VmSnapshot:
-    """A VM frozen at one moment. ``disks`` are what may be read: the snapshot's own backings."""
+    """A VM frozen at one moment.
+
+    Attributes:
+        created: when, by the manager's clock.
+        quiesced: the guest had come to rest; else ``not_quiesced_because`` says why not.
+        disks: what may be read: the snapshot's own backings.
+        config: the VM's configuration at that moment, as plain data.
+    """
 
     moref: str
     name: str
@@ -46,7 +73,185 @@ def held(
     quiesce: Quiesce,
     clock: Clock,
     cancelled: Callable[[], bool] = lambda: False,
+    limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> Iterator[VmSnapshot]:
-    """Hold a snapshot of the VM for the length of the ``with`` block."""
-    yield VmSnapshot("", name, clock.now(), quiesced=False, not_quiesced_because=None, disks=(), config={})
-    raise NotImplementedError
+    """Hold a snapshot of the VM for the length of the ``with`` block.
+
+    Args:
+        session: where the VM is.
+        vm: as ``inventory.find`` or ``get`` returned it.
+        name: what the client shows.
+        marker: goes into the description; unique to the job run, since all that carries it is removed.
+        quiesce: REQUIRE fails without it, TRY takes a crash-consistent snapshot in the end and says so, OFF never asks.
+        clock: paces waits and retries.
+        cancelled: asked between steps of the creation; once true, Cancelled is raised (and nothing is left behind).
+        limits: how long the steps may take.
+
+    Raises:
+        ManagerError: it could not be created, does not freeze the disks, or could not be removed.
+        Cancelled: ``cancelled`` said so.
+    """
+    _refuse(vm, quiesce)
+    creation = _Creation(session, vm, name, marker, quiesce, clock, limits, cancelled)
+    try:
+        yield to_the_end(creation.run, f"the end of the snapshot's creation on {vm.name}")
+    except BaseException as first:
+        try:
+            creation.undo()
+        except (KeyboardInterrupt, Cancelled) as interrupt:
+            if not isinstance(first, KeyboardInterrupt | Cancelled):
+                raise interrupt from first
+        except Error as second:
+            log.exception("the clean-up failed as well")
+            first.add_note(f"and then: {second}")
+        raise
+    creation.undo()
+
+
+def _refuse(vm: Vm, quiesce: Quiesce) -> None:
+    """Refuse before anything is touched.
+
+    Raises:
+        ManagerError: a snapshot of this VM cannot be taken, or not in the way asked for.
+    """
+    if vm.template:
+        raise ManagerError(f"{vm.name} is a template: it takes no snapshots; convert it to a virtual machine first")
+    if not vm.connected:
+        raise ManagerError(f"{vm.name}: the manager has lost its host; try when it is connected again")
+    if quiesce is Quiesce.REQUIRE and vm.power_state is Power.ON and not vm.tools_running:
+        raise ManagerError(f"{vm.name} cannot be quiesced: {_NO_TOOLS}", trouble=Trouble.QUIESCE)
+
+
+@dataclass(slots=True)
+class _Creation:
+    """One snapshot from the first request to its disappearance."""
+
+    session: Session
+    vm: Vm
+    name: str
+    marker: Marker
+    quiesce: Quiesce
+    clock: Clock
+    limits: Limits
+    cancelled: Callable[[], bool]
+    requested: bool = False
+    outcome_known: bool = True
+
+    def run(self, interrupts: Interrupts) -> VmSnapshot:
+        """Create it, quiesced if it can be, and read what it froze."""
+
+        def ended() -> bool:
+            return interrupts.asked() or self.cancelled()
+
+        why_not = self._why_not_quiesced()
+        for attempt in range(_QUIESCED_ATTEMPTS if why_not is None else 0):
+            try:
+                return self._frozen(self._create(ended, quiesced=True), None)
+            except TaskFailed as error:
+                if trouble_of(error) not in (Trouble.QUIESCE, Trouble.OTHER):
+                    raise
+                log.warning("attempt %d: %s", attempt + 1, error)
+                why_not = str(error)
+                if self.quiesce is Quiesce.REQUIRE and attempt + 1 == _QUIESCED_ATTEMPTS:
+                    raise
+            self._remove(interrupts)
+            pause(self.clock, _QUIESCE_PAUSE_S, ended)
+        return self._frozen(self._create(ended, quiesced=False), why_not)
+
+    def undo(self) -> None:
+        """Remove whatever carries the marker, if anything was ever requested."""
+        if not self.requested:
+            return
+        to_the_end(self._remove, f"the removal of the snapshot of {self.vm.name}")
+
+    def _remove(self, interrupts: Interrupts) -> None:
+        """Remove; twice with a pause between, when a lost request may still be on its way through the manager."""
+        for look in range(1 if self.outcome_known else 2):
+            if look > 0:
+                pause(self.clock, _SETTLE_S, interrupts.given_up)
+            remove_marked(
+                self.session,
+                self.vm,
+                self.marker,
+                clock=self.clock,
+                limits=self.limits,
+                given_up=interrupts.given_up,
+            )
+
+    def _why_not_quiesced(self) -> str | None:
+        """Why there is no point in asking the guest, or None."""
+        if self.quiesce is Quiesce.OFF:
+            return "not asked for"
+        if self.vm.power_state is not Power.ON:
+            return f"the VM is {'off' if self.vm.power_state is Power.OFF else 'suspended'}"
+        if not self.vm.tools_running:
+            return _NO_TOOLS
+        return None
+
+    def _create(self, ended: Callable[[], bool], *, quiesced: bool) -> str:
+        """Create it once, waiting while the VM is busy; return its moref."""
+        deadline = self.clock.monotonic() + self.limits.busy_s
+        pause_s = self.limits.pause_s
+        while True:
+            if ended():
+                raise Cancelled
+            try:
+                return self._ask(ended, quiesced=quiesced)
+            except ManagerError as error:
+                if trouble_of(error) is not Trouble.BUSY or self.clock.monotonic() >= deadline:
+                    raise
+                log.info("waiting: %s", error)
+            pause(self.clock, pause_s, ended)
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    def _ask(self, ended: Callable[[], bool], *, quiesced: bool) -> str:
+        def create(wire: Any) -> Any:
+            machine = wire.object(vim.VirtualMachine, self.vm.moref)
+            return machine.CreateSnapshot_Task(self.name, self.marker.description, memory=False, quiesce=quiesced)
+
+        self.requested = True
+        self.outcome_known = False
+        try:
+            started = task.start(self.session, "CreateSnapshot", self.vm.name, create)
+            limit_s = self.limits.create_s
+            snapshot = task.wait(self.session, started, clock=self.clock, limit_s=limit_s, cancelled=ended)
+        except ManagerError as error:
+            self.outcome_known = isinstance(error, TaskFailed) or trouble_of(error) not in _UNKNOWN
+            raise
+        self.outcome_known = True
+        if ended():
+            raise Cancelled
+        if not isinstance(snapshot, vim.vm.Snapshot):
+            raise ManagerError(f"{self.session}: a snapshot of {self.vm.name} was created, and not named")
+        return moref_of(snapshot)
+
+    def _frozen(self, moref: str, why_not: str | None) -> VmSnapshot:
+        """Read what the snapshot froze, and make sure that the VM has moved on to other files."""
+        config = self.session.read(
+            lambda wire: properties.of_one(wire, wire.object(vim.vm.Snapshot, moref), ["config"])
+        ).need("config")
+        live = self.session.read(
+            lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, self.vm.moref), ["config", "snapshot"])
+        )
+        trees = properties.snapshot_trees(live.get("snapshot"))
+        tree = next((tree for tree in trees if moref_of(tree.snapshot) == moref), None)
+        if tree is None:
+            raise ManagerError(f"the new snapshot of {self.vm.name} is not among its snapshots")
+        disks = convert.disks(config)
+        written = {disk.path for disk in convert.disks(live.need("config"))}
+        for disk in disks:
+            if refusal(disk) is None and disk.path in written:
+                raise ManagerError(f"{self.vm.name}: {disk.key} is not frozen: the snapshot left {disk.path} in use")
+        if why_not is None and not tree.quiesced:
+            why_not = "the manager says that it is not quiesced, although that was asked for"
+            if self.quiesce is Quiesce.REQUIRE:
+                raise ManagerError(f"the snapshot of {self.vm.name}: {why_not}", trouble=Trouble.QUIESCE)
+        return VmSnapshot(
+            moref=moref,
+            name=tree.name,
+            created=convert.utc(tree.createTime),
+            quiesced=why_not is None,
+            not_quiesced_because=why_not,
+            disks=disks,
+            config=convert.plain(config),
+        )

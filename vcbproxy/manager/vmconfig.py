@@ -1,4 +1,8 @@
-"""A VM's configuration as plain data, and the files on the datastore that belong to it."""
+"""A VM's configuration: the manager's description as plain data, and which small files of its folder belong to it.
+
+The description is what a restore builds the VM from again; the files are copied off the datastore as they are, since
+they say more than the API does (firmware variables, TPM, odd settings).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from pyVmomi import vim
+
+from vcbproxy.manager import convert, properties
 from vcbproxy.manager.datastore import DatastorePath
 from vcbproxy.manager.session import Session
+from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
 
 
 class Role(Enum):
-    """What a configuration file is."""
+    """What a configuration file is; the value is the usual suffix."""
 
     VMX = "vmx"
     NVRAM = "nvram"
@@ -35,6 +43,52 @@ class VmConfig:
     files: tuple[ConfigFile, ...]
 
 
-def capture(session: Session, vm: Vm) -> VmConfig:
-    """Capture a VM's configuration."""
-    raise NotImplementedError
+# How the manager's list of a VM's files (layoutEx) calls them.
+_LAYOUT_TYPES = {"config": Role.VMX, "nvram": Role.NVRAM, "extendedConfig": Role.VMXF}
+# ... and the settings that name them relative to the .vmx, when the list is not filled in yet.
+_SETTINGS = {"nvram": Role.NVRAM, "extendedConfigFile": Role.VMXF}
+
+
+def capture(session: Session, vm: Vm, snapshot: VmSnapshot | None = None) -> VmConfig:
+    """Capture a VM's configuration.
+
+    Args:
+        session: where the VM is.
+        vm: whose.
+        snapshot: describe the VM as this snapshot froze it; without, as it is now.
+
+    Raises:
+        ManagerError: it is gone, or the manager cannot tell.
+    """
+    row = session.read(
+        lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), ["config", "layoutEx.file"])
+    )
+    config = row.need("config")
+    document = {
+        "manager": {
+            "name": session.about.full_name,
+            "instance_uuid": session.instance_uuid,
+            "api_version": session.about.api_version,
+        },
+        "moref": vm.moref,
+        "name": vm.name,
+        "uuid": vm.uuid,
+        "instance_uuid": vm.instance_uuid,
+        "power_state": vm.power_state.value,
+        "config": snapshot.config if snapshot is not None else convert.plain(config),
+    }
+    return VmConfig(document, _files(vm.vmx, row.get("layoutEx.file") or (), config.extraConfig))
+
+
+def _files(vmx: DatastorePath, layout: Any, settings: Any) -> tuple[ConfigFile, ...]:
+    """The .vmx, and .nvram and .vmxf where there are any; the list of files knows best where they lie."""
+    found = {Role.VMX: vmx}
+    for file in layout:
+        role = _LAYOUT_TYPES.get(str(file.type))
+        if role is not None and file.name:
+            found.setdefault(role, DatastorePath.parse(file.name))
+    for option in settings:
+        role = _SETTINGS.get(option.key)
+        if role is not None and option.value and "/" not in str(option.value):
+            found.setdefault(role, vmx.beside(str(option.value)))
+    return tuple(ConfigFile(role, path) for role, path in found.items())

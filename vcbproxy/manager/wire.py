@@ -101,6 +101,7 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         self._endpoint = endpoint
         self._login: Callable[[], object] | None = None
         self._login_lock = threading.RLock()
+        self._calls = threading.local()
 
     def log_in_with(self, login: Callable[[], object]) -> None:
         """Log in, and again whenever the manager no longer knows our session."""
@@ -133,9 +134,18 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
             raise translated(error, str(self._endpoint), info.wsdlName) from error
         except Error:
             raise
-        except BaseException:
-            self.drop()
+        except BaseException:  # an interrupt: what is left of the answer must not be taken for the next one's
+            connection = getattr(self._calls, "connection", None)
+            if connection is not None:
+                connection.close()
             raise
+        finally:
+            self._calls.connection = None
+
+    def GetConnection(self) -> Any:  # noqa: N802
+        """Remember which connection a call uses, so that an interrupted call can close it."""
+        self._calls.connection = super().GetConnection()
+        return self._calls.connection
 
     def _log_in(self, generation: int) -> None:
         """Log in, unless another thread has done so since ``generation``."""

@@ -1,0 +1,128 @@
+"""Waiting for a task of the manager: told by the property collector, never polled in a tight loop.
+
+A task lives in the manager, not in our session: when the connection drops or the session ends, the wait is taken up
+again and the task has meanwhile gone on. A cancel is passed on where the task allows it, and the wait goes on to the
+task's real end, because only then is it known what has to be cleaned up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pyVmomi import vim, vmodl
+
+from vcbproxy.clock import Clock
+from vcbproxy.errors import Error, ManagerError, TaskFailed
+from vcbproxy.manager import properties
+from vcbproxy.manager.faults import Trouble, reason, trouble_of_fault
+from vcbproxy.manager.session import Session
+from vcbproxy.manager.wire import Wire, moref_of
+
+log = logging.getLogger(__name__)
+
+_ROUND_S = 5
+_Collector: Any = vmodl.query.PropertyCollector
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A task under way: what it does to whom, for messages."""
+
+    moref: str
+    name: str
+    entity: str
+
+
+def start(session: Session, name: str, entity: str, operation: Callable[[Wire], Any]) -> Started:
+    """Start a task; sent at most once."""
+    task = session.act(operation)
+    if not isinstance(task, vim.Task):
+        raise ManagerError(f"{session}: {name} started no task")
+    return Started(moref_of(task), name, entity)
+
+
+def wait(
+    session: Session, task: Started, *, clock: Clock, limit_s: float, cancelled: Callable[[], bool] = lambda: False
+) -> Any:
+    """Wait for the task's end and return its result (pyVmomi's; not to be handed on).
+
+    Args:
+        session: where it runs.
+        task: what was started.
+        clock: measures the limit.
+        limit_s: how long to wait; the task itself is not stopped by the limit.
+        cancelled: asked every few seconds; once true the task is asked to stop, and still waited for.
+
+    Raises:
+        TaskFailed: it ended in error; ``trouble`` says of which kind.
+        ManagerError: the limit passed (``UNFINISHED``), or the manager has forgotten the task (``GONE``).
+    """
+    deadline = clock.monotonic() + limit_s
+    asked_to_stop = False
+    while True:
+        info = session.read(lambda wire: _watch(wire, task.moref))
+        if info.state == vim.TaskInfo.State.success:
+            return info.result
+        if info.state == vim.TaskInfo.State.error:
+            raise TaskFailed(
+                task=task.name,
+                entity=task.entity,
+                reason=reason(info.error),
+                trouble=Trouble.CANCELLED if info.cancelled else trouble_of_fault(info.error),
+            )
+        if clock.monotonic() >= deadline:
+            raise ManagerError(
+                f"{task.name} of {task.entity} still runs after {limit_s:.0f} s", trouble=Trouble.UNFINISHED
+            )
+        if cancelled() and not asked_to_stop:
+            asked_to_stop = True
+            _ask_to_stop(session, task, cancelable=bool(info.cancelable))
+
+
+def _watch(wire: Wire, moref: str) -> Any:
+    """Sleep until the task's state changes to an end, or one round is over; return its TaskInfo."""
+    subject = wire.object(vim.Task, moref)
+    collector = wire.content.propertyCollector.CreatePropertyCollector()  # filters of our own: threads share a session
+    assert collector is not None
+    try:
+        spec = _Collector.FilterSpec(
+            objectSet=[_Collector.ObjectSpec(obj=subject, skip=False)],
+            propSet=[_Collector.PropertySpec(type=vim.Task, all=False, pathSet=["info.state"])],
+        )
+        collector.CreateFilter(spec, partialUpdates=False)
+        version = ""
+        for wait_s in (0, _ROUND_S):
+            update = collector.WaitForUpdatesEx(version, _Collector.WaitOptions(maxWaitSeconds=wait_s))
+            if update is None:
+                break
+            version = update.version
+            if _ended(update):
+                break
+    finally:
+        with contextlib.suppress(Error):  # it ends with the session at the latest
+            collector.DestroyPropertyCollector()
+    return properties.of_one(wire, subject, ["info"]).need("info")
+
+
+def _ended(update: Any) -> bool:
+    ends = (vim.TaskInfo.State.success, vim.TaskInfo.State.error)
+    return any(
+        change.val in ends
+        for filter_update in update.filterSet
+        for object_update in filter_update.objectSet
+        for change in object_update.changeSet
+    )
+
+
+def _ask_to_stop(session: Session, task: Started, *, cancelable: bool) -> None:
+    if not cancelable:
+        log.info("%s of %s cannot be stopped; waiting for its end", task.name, task.entity)
+        return
+    try:
+        session.act(lambda wire: wire.object(vim.Task, task.moref).CancelTask())
+    except ManagerError as error:
+        log.info("%s of %s could not be stopped (%s); waiting for its end", task.name, task.entity, error)
