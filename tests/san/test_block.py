@@ -15,7 +15,8 @@ from tests.san import loops
 from vcbproxy import device
 from vcbproxy.errors import ConfigError, DeviceError
 from vcbproxy.san import lun
-from vcbproxy.san.discover import ImageLun, LunKind, configured, discover, find, whole
+from vcbproxy.san.discover import ImageLun, LunKind, configured, describe, discover, find, whole
+from vcbproxy.san.node import BlockNode
 from vcbproxy.units import KiB, MiB
 
 pytestmark = pytest.mark.root
@@ -83,13 +84,26 @@ def test_sysfs_alone_suffices(image: Path) -> None:
         assert str(loop) not in [other.path for other in discover()], "an unnamed loop device is not a LUN"
 
 
-def test_an_unused_loop_device_is_refused_by_name(image: Path) -> None:
+@pytest.mark.parametrize(
+    ("facts", "others", "reason"),
+    [
+        ({"size_bytes": 0}, [], "has nothing behind it"),
+        ({"size_bytes": SIZE, "partition": 1, "parent": "sdb"}, [], "is a partition; name the whole device sdb"),
+        (
+            {"size_bytes": SIZE, "has_hardware": True},
+            [BlockNode("dm-0", "/dev/dm-0", SIZE, dm_uuid=f"mpath-3{NAA}", slaves=("this",))],
+            "is one path of a multipath map",
+        ),
+    ],
+    ids=["empty", "partition", "path"],
+)
+def test_a_configured_device_that_is_no_lun_is_refused_by_name(
+    image: Path, facts: dict[str, int], others: list[BlockNode], reason: str
+) -> None:
     with loops.attached(image) as loop:
-        pass
-    if not loop.exists():
-        pytest.skip("the kernel takes unused loop devices away")
-    with pytest.raises(ConfigError, match="has nothing behind it"):
-        configured([ImageLun(loop)])
+        node = BlockNode("this", str(loop), **facts)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=f"{loop} {reason}"):
+            describe([node, *others], [ImageLun(loop)])
 
 
 def test_udev_tells_the_identity(image: Path) -> None:

@@ -214,6 +214,11 @@ class TestConfiguredImages:
         with pytest.raises(ConfigError, match=r"gone\.img: No such file"):
             describe([], [ImageLun(tmp_path / "gone.img")])
 
+    def test_a_circle_of_links(self, tmp_path: Path) -> None:
+        (tmp_path / "loop.img").symlink_to("loop.img")
+        with pytest.raises(ConfigError, match="links lead nowhere"):
+            describe([], [ImageLun(tmp_path / "loop.img")])
+
     def test_a_directory(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="neither a file nor a block device"):
             describe([], [ImageLun(tmp_path)])
@@ -267,7 +272,7 @@ class TestFind:
     def test_by_any_of_its_names(self, text: str, path: str) -> None:
         assert find(self.luns, text).path == path
 
-    @pytest.mark.parametrize("text", ["", "naa.", "sdz", ARRAY, f"naa.{LUN_2}:2", "/dev/null", "naa.6", "3"])
+    @pytest.mark.parametrize("text", ["", "naa.", "sdz", ARRAY, f"naa.{LUN_2}:2", "/dev/null", "naa.6", "3", "/\0"])
     def test_nothing_of_that_name(self, text: str) -> None:
         with pytest.raises(UsageError, match=rf"no LUN .*there are: /dev/sdb \(naa.{LUN_2}\), "):
             find(self.luns, text)

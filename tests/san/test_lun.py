@@ -167,6 +167,15 @@ class TestWhatCannotBeOpened:
         with pytest.raises(CannotOpen, match=r"lun7: No such file"):
             lun.open_lun(tmp_path / "gone.img", name="lun7")
 
+    def test_a_circle_of_links(self, tmp_path: Path) -> None:
+        (tmp_path / "loop.img").symlink_to("loop.img")
+        with pytest.raises(CannotOpen, match="symbolic links"):
+            lun.open_lun(tmp_path / "loop.img")
+
+    def test_no_path_at_all(self) -> None:
+        with pytest.raises(CannotOpen, match="no path can be so"):
+            lun.open_lun("lun\0.img")
+
     def test_directory(self, tmp_path: Path) -> None:
         with pytest.raises(CannotOpen, match="neither a block device nor a file"):
             lun.open_lun(tmp_path)

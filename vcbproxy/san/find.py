@@ -42,7 +42,7 @@ def _tests(text: str) -> list[Callable[[LunInfo], bool]]:
     tests: list[Callable[[LunInfo], bool]] = [
         lambda info: text == info.path or text in info.links or text in info.paths,
         lambda info: text == info.name,
-        lambda info: "/" in text and Path(text).resolve() == Path(info.path).resolve(),
+        lambda info: "/" in text and _same_node(text, info.path),
         lambda info: bool(info.wwn) and info.wwn == key and info.partition is None,
     ]
     match = _PARTITION.fullmatch(key)
@@ -51,6 +51,13 @@ def _tests(text: str) -> list[Callable[[LunInfo], bool]]:
         tests.append(lambda info: bool(info.wwn) and info.wwn == lun and info.partition == number)
     tests.append(lambda info: bool(info.serial) and info.serial == text and info.partition is None)
     return tests
+
+
+def _same_node(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):  # one of them is not there: not the same
+        return False
 
 
 def _listed(luns: Sequence[LunInfo]) -> str:

@@ -241,6 +241,8 @@ def open_lun(path: str | os.PathLike[str], *, name: str | None = None) -> Lun:
         fd, direct = _open_direct(text, is_block=stat.S_ISBLK(mode))
     except OSError as error:
         raise CannotOpen(device=called, reason=_explain_open(error)) from error
+    except ValueError as error:
+        raise CannotOpen(device=repr(called), reason="no path can be so") from error
     try:
         return _measured(fd, text, called, direct=direct)
     except BaseException as error:
