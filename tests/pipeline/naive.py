@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 BLOCK, GRANULE, MASK = 4096, 65536, 2**64 - 1
 
@@ -51,7 +52,7 @@ def chunks(data: bytes, seed: bytes, window: int) -> list[tuple[int, int, bool]]
     edges.append(count)
 
     found = []
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in itertools.pairwise(edges):
         if first < last:
             start, end = first * BLOCK, min(last * BLOCK, len(data))
             found += _hole(start, end) if hole[first] else _data(start, end, 32 * window * 1024)
@@ -70,4 +71,4 @@ def _hole(start: int, end: int) -> list[tuple[int, int, bool]]:
     edges += [at for at in range(0, end, step) if at > edges[-1]]
     if edges[-1] != end:
         edges.append(end)
-    return [(a, b, True) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a, b, True) for a, b in itertools.pairwise(edges)]

@@ -27,9 +27,15 @@ from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.units import MiB, align_up
 
-_SEGMENT_BYTES = 8 * MiB
-_GAP_MIN = MiB
 _BUFFERS_MIN = 3  # one being read, one being cut, one being stored
+
+
+class Stored(Protocol):
+    """What a packer counts."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes it has added to the target."""
 
 
 class BlobPacker(Protocol):
@@ -42,8 +48,8 @@ class BlobPacker(Protocol):
         """No more blobs come: write what is held back."""
 
     @property
-    def bytes_stored(self) -> int:
-        """How many bytes it has added to the target."""
+    def stats(self) -> Stored:
+        """What it has stored so far."""
 
 
 class DiskSink(Protocol):
@@ -74,10 +80,12 @@ class Options:
     Attributes:
         workers: threads that digest and compress, each with its own packer; 0 for one per processor.
         memory_bytes: for the data between reader and packers.
+        segment_bytes: how much is read at once; zeroes of an eighth of it or more are not even wiped.
     """
 
     workers: int = 0
     memory_bytes: int = 64 * MiB
+    segment_bytes: int = 8 * MiB
 
     @property
     def workers_count(self) -> int:
@@ -138,12 +146,14 @@ class _Copy:
         self._packers = [sink.packer() for _ in range(options.workers_count)]
 
         window_bytes = rule.window * BLOCK
-        self._gap_min = max(align_up(window_bytes, GRANULE), _GAP_MIN)
+        # Behind a gap of w blocks all that lies before it is decided, so that nothing must be carried across.
+        self._gap_min = max(align_up(window_bytes, GRANULE), options.segment_bytes // 8)
+        self._segment_bytes = options.segment_bytes
         head_bytes = align_up(rule.max_bytes + window_bytes, GRANULE)
-        count = max(options.memory_bytes // (head_bytes + _SEGMENT_BYTES), _BUFFERS_MIN)
+        count = max(options.memory_bytes // (head_bytes + options.segment_bytes), _BUFFERS_MIN)
         self._free: Channel[Buffer] = crew.channel(count)
         for _ in range(count):
-            self._free.put(Buffer(head_bytes, _SEGMENT_BYTES, self._free))
+            self._free.put(Buffer(head_bytes, options.segment_bytes, self._free))
         self._loaded: Channel[Gap | Loaded] = crew.channel(count)
         self._work: Channel[_Chunk] = crew.channel(8 * len(self._packers))
 
@@ -157,14 +167,14 @@ class _Copy:
         self._crew.join()
         ids, lengths = self._rows.columns()
         assert int(lengths.sum(dtype="u8")) == self._source.size_bytes, "the chunks do not tile the disk"
-        stored = sum(packer.bytes_stored for packer in self._packers)
+        stored = sum(packer.stats.stored_bytes for packer in self._packers)
         size = self._source.size_bytes
         return DiskContent(ids, lengths, CopyStats(size, self._bytes_read, self._bytes_zero, stored, self._chunks))
 
     def _read(self) -> None:
         """The reader: keep ahead of everybody, as far as there are buffers."""
         source = self._source
-        for step in segments.plan(source.extents(), source.size_bytes, _SEGMENT_BYTES, self._gap_min):
+        for step in segments.plan(source.extents(), source.size_bytes, self._segment_bytes, self._gap_min):
             if isinstance(step, Segment):
                 buffer = self._free.get()
                 buffer.hold()

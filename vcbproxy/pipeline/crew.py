@@ -45,6 +45,8 @@ class Crew:
         channel: Channel[Any] = Channel(capacity, None if self._cancel is None else self._cancel.is_set)
         with self._lock:
             self._channels.append(channel)
+            if self._error is not None:
+                channel.abort()
         return channel
 
     def start(self, work: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.packer import PackerStats
 
 
 class MemorySink:
@@ -37,7 +37,7 @@ class MemorySink:
         plain = self.blobs.get((kind, blob_id))
         if plain is None:
             raise IntegrityError(f"no {kind.value} blob {blob_id.hex()}")
-        if hashlib.sha256(plain).digest() != blob_id:
+        if digest(plain) != blob_id:
             raise IntegrityError(f"{kind.value} blob {blob_id.hex()} is damaged")
         return plain
 
@@ -47,22 +47,17 @@ class MemoryPacker:
 
     def __init__(self, sink: MemorySink) -> None:
         self._sink = sink
-        self._bytes_stored = 0
+        self.stats = PackerStats()
         self.finished = False
 
     def add(self, kind: BlobKind, plain: memoryview, blob_id: bytes | None = None) -> bytes:
         """Keep a blob; an id that is given is believed."""
         assert not self.finished, "a blob after the last"
-        blob_id = blob_id or hashlib.sha256(plain).digest()
-        if self._sink.keep(kind, blob_id, bytes(plain)):
-            self._bytes_stored += len(plain)
+        blob_id = blob_id or digest(plain)
+        new = self._sink.keep(kind, blob_id, bytes(plain))
+        self.stats += PackerStats(1, 0, len(plain), len(plain)) if new else PackerStats(blobs_known=1)
         return blob_id
 
     def finish(self) -> None:
         """No more blobs come."""
         self.finished = True
-
-    @property
-    def bytes_stored(self) -> int:
-        """How many bytes were new."""
-        return self._bytes_stored
