@@ -1,10 +1,10 @@
-"""JSON as restic's programs write and read it, and the envelope in which index, snapshot and lock files lie.
+r"""JSON as restic's programs write and read it, and the envelope in which index, snapshot and lock files lie.
 
     unpacked file, after unsealing     0x02 ‖ zstd of the JSON       what we write
                                        '{…' or '[…'                  plain JSON: read, never written
 
 Written JSON equals that of Go's encoder byte for byte: fields in the order given, no spaces, UTF-8, and ``<``, ``>``,
-``&``, U+2028 and U+2029 as ``\\u003c`` and so on. Stock ``restic rewrite`` refuses trees that are not spelled so.
+``&``, U+2028 and U+2029 as ``\u003c`` and so on. Stock ``restic rewrite`` refuses trees that are not spelled so.
 
 Read JSON is taken at the door by ``Fields``: what is missing or of another type is a named IntegrityError.
 """
@@ -27,10 +27,10 @@ _SHORT_CONTROLS = re.compile(r'\\[bf"\\]')
 
 
 def dump(value: object) -> bytes:
-    """Write JSON as Go's encoder does.
+    r"""Write JSON as Go's encoder does.
 
-    ``<``, ``>`` and ``&`` occur only inside strings, so they can be escaped in the finished text. ``\\b`` and ``\\f``
-    are spelled ``\\u0008`` and ``\\u000c``, as Go did up to 1.21; newer ones read both.
+    ``<``, ``>`` and ``&`` occur only inside strings, so they can be escaped in the finished text. ``\b`` and ``\f``
+    are spelled ``\u0008`` and ``\u000c``, as Go did up to 1.21; newer ones read both.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if "\\b" in text or "\\f" in text:

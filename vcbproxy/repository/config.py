@@ -1,10 +1,10 @@
 """What is fixed when a repository is made: restic's config file, and ours beside it.
 
     config             sealed JSON (no version byte): version 2, the repository's id, the chunker polynomial
-    vcbproxy/config    sealed JSON envelope: how we cut disks. A repository that stock restic made has none: defaults then
+    vcbproxy/config    sealed JSON envelope: how we cut disks. A repository that stock restic made has none: defaults
 
-Restic refuses a polynomial that is not irreducible over GF(2), so a real one is drawn even though we never divide by it:
-it is the secret from which our own chunker's numbers are derived.
+Restic refuses a polynomial that is not irreducible over GF(2), so a real one is drawn even though we never divide by
+it: it is the secret from which our own chunker's numbers are derived.
 """
 
 from __future__ import annotations

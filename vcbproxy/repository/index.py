@@ -6,11 +6,11 @@
 
     tail     a small dictionary of what was added last; when it is full it becomes a run
 
-Runs grow geometrically: a new one swallows its neighbours until each is at most half as long as the one before, so there are
-few of them, and a blob is moved only a logarithmic number of times.
+Runs grow geometrically: a new one swallows its neighbours until each is at most half as long as the one before, so
+there are few of them, and a blob is moved only a logarithmic number of times.
 
-Looking up takes no lock: readers take the tail first and the runs after it, writers publish the new runs before they empty
-the tail, so an entry on its way from one to the other is seen in at least one. One lock orders the writers.
+Looking up takes no lock: readers take the tail first and the runs after it, writers publish the new runs before they
+empty the tail, so an entry on its way from one to the other is seen in at least one. One lock orders the writers.
 
 The same blob may lie in several packs; all places are kept, since one may be damaged.
 """

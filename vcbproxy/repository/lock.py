@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -156,10 +156,8 @@ class HeldLock:
             self._remove(self._name)
 
     def _remove(self, name: FileName) -> None:
-        try:
+        with suppress(FileMissing):
             self._files.backend.remove(name)
-        except FileMissing:
-            pass
 
 
 @contextmanager
@@ -184,10 +182,8 @@ def held(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Iterat
     except BaseException:
         stop.set()
         thread.join()
-        try:
+        with suppress(TargetError):  # the first error matters; the lock goes stale, and `repo unlock` removes it
             lock.release()
-        except TargetError:
-            pass  # the first error matters; the lock goes stale, and `repo unlock` removes it
         raise
     stop.set()
     thread.join()
@@ -255,7 +251,8 @@ def _refuse_conflicts(files: Files, *, exclusive: bool, mine: FileName | None) -
             )
         if exclusive or lock.record.exclusive:
             raise Busy(
-                f"{files.location} is locked: {lock.record}; try later, or `vcbproxy repo unlock` if that process is gone",
+                f"{files.location} is locked: {lock.record}; "
+                "try later, or run `vcbproxy repo unlock` if that process is gone",
                 holder=lock.record.identity.username,
                 hostname=lock.record.identity.hostname,
                 pid=lock.record.identity.pid,

@@ -51,7 +51,7 @@ class Blob:
 
     @property
     def compressed(self) -> bool:
-        """Whether a zstd frame lies under the seal. (An empty blob is never compressed.)"""
+        """Whether a zstd frame lies under the seal; never so for an empty blob."""
         return self.zstd_bytes != 0
 
     @property

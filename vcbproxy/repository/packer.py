@@ -2,8 +2,8 @@
 
     plain ─▶ digest ─▶ known? ─▶ zstd ─▶ seal ─▶ verify ─▶ next place in the open pack ─▶ full: to the session
 
-One packer belongs to one thread and shares nothing on its hot path but the question "is this blob known or on its way?".
-Everything long happens in calls that release the interpreter lock: digest, zstd, AES, Poly1305, comparison.
+One packer belongs to one thread and shares nothing on its hot path but the question "is this blob known or on its
+way?". Everything long happens in calls that release the interpreter lock: digest, zstd, AES, Poly1305, comparison.
 
 What was sealed is opened again and compared with the plaintext *before* it may be written: a flipped bit in memory or a
 miscomputing core costs the job, never a restore.

@@ -1,0 +1,160 @@
+"""Restore points in a list, and how one of them is named on a command line.
+
+web01@latest                    the newest of a VM
+web01@2026-11-22T01:00:00Z      the one of that moment
+<instance uuid>@…               where two VMs share a name
+1f0c9a3e                        the beginning of its id
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from vcbproxy.errors import UsageError
+from vcbproxy.repository import times
+from vcbproxy.repository.snapshot import Snapshot
+
+TAG = "vcbproxy"
+_VM_TAG = "vm:"
+_POLICY_TAG = "policy:"
+_ID_PREFIX = re.compile(r"[0-9a-f]{4,64}")
+_SHOWN_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PointSummary:
+    """One restore point in a list.
+
+    Attributes:
+        id: of its snapshot record, 64 hex digits.
+        original: of its first record, where stock restic replaced that; else equal to ``id``.
+        vm: the VM's name.
+        instance_uuid: which VM, whatever it is called.
+        time: when it was as it was.
+        tags: all of them.
+        size_bytes: disks and files together; None where stock restic dropped the number.
+        added_bytes: what it added to the repository; None likewise.
+        tree: the root tree.
+        path: ``/<directory in the tree>``.
+    """
+
+    id: str
+    original: str
+    vm: str
+    instance_uuid: str
+    time: datetime
+    tags: tuple[str, ...]
+    size_bytes: int | None
+    added_bytes: int | None
+    tree: bytes
+    path: str
+
+    @property
+    def short_id(self) -> str:
+        """What people are shown and may type."""
+        return self.id[:8]
+
+    @property
+    def name(self) -> str:
+        """``web01@2026-11-22T01:00:00Z``."""
+        return f"{self.vm}@{times.canonical(self.time)}"
+
+    @property
+    def policy(self) -> str:
+        """The policy it was made for, or nothing."""
+        return _tagged(self.tags, _POLICY_TAG)
+
+
+def tags_of(instance_uuid: str, policy: str, more: Sequence[str]) -> tuple[str, ...]:
+    """The tags of a new restore point.
+
+    Raises:
+        UsageError: one of them has a comma, which stock restic's command line cannot express.
+    """
+    tags = [TAG, _VM_TAG + instance_uuid, *([_POLICY_TAG + policy] if policy else []), *more]
+    for tag in tags:
+        if "," in tag or not tag.isprintable():
+            raise UsageError(f"tag {tag!r}: commas and control characters cannot be in it")
+    return tuple(dict.fromkeys(tags))
+
+
+def of_snapshot(snapshot: Snapshot) -> PointSummary | None:
+    """A snapshot as a restore point; None when it is none of ours."""
+    if TAG not in snapshot.tags or len(snapshot.paths) != 1:
+        return None
+    return PointSummary(
+        id=snapshot.snapshot_id,
+        original=snapshot.original or snapshot.snapshot_id,
+        vm=snapshot.hostname,
+        instance_uuid=_tagged(snapshot.tags, _VM_TAG),
+        time=snapshot.time,
+        tags=snapshot.tags,
+        size_bytes=snapshot.total_bytes,
+        added_bytes=snapshot.added_bytes,
+        tree=snapshot.tree,
+        path=snapshot.paths[0],
+    )
+
+
+def choose(points: Sequence[PointSummary], text: str) -> PointSummary:
+    """The one restore point that ``text`` names.
+
+    Args:
+        points: all there are, newest last.
+        text: as the operator wrote it.
+
+    Raises:
+        UsageError: none or several; the message lists what there is.
+    """
+    vm, at, moment = text.rpartition("@")
+    if not at:
+        return _by_id(points, text)
+    of_vm = [point for point in points if vm in (point.vm, point.instance_uuid)]
+    if not of_vm:
+        names = ", ".join(sorted({point.vm for point in points})[:_SHOWN_MAX]) or "none at all"
+        raise UsageError(f"no restore points of {vm!r}; there are some of: {names}")
+    uuids = {point.instance_uuid for point in of_vm}
+    if len(uuids) > 1:
+        raise UsageError(
+            f"{len(uuids)} VMs are called {vm!r}; write <instance uuid>@{moment}: {', '.join(sorted(uuids))}"
+        )
+    if moment == "latest":
+        return of_vm[-1]
+    try:
+        wanted = times.parse(moment)
+    except ValueError:
+        raise UsageError(f"{text!r}: after the @ belongs 'latest' or a time; {_candidates(of_vm)}") from None
+    found = [point for point in of_vm if point.time.replace(microsecond=0) == wanted]
+    return _only(found, text, of_vm)
+
+
+def _by_id(points: Sequence[PointSummary], text: str) -> PointSummary:
+    if not _ID_PREFIX.fullmatch(text):
+        hint = f"write {text}@latest" if any(text == point.vm for point in points) else _candidates(points)
+        raise UsageError(
+            f"{text!r} is neither VM@latest, VM@time nor the beginning of an id (4 digits or more); {hint}"
+        )
+    found = [point for point in points if point.id.startswith(text) or point.original.startswith(text)]
+    return _only(found, text, points)
+
+
+def _only(found: Sequence[PointSummary], text: str, among: Sequence[PointSummary]) -> PointSummary:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{text!r} means {len(found)} restore points; {_candidates(found)}")
+    raise UsageError(f"no restore point {text!r}; {_candidates(among)}")
+
+
+def _candidates(points: Sequence[PointSummary]) -> str:
+    if not points:
+        return "the repository has none"
+    shown = ", ".join(f"{point.short_id} {point.name}" for point in points[-_SHOWN_MAX:])
+    return f"there are {len(points)}: {'… ' if len(points) > _SHOWN_MAX else ''}{shown}"
+
+
+def _tagged(tags: Iterable[str], prefix: str) -> str:
+    return next((tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)), "")

@@ -1,0 +1,147 @@
+"""Reading one restore point: its manifest, its files, its disks at any position."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcbproxy.device import read
+from vcbproxy.errors import IntegrityError, UsageError
+from vcbproxy.repository import browse, manifest
+from vcbproxy.repository.idlist import Ids
+from vcbproxy.repository.ids import BlobKind, Buffer
+from vcbproxy.repository.manifest import Contents, DiskEntry
+from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.stored import StoredFile
+
+
+class PointReader:
+    """A restore point being read; holds a shared lock (unless opened without) until it is closed."""
+
+    def __init__(self, repository: Repository, summary: PointSummary, stack: ExitStack) -> None:
+        """Read the manifest.
+
+        Raises:
+            IntegrityError: the restore point's trees or its manifest are damaged.
+        """
+        self._repository = repository
+        self._stack = stack
+        self.summary = summary
+        self.contents: Contents = self._read_contents()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the backup recorded, as it was given to ``commit``."""
+        return self.contents.manifest
+
+    @property
+    def disks(self) -> tuple[DiskEntry, ...]:
+        """Its disks, in the order in which they were backed up."""
+        return self.contents.disks
+
+    def file(self, name: str) -> bytes:
+        """A small file, by its true name.
+
+        Raises:
+            UsageError: no such file.
+            IntegrityError: it is damaged.
+        """
+        entry = next((file for file in self.contents.files if file.key == name), None)
+        if entry is None:
+            names = ", ".join(file.key for file in self.contents.files) or "none"
+            raise UsageError(f"{self.summary.name} has no file {name!r}; there are: {names}")
+        data = self._read_file(entry.name)
+        if len(data) != entry.size_bytes:
+            raise IntegrityError(
+                f"{self.summary.name}: {name} has {len(data)} bytes, the manifest says {entry.size_bytes}"
+            )
+        return data
+
+    def disk(self, key: str) -> StoredFile:
+        """A disk as a device: read at any position, chunks checked and cached.
+
+        Raises:
+            UsageError: no such disk.
+            IntegrityError: its list is damaged, or a chunk is in no index.
+        """
+        ids, lengths = self.disk_content(key)
+        return StoredFile(self._repository, f"{self.summary.name}:{key}", ids, lengths)
+
+    def disk_content(self, key: str) -> tuple[Ids, NDArray[np.uint32]]:
+        """A disk's chunks: ids uint8 (n, 32) and their lengths uint32 (n).
+
+        Raises:
+            UsageError: no such disk.
+            IntegrityError: its list is damaged, or a chunk is in no index.
+        """
+        entry = self._entry(key)
+        what = f"{self.summary.name}: disk {key}"
+        path = f"{self.summary.path}/{entry.name}/{entry.name}.raw"
+        node = browse.find(self._repository, self.summary.tree, path)
+        if node.content is None or node.size_bytes != entry.size_bytes or len(node.content) != entry.chunks:
+            raise IntegrityError(f"{what}: the tree's file and the manifest do not agree on it")
+        lengths = self._repository.lengths(node.content)
+        total = int(lengths.sum(dtype=np.uint64))
+        if total != entry.size_bytes:
+            raise IntegrityError(f"{what}: its chunks come to {total} bytes, it has {entry.size_bytes}")
+        return node.content, lengths
+
+    def load_blob(self, kind: BlobKind, blob_id: bytes) -> Buffer:
+        """A chunk, checked; what the restore's workers call."""
+        return self._repository.load_blob(kind, blob_id)
+
+    def verify(self) -> None:
+        """Hold manifest, trees, sidecars and index against each other; read every small file, but no disk's chunks.
+
+        Raises:
+            IntegrityError: anything does not fit.
+        """
+        for file in self.contents.files:
+            self.file(file.key)
+        for disk in self.contents.disks:
+            _, lengths = self.disk_content(disk.key)
+            sidecar = self._read_file(f"{disk.name}/{disk.name}.lengths")
+            if sidecar != lengths.astype("<u4").tobytes():
+                raise IntegrityError(f"{self.summary.name}: disk {disk.key}: its .lengths file differs from the index")
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _read_contents(self) -> Contents:
+        what = f"{self.summary.name}: {manifest.FILE_NAME}"
+        contents = manifest.decode(self._read_file(manifest.FILE_NAME, manifest.BYTES_MAX), what)
+        if contents.instance_uuid != self.summary.instance_uuid:
+            raise IntegrityError(f"{what} is of another VM: {contents.instance_uuid}")
+        return contents
+
+    def _read_file(self, path: str, size_max: int = 1 << 30) -> bytes:
+        try:
+            node = browse.find(self._repository, self.summary.tree, f"{self.summary.path}/{path}")
+        except UsageError as error:
+            raise IntegrityError(f"{self.summary.name}: {error}") from error
+        what = f"{self.summary.name}: {path}"
+        if node.size_bytes > size_max:
+            raise IntegrityError(f"{what}: {node.size_bytes} bytes are not sane")
+        stored = browse.open_file(self._repository, node, what)
+        return read(stored, 0, stored.size_bytes)
+
+    def _entry(self, key: str) -> DiskEntry:
+        entry = self.contents.disk(key)
+        if entry is None:
+            keys = ", ".join(disk.key for disk in self.contents.disks) or "none"
+            raise UsageError(f"{self.summary.name} has no disk {key!r}; there are: {keys}")
+        return entry

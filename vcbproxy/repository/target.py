@@ -1,0 +1,74 @@
+"""A repository as a target of backups and a source of restores: restore points, not blobs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from vcbproxy.repository import points
+from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.reader import PointReader
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.session import WriteOptions
+from vcbproxy.repository.writer import PointInfo, PointWriter
+
+
+class RepositoryTarget:
+    """Restore points in one repository; any number may be written and read at once."""
+
+    def __init__(self, repository: Repository, options: WriteOptions | None = None, *, lock: bool = True) -> None:
+        """Make it a target.
+
+        Args:
+            repository: an open one.
+            options: how to write.
+            lock: whether reading takes a lock; without it a read-only repository can be restored from, at the risk that
+                someone prunes meanwhile (which is noticed as a missing pack, never as wrong bytes).
+        """
+        self.repository = repository
+        self._options = options or WriteOptions()
+        self._lock = lock
+
+    def begin(self, info: PointInfo) -> PointWriter:
+        """Begin a restore point; use the writer in a ``with``.
+
+        Raises:
+            Busy: the repository is locked exclusively.
+            TargetError: it cannot be written to.
+            IntegrityError: its index is damaged.
+        """
+        return PointWriter(self.repository, info, self._options)
+
+    def points(self) -> list[PointSummary]:
+        """All restore points, newest last. Snapshots of other programs are not among them.
+
+        Raises:
+            IntegrityError: a snapshot record is damaged.
+        """
+        found = (points.of_snapshot(snapshot) for snapshot in self.repository.snapshots())
+        return [point for point in found if point is not None]
+
+    def find(self, text: str) -> PointSummary:
+        """The restore point named by ``web01@latest``, ``web01@2026-11-22T01:00:00Z``, or the beginning of an id.
+
+        Raises:
+            UsageError: none or several; the message lists candidates.
+        """
+        return points.choose(self.points(), text)
+
+    def open(self, point: PointSummary | str) -> PointReader:
+        """Open a restore point for reading; use the reader in a ``with``.
+
+        Raises:
+            UsageError: no such restore point.
+            Busy: the repository is locked exclusively.
+            IntegrityError: it is damaged.
+        """
+        with ExitStack() as stack:
+            if self._lock:
+                stack.enter_context(self.repository.locked())
+            summary = self.find(point) if isinstance(point, str) else point
+            self.repository.load_index()
+            closing = ExitStack()
+            reader = PointReader(self.repository, summary, closing)
+            closing.push(stack.pop_all())  # only now: had the reader failed, the lock would be released above
+            return reader

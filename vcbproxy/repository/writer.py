@@ -1,0 +1,325 @@
+"""Writing one restore point, from its lock to its snapshot record.
+
+    lock ─▶ index ─▶ chunks ─▶ packs durable ─▶ index ─▶ trees ─▶ packs durable ─▶ index ─▶ snapshot record ─▶ unlock
+                                                                                            the commit point
+
+Until the record is durable there is no restore point: a crash leaves packs and index files that the next backup reuses
+and the next prune removes. Before it is written, every chunk of every disk is looked up in the index once more.
+
+    /<vm>/vm.json               the manifest
+    /<vm>/<file>                .vmx, .nvram, ... as found on the datastore
+    /<vm>/<disk>/<disk>.raw     the disk, exact capacity
+    /<vm>/<disk>/<disk>.lengths its chunks' lengths, u32 little-endian
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.repository import manifest as manifests
+from vcbproxy.repository import points, snapshot, times, tree
+from vcbproxy.repository.idlist import Ids, no_ids
+from vcbproxy.repository.ids import BlobKind, Buffer
+from vcbproxy.repository.lock import HeldLock
+from vcbproxy.repository.manifest import DiskEntry, FileEntry
+from vcbproxy.repository.packer import Packer, PackerStats
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.session import WriteOptions, WriteSession
+from vcbproxy.repository.tree import Node, NodeKind
+from vcbproxy.units import MiB
+
+_FILE_CHUNK_BYTES = 1 * MiB
+
+
+def _program_version() -> str:
+    try:
+        return f"vcbproxy {metadata.version('vcbproxy')}"
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "vcbproxy"
+
+
+@dataclass(frozen=True, slots=True)
+class PointInfo:
+    """Which restore point is to be written.
+
+    Attributes:
+        vm_name: as the manager has it.
+        instance_uuid: of the VM; stays when it is renamed.
+        time: of the VM snapshot; kept to the second.
+        policy: for which policy, if any.
+        tags: further ones.
+    """
+
+    vm_name: str
+    instance_uuid: str
+    time: datetime
+    policy: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class DiskWriter:
+    """One disk of a restore point: packers for its chunks, and then their list."""
+
+    def __init__(self, point: PointWriter, entry: DiskEntry) -> None:
+        self._point = point
+        self._entry = entry
+        self._packers: list[Packer] = []
+        self._lock = threading.Lock()
+
+    def packer(self) -> Packer:
+        """A packer for one more worker."""
+        made = self._point.session.packer()
+        with self._lock:
+            self._packers.append(made)
+        return made
+
+    @property
+    def stats(self) -> PackerStats:
+        """What its packers stored, once they have finished."""
+        with self._lock:
+            return sum((made.stats for made in self._packers), PackerStats())
+
+    def finish(self, ids: Ids, lengths: NDArray[np.uint32]) -> None:
+        """Take the disk's chunk list, once no worker uses its packers any more. Durable, with its list, at ``commit``.
+
+        Args:
+            ids: uint8 (n, 32), the chunks in order.
+            lengths: uint32 (n), their plaintext lengths; they add up to the disk's size.
+
+        Raises:
+            TargetError: a pack could not be stored.
+            IntegrityError: a chunk is not stored, or has another length.
+        """
+        entry = self._entry
+        assert ids.shape == (len(lengths), 32), f"{len(lengths)} lengths for ids of shape {ids.shape}"
+        total = int(lengths.sum(dtype=np.uint64))
+        if total != entry.size_bytes:
+            raise IntegrityError(f"disk {entry.key}: its chunks come to {total} bytes, the disk has {entry.size_bytes}")
+        for made in self._packers:
+            made.finish()
+        self._point.session.flush()
+        self._point.hold_stored(ids, lengths, f"disk {entry.key}")
+        self._point.add_disk(entry, ids, lengths)
+
+
+class PointWriter:
+    """A restore point being written. Use it in a ``with``: leaving without ``commit`` aborts."""
+
+    def __init__(self, repository: Repository, info: PointInfo, options: WriteOptions) -> None:
+        """Take a shared lock and load the index.
+
+        Raises:
+            Busy: someone holds the repository exclusively.
+        """
+        self._repository = repository
+        self._info = info
+        self._tags = points.tags_of(info.instance_uuid, info.policy, info.tags)
+        self._time = info.time.replace(microsecond=0)
+        self._directory = tree.safe_name(info.vm_name)
+        self._began = repository.clock.now()
+        self._mutex = threading.Lock()
+        self._names = {manifests.FILE_NAME}
+        self._nodes: list[Node] = []
+        self._disks: list[DiskEntry] = []
+        self._files: list[FileEntry] = []
+        self._open_disks = 0
+        self._data_blobs = 0
+        self._committed = False
+        with ExitStack() as stack:
+            self._held: HeldLock = stack.enter_context(repository.locked())
+            repository.load_index()
+            self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
+            self._packer = self.session.packer()
+            self._stack = stack.pop_all()
+
+    @property
+    def time(self) -> datetime:
+        """The point's time, cut to the second."""
+        return self._time
+
+    def disk(self, key: str, size_bytes: int) -> DiskWriter:
+        """Begin a disk. Several may be written at once.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        name = self._claim_name(key)
+        with self._mutex:
+            self._open_disks += 1
+        return DiskWriter(self, DiskEntry(key, name, size_bytes, 0))
+
+    def file(self, name: str, data: Buffer) -> None:
+        """Keep a small file.
+
+        Raises:
+            UsageError: the name is taken.
+            TargetError: it could not be stored.
+        """
+        safe = self._claim_name(name)
+        with self._mutex:
+            self._nodes.append(self._store_file(safe, memoryview(data)))
+            self._files.append(FileEntry(name, safe, len(data)))
+
+    def commit(self, manifest: Mapping[str, Any]) -> points.PointSummary:
+        """Make it a restore point.
+
+        Args:
+            manifest: what the backup records, as JSON; kept whole in ``vm.json``.
+
+        Raises:
+            TargetError: it could not be stored; there is no restore point then.
+            UsageError: a disk was begun and not finished.
+        """
+        with self._mutex:
+            if self._open_disks:
+                raise UsageError(f"{self._open_disks} disks of {self._info.vm_name} were begun and not finished")
+            root = self._store_trees(manifest)
+            self._packer.finish()
+            self.session.flush()
+            if not self._repository.index.has(BlobKind.TREE, root):
+                raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
+            self._held.check()
+            summary = self._save_record(root)
+            self._committed = True
+        self._stack.close()
+        return summary
+
+    def abort(self) -> None:
+        """Leave no restore point. What is durable already is listed, if it can be, so that a second try finds it."""
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stack = self._stack.pop_all()
+        if not self._committed:
+            self._salvage()
+        stack.__exit__(kind, error, trace)
+
+    def _salvage(self) -> None:
+        """List what is durable. It may fail as what failed before: that first error is the one to be seen, not this."""
+        with contextlib.suppress(Error):
+            self.session.close()
+            self._held.check()
+            self._repository.write_index()
+
+    # ------------------------------------------------------------------ for DiskWriter
+
+    def hold_stored(self, ids: Ids, lengths: NDArray[np.uint32], what: str) -> None:
+        """See that every chunk is stored and has the length that is claimed.
+
+        Raises:
+            IntegrityError: one is not.
+        """
+        known, stored = self._repository.index.find(ids, BlobKind.DATA)
+        wrong = np.flatnonzero(~known | (stored != lengths))
+        if len(wrong):
+            chunk = ids[wrong[0]].tobytes().hex()
+            reason = "has another length in the index" if known[wrong[0]] else "was never stored"
+            raise IntegrityError(f"{what}: chunk {wrong[0]} ({chunk}) {reason}; nothing was committed")
+
+    def add_disk(self, entry: DiskEntry, ids: Ids, lengths: NDArray[np.uint32]) -> None:
+        """Store a disk's directory."""
+        name = entry.name
+        raw = Node(f"{name}.raw", NodeKind.FILE, entry.size_bytes, ids)
+        with self._mutex:
+            sidecar = self._store_file(f"{name}.lengths", memoryview(lengths.astype("<u4").tobytes()))
+            self._nodes.append(self._store_tree(name, [raw, sidecar]))
+            self._disks.append(DiskEntry(entry.key, name, entry.size_bytes, len(ids)))
+            self._data_blobs += len(ids)
+            self._open_disks -= 1
+
+    # ------------------------------------------------------------------ trees
+
+    def _claim_name(self, text: str) -> str:
+        name = tree.safe_name(text)
+        with self._mutex:
+            if name in self._names:
+                raise UsageError(
+                    f"{self._info.vm_name}: {text!r} and another file are both called {name!r} in the tree"
+                )
+            self._names.add(name)
+        return name
+
+    def _store_file(self, name: str, data: memoryview) -> Node:
+        ids = [
+            self._packer.add(BlobKind.DATA, data[start : start + _FILE_CHUNK_BYTES])
+            for start in range(0, len(data), _FILE_CHUNK_BYTES)
+        ]
+        packed = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32) if ids else no_ids()
+        return Node(name, NodeKind.FILE, len(data), packed)
+
+    def _store_tree(self, name: str, nodes: list[Node]) -> Node:
+        tree_id = self._packer.add(BlobKind.TREE, tree.encode(nodes, self._time))
+        return Node(name, NodeKind.DIRECTORY, subtree=tree_id)
+
+    def _store_trees(self, manifest: Mapping[str, Any]) -> bytes:
+        contents = manifests.Contents(
+            self._info.vm_name,
+            self._info.instance_uuid,
+            times.canonical(self._time),
+            self._repository.chunker,
+            tuple(self._disks),
+            tuple(self._files),
+            dict(manifest),
+        )
+        vm_json = self._store_file(manifests.FILE_NAME, memoryview(manifests.encode(contents)))
+        directory = self._store_tree(self._directory, [*self._nodes, vm_json])
+        root = self._packer.add(BlobKind.TREE, tree.encode([directory], self._time))
+        self._nodes.append(vm_json)
+        return root
+
+    def _save_record(self, root: bytes) -> points.PointSummary:
+        stats = self.session.stats
+        total = sum(disk.size_bytes for disk in self._disks) + sum(file.size_bytes for file in self._files)
+        record = snapshot.Snapshot(
+            snapshot_id="",
+            time=self._time,
+            tree=root,
+            paths=(f"/{self._directory}",),
+            hostname=self._info.vm_name,
+            username=self._repository.identity.username,
+            tags=self._tags,
+            program_version=_program_version(),
+            total_bytes=total,
+            added_bytes=stats.stored_bytes,
+        )
+        summary = snapshot.Summary(
+            backup_start=self._began,
+            backup_end=self._repository.clock.now(),
+            files_new=2 * len(self._disks) + len(self._files) + 1,
+            dirs_new=len(self._disks) + 2,
+            data_blobs=self._data_blobs,
+            tree_blobs=len(self._disks) + 2,
+            data_added=stats.plain_bytes,
+            data_added_packed=stats.stored_bytes,
+            total_bytes_processed=total,
+        )
+        stored = self._repository.save_snapshot(record, summary)
+        return points.PointSummary(
+            id=stored,
+            original=stored,
+            vm=self._info.vm_name,
+            instance_uuid=self._info.instance_uuid,
+            time=self._time,
+            tags=self._tags,
+            size_bytes=total,
+            added_bytes=stats.stored_bytes,
+            tree=root,
+            path=f"/{self._directory}",
+        )
