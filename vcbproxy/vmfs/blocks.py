@@ -1,0 +1,188 @@
+"""Maps a file: where in the volume its bytes lie, by its layout, with every check that the format allows.
+
+In: an inode, and the resource files its pointers refer to. Out: a run map over the volume (device 0). A zero pointer
+anywhere on the way is a hole, and a block to be zeroed reads as zeroes whatever the disk holds. Promised: every pointer is
+of a type its layout calls for and lies inside the volume, no block is used twice, and there are as many blocks, and as
+many to be zeroed, as the file descriptor says; else ``VmfsError``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vcbproxy.device import Device
+from vcbproxy.errors import Unreadable, VmfsError
+from vcbproxy.vmfs import address, c_vmfs, inode, pieces, runs
+from vcbproxy.vmfs.address import Kind, Mask, Raw
+from vcbproxy.vmfs.descriptor import FileSystem
+from vcbproxy.vmfs.inode import FileType, Inode, Layout
+from vcbproxy.vmfs.layout import Offsets
+from vcbproxy.vmfs.pieces import Pieces
+from vcbproxy.vmfs.pointers import Descent, Resources, check_kinds
+
+_PIECES_MAX = 1 << 27  # a file of 128 TiB of which no two 1 MiB blocks lie together
+_LENGTH_MAX = 1 << 60
+
+
+def map_of(volume: Device, fs: FileSystem, file: Inode, resources: Resources) -> runs.RunMap:
+    """Where each byte of a file lies in the volume.
+
+    Raises:
+        Unreadable: a raw device mapping, which has no bytes here.
+        VmfsError: a self-check failed.
+    """
+    if file.type is FileType.RDM:
+        reason = "is a raw device mapping: its data are on the LUN it points to, not on this volume; back up that LUN"
+        raise Unreadable(volume=fs.name, file=file.name, reason=reason)
+    match file.layout:
+        case Layout.RESIDENT:
+            return _resident(fs, file)
+        case Layout.NONE:
+            if file.length or file.blocks:
+                raise inode.damaged(fs, file, "it has a length but no block layout (ZLA 0)")
+            return runs.nothing()
+        case Layout.SUB_BLOCKS:
+            return _sub_blocks(fs, file, resources)
+        case _:
+            return _FileBlocks(volume, fs, file, resources).map()
+
+
+def _resident(fs: FileSystem, file: Inode) -> runs.RunMap:
+    room = (fs.pointers_offset if fs.alignment else fs.fd_bytes) - fs.resident_offset
+    if file.length > room:
+        reason = f"{file.length} bytes are said to lie in its file descriptor, which has room for {room}"
+        raise inode.damaged(fs, file, reason)
+    return pieces.tiled(pieces.of_rows([(0, room, file.offset + fs.resident_offset)]), file.length)
+
+
+def _sub_blocks(fs: FileSystem, file: Inode, resources: Resources) -> runs.RunMap:
+    array = file.pointers(fs)
+    numbers = np.flatnonzero(array)
+    raw = array[numbers]
+    check_kinds(fs, file, raw, (Kind.SUB_BLOCK,))
+    source = resources(Kind.SUB_BLOCK)
+    step = source.item_bytes
+    if file.block_size_bytes != step:
+        raise inode.damaged(fs, file, f"its block size is {file.block_size_bytes}, that of {source.name} {step}")
+    _check_room(fs, file, len(array) * step)
+    places = source.offsets(*address.resource(raw, Kind.SUB_BLOCK, fs.pointer_bytes), file.name)
+    found = pieces.of_rows(
+        [
+            (number * step + piece.file_offset, piece.length, piece.device_offset)
+            for number, place in zip(numbers.tolist(), places.tolist(), strict=True)
+            for piece in source.pieces(place, file.name)
+        ]
+    )
+    return _checked(fs, file, found, len(raw), 0)
+
+
+def _check_room(fs: FileSystem, file: Inode, room: int) -> None:
+    if file.length > min(room, _LENGTH_MAX):
+        raise inode.damaged(fs, file, f"its length is {file.length}, but its layout can hold {room} bytes")
+
+
+def _checked(fs: FileSystem, file: Inode, found: Pieces, blocks: int, blocks_tbz: int) -> runs.RunMap:
+    """Counts as the descriptor says, all inside the volume, nothing used twice; then a map."""
+    for what, counted, said in (
+        ("blocks", blocks, file.blocks),
+        ("blocks to be zeroed", blocks_tbz, file.blocks_tbz),
+    ):
+        if counted != said:
+            raise inode.damaged(fs, file, f"{counted} {what} were found, its file descriptor says {said}")
+    if pieces.end(found) > fs.size_bytes:
+        raise inode.damaged(fs, file, "one of its blocks lies past the end of the volume")
+    twice = pieces.shared(found)
+    if twice is not None:
+        raise inode.damaged(fs, file, "one of its blocks is used twice", twice)
+    return pieces.tiled(found, file.length)
+
+
+class _FileBlocks:
+    """One pass over a file that lies in file blocks, directly or behind pointer blocks."""
+
+    def __init__(self, volume: Device, fs: FileSystem, file: Inode, resources: Resources) -> None:
+        self._fs = fs
+        self._file = file
+        self._descent = Descent(volume, fs, file, resources)
+        self._blocks = 0
+        self._blocks_tbz = 0
+        self._large_groups: set[int] = set()  # ranges of the file that a large block backs
+
+    def map(self) -> runs.RunMap:
+        """Decode batch after batch, then check the whole."""
+        _check_room(self._fs, self._file, self._descent.slots * self._file.block_size_bytes)
+        parts: list[Pieces] = []
+        count = 0
+        for numbers, raw in self._descent.leaves():
+            places, zeroed = self._places(numbers, raw)
+            self._blocks += len(raw)
+            self._blocks_tbz += int(np.count_nonzero(zeroed))
+            parts.append(pieces.of_blocks(numbers, places, zeroed, self._file.block_size_bytes))
+            count += len(parts[-1])
+            if count > _PIECES_MAX:
+                raise self._error(f"it lies in more than {_PIECES_MAX} pieces")
+        found = pieces.chained(parts)
+        self._check_large_groups(found)
+        return _checked(self._fs, self._file, found, self._blocks, self._blocks_tbz)
+
+    def _places(self, numbers: Offsets, raw: Raw) -> tuple[Offsets, Mask]:
+        """Where in the volume blocks lie, and which of them are to be zeroed."""
+        if self._fs.pointer_bytes == 4:
+            check_kinds(self._fs, self._file, raw, (Kind.FILE_BLOCK,))
+            number, zeroed = address.file_block_32(raw)
+            return self._block_places(number), zeroed
+        check_kinds(self._fs, self._file, raw, (Kind.FILE_BLOCK, Kind.LARGE_BLOCK))
+        large = address.kinds(raw) == Kind.LARGE_BLOCK
+        places, bitmap = np.empty(len(raw), np.int64), np.empty(len(raw), np.int64)
+        places[~large], bitmap[~large] = self._small(raw[~large])
+        if large.any():
+            places[large], bitmap[large] = self._large(numbers[large], raw[large])
+        doubtful = (bitmap != 0) & (bitmap != address.TBZ_64_ALL)
+        if doubtful.any():
+            worst = int(np.argmax(doubtful))
+            reason = f"a block is to be zeroed in part (TBZ bitmap {int(bitmap[worst]):#x}), which is not understood"
+            raise self._error(reason, int(places[worst]))
+        return places, bitmap != 0
+
+    def _small(self, raw: Raw) -> tuple[Offsets, Offsets]:
+        cluster, item, bitmap = address.file_block_64(raw)
+        whole = c_vmfs.FS6_SFB_CLUSTER_BYTES // self._fs.block_size_bytes
+        per_cluster = max(1, min(c_vmfs.FS6_SFBS_PER_CLUSTER_MAX, whole))
+        if (item >= per_cluster).any():
+            raise self._error(f"a pointer names file block {int(item.max())} of a cluster of {per_cluster}")
+        return self._block_places(cluster * per_cluster + item), bitmap
+
+    def _large(self, numbers: Offsets, raw: Raw) -> tuple[Offsets, Offsets]:
+        """Large blocks: every slot that one backs carries its address; the place inside follows the file offset."""
+        size, step = self._fs.large_block_bytes, self._file.block_size_bytes
+        if not size or step not in (self._fs.block_size_bytes, size):
+            raise self._error(f"it uses large blocks, with a block size of {step}")
+        number, bitmap = address.large_block(raw)
+        self._check_inside(number, size)
+        self._large_groups.update(np.unique(numbers * step // size).tolist())
+        return number * size + numbers * step % size, bitmap
+
+    def _block_places(self, number: Offsets) -> Offsets:
+        size = self._fs.block_size_bytes
+        if len(number) and self._file.block_size_bytes != size:
+            raise self._error(f"its block size is {self._file.block_size_bytes}, that of the volume {size}")
+        self._check_inside(number, size)
+        return number * size
+
+    def _check_inside(self, number: Offsets, size: int) -> None:
+        """The start of each block must be on the volume; before it is multiplied, so that nothing overflows."""
+        if len(number) and int(number.max()) * size >= self._fs.size_bytes:
+            reason = f"one of its blocks, number {int(number.max())}, lies past the end of the volume"
+            raise self._error(reason)
+
+    def _check_large_groups(self, found: Pieces) -> None:
+        """A hole in a range that a large block could back: no ESXi-made sample tells what it means, so it is refused."""
+        size = self._fs.large_block_bytes
+        starts, ends = pieces.holes(found, self._file.length)
+        for group in sorted(self._large_groups):
+            row = int(np.searchsorted(ends, group * size, side="right"))
+            if row < len(starts) and starts[row] < (group + 1) * size:
+                raise self._error(f"it has a hole at {int(starts[row])}, in a range that a large block backs")
+
+    def _error(self, reason: str, offset: int | None = None) -> VmfsError:
+        return inode.damaged(self._fs, self._file, reason, offset)

@@ -1,0 +1,94 @@
+"""An open file: a device that knows where on the LUNs each of its bytes lies, and that can tell whether it changed.
+
+In: an inode and its runs. Out: bytes, extents, runs. Promised: what it reads are the bytes of the file as mapped when it was
+opened; whether that map still held at the end of a copy is what ``recheck`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vcbproxy.errors import Changed, VmfsError
+from vcbproxy.vmfs import runs
+from vcbproxy.vmfs.inode import FileType, Inode, Layout, Stamp
+from vcbproxy.vmfs.span import LogicalVolume
+
+Found = tuple[Inode, runs.RunMap]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """What a file descriptor says of its file. Times are seconds since 1970."""
+
+    path: str
+    type: FileType
+    size_bytes: int
+    mode: int
+    uid: int
+    gid: int
+    links: int
+    mtime: int
+    ctime: int
+    atime: int
+    layout: Layout
+    block_size_bytes: int
+    blocks: int
+    blocks_tbz: int
+    address: int
+    generation: int
+
+    @classmethod
+    def of(cls, inode: Inode, path: str) -> FileInfo:
+        """The public part of an inode."""
+        return cls(
+            path=path,
+            type=inode.type,
+            size_bytes=inode.length,
+            mode=inode.mode,
+            uid=inode.uid,
+            gid=inode.gid,
+            links=inode.links,
+            mtime=inode.mtime,
+            ctime=inode.ctime,
+            atime=inode.atime,
+            layout=inode.layout,
+            block_size_bytes=inode.block_size_bytes,
+            blocks=inode.blocks,
+            blocks_tbz=inode.blocks_tbz,
+            address=inode.address,
+            generation=inode.generation,
+        )
+
+
+class VmfsFile(runs.Mapped):
+    """A file of a volume, opened by ``Volume.open_file``; a ``MappedDevice``."""
+
+    def __init__(
+        self, path: str, volume: LogicalVolume, volume_label: str, found: Found, again: Callable[[], Found]
+    ) -> None:
+        inode, in_volume = found
+        super().__init__(f"[{volume_label}] {path.lstrip('/')}", volume.place(in_volume), volume.devices)
+        self.info = FileInfo.of(inode, path)
+        self.stamp: Stamp = inode.stamp
+        self._in_volume = in_volume
+        self._again = again
+
+    def recheck(self) -> None:
+        """Read the file descriptor and all its pointers again.
+
+        Raises:
+            Changed: someone wrote, moved, locked or deleted the file since it was opened; what was read of it may be mixed.
+        """
+        try:
+            inode, in_volume = self._again()
+        except VmfsError as error:
+            raise Changed(file=self.name, reason=f"it can no longer be read: {error}") from error
+        if inode.address != self.info.address:
+            raise Changed(file=self.name, reason="another file bears its name now")
+        for name in Stamp.__dataclass_fields__:
+            before, after = getattr(self.stamp, name), getattr(inode.stamp, name)
+            if before != after:
+                raise Changed(file=self.name, reason=f"its {name} was {before} and is {after}")
+        if not in_volume.same_as(self._in_volume):
+            raise Changed(file=self.name, reason="its blocks moved")

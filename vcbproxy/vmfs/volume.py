@@ -1,0 +1,140 @@
+"""An open volume: devices in, files by path out. The front door of the reader.
+
+    with Lun ... as lun:
+        volume = Volume.open([lun])
+        disk = volume.open_file("/web01/web01-flat.vmdk")
+        ... read disk by its extents ...
+        disk.recheck()
+
+What a ``Volume`` holds on to is what never changes while it is open: which device holds which part, and the descriptor's
+geometry. Everything else is read afresh for each call, because hosts are at work on the volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vcbproxy.device import Device
+from vcbproxy.errors import LvmError, VmfsError
+from vcbproxy.vmfs import descriptor, lvm, span
+from vcbproxy.vmfs.descriptor import FileSystem
+from vcbproxy.vmfs.directory import Entry
+from vcbproxy.vmfs.file import FileInfo, Found, VmfsFile
+from vcbproxy.vmfs.span import LogicalVolume
+from vcbproxy.vmfs.tree import Tree
+from vcbproxy.vmfs.view import View
+
+
+class Volume:
+    """A VMFS-3, -5 or -6 volume. The devices stay the caller's, who keeps them open as long as the volume is used."""
+
+    def __init__(self, logical: LogicalVolume, fs: FileSystem) -> None:
+        self.logical = logical
+        self.fs = fs
+
+    @classmethod
+    def open(cls, devices: Sequence[Device]) -> Volume:
+        """Open a volume from all of its devices, in any order: whole LUNs, partitions or images.
+
+        Raises:
+            LvmError: a device is missing, foreign, given twice or damaged, or holds no VMFS.
+            VmfsError: the file system on it is unknown or damaged.
+        """
+        if not devices:
+            raise LvmError(device="volume", reason="no devices were given")
+        members = [lvm.find(device) for device in devices]
+        found = [member for member in members if member is not None]
+        if len(found) == len(devices):
+            logical = span.assemble(found)
+        elif len(devices) == 1 and descriptor.present(devices[0]):
+            logical = span.whole(devices[0])
+        else:
+            stranger = devices[members.index(None)]
+            raise LvmError(device=stranger.name, reason="no VMFS volume starts here, nor in one of its partitions")
+        fs = descriptor.load(logical)
+        if logical.members and fs.lv_uuid != logical.members[0].volume_uuid:
+            reason = f"the file system belongs to logical volume {fs.lv_uuid}, its devices to {logical.members[0].volume_uuid}"
+            raise VmfsError(volume=fs.name, file="file system descriptor", reason=reason, offset=0x200000)
+        return cls(logical, fs)
+
+    @property
+    def label(self) -> str:
+        """The datastore's name when the volume was last renamed."""
+        return self.fs.label
+
+    @property
+    def uuid(self) -> str:
+        """The file system's UUID: the one in ``/vmfs/volumes/<uuid>``."""
+        return self.fs.uuid
+
+    @property
+    def lvm_uuid(self) -> str:
+        """The logical volume's UUID, which every device of it carries."""
+        return self.fs.lv_uuid
+
+    @property
+    def major(self) -> int:
+        """3, 5 or 6."""
+        return self.fs.major
+
+    @property
+    def version(self) -> str:
+        """As VMware prints it: ``6.82``."""
+        return self.fs.version
+
+    @property
+    def block_size_bytes(self) -> int:
+        """The size of a (small) file block."""
+        return self.fs.block_size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """All devices together."""
+        return self.logical.size_bytes
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices in the order of the volume; runs refer to them by index."""
+        return self.logical.devices
+
+    def tree(self) -> Tree:
+        """The volume's names as of now, for looking at many files at one moment."""
+        return Tree(self.logical, self.fs, View(self.logical, self.fs))
+
+    def open_file(self, path: str) -> VmfsFile:
+        """Open a file (not a directory) and map it; links are followed.
+
+        Raises:
+            PathNotFound: there is none.
+            Unreadable: a raw device mapping, or a link off the volume.
+            VmfsError: a self-check failed.
+        """
+        found = self._find(path)
+        if found[0].is_directory:
+            raise VmfsError(volume=self.fs.name, file=path, reason="is a directory", offset=found[0].offset)
+        return VmfsFile(found[0].name, self.logical, self.fs.name, found, lambda: self._find(path))
+
+    def _find(self, path: str) -> Found:
+        tree = self.tree()
+        inode = tree.find(path)
+        return inode, tree.view.map_of(inode)
+
+    def entries(self, path: str) -> Iterator[Entry]:
+        """The entries of a directory, without ``.`` and ``..``.
+
+        Raises:
+            PathNotFound: there is none.
+            VmfsError: not a directory, or damaged.
+        """
+        tree = self.tree()
+        return (entry for entry in tree.entries(tree.find(path)) if entry.name not in (".", ".."))
+
+    def stat(self, path: str, follow: bool = True) -> FileInfo:
+        """What the file descriptor at a path says.
+
+        Raises:
+            PathNotFound: there is none.
+            VmfsError: damaged.
+        """
+        inode = self.tree().find(path, follow)
+        return FileInfo.of(inode, inode.name)
