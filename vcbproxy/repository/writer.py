@@ -149,6 +149,11 @@ class PointWriter:
         """The point's time, cut to the second."""
         return self._time
 
+    def taken_at(self, moment: datetime) -> None:
+        """Set the point's time to that of the VM snapshot, which is made after the lock is held; before any disk."""
+        assert not self._nodes, "the time is in the trees already"
+        self._time = moment.replace(microsecond=0)
+
     def disk(self, key: str, size_bytes: int) -> DiskWriter:
         """Begin a disk. Several may be written at once.
 
