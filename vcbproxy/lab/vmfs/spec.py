@@ -76,7 +76,6 @@ class VolumeSpec:
     pointer_blocks: int = 0
     indirect_system_files: bool | None = None
     """Address .fdc.sf and .sbc.sf (VMFS-6: .sbc.sf) through pointer blocks, as hosts do on some geometries."""
-    created_s: int = 1_763_000_000
 
     def __post_init__(self) -> None:
         """Refuse what no host would make."""

@@ -1,53 +1,150 @@
-"""A VMFS volume on image files, made and kept changing like a host would."""
+"""A VMFS volume on image files, made and kept changing like a host would.
+
+Comes in: calls by path, from several threads; paths are absolute inside the volume, ``/vm1/vm1-flat.vmdk``. Goes out:
+small writes on the images in a host's order (see ``files``). ``read`` tells the truth that a reader of the images must
+find. Lock order: the tree's, a node's, the store's.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from vcbproxy.clock import Clock, SystemClock
-from vcbproxy.device import Device
+from vcbproxy.device import Device, FileDevice
+from vcbproxy.errors import PathNotFound, UsageError
+from vcbproxy.lab.vmfs import identity, record
+from vcbproxy.lab.vmfs.directory import NAME_MAX_BYTES, Directory, Entry
+from vcbproxy.lab.vmfs.files import Files, Preallocation
+from vcbproxy.lab.vmfs.make import ROOT, make, new_directory
+from vcbproxy.lab.vmfs.node import FileKind, Node, Zla
 from vcbproxy.lab.vmfs.spec import Allocation, Layout, VolumeSpec
+from vcbproxy.lab.vmfs.store import Store
+from vcbproxy.units import MiB
+
+Ranges = list[tuple[int, int]]
+"""(offset, length) in order."""
+
+_COPY_STEP = 8 * MiB
+_ZLA = {
+    Layout.RESIDENT: Zla.RESIDENT,
+    Layout.SUB_BLOCK: Zla.SUB_BLOCKS,
+    Layout.BLOCKS: Zla.BLOCKS,
+    Layout.POINTERS: Zla.POINTERS,
+    Layout.DOUBLE: Zla.DOUBLE,
+}
 
 
 class LabVolume:
-    """A volume that is being written. Paths are absolute inside it: ``/vm1/vm1-flat.vmdk``."""
+    """A volume that is being written. A context manager; ``close`` closes the image files."""
 
-    uuid: str
-    label: str
-    paths: tuple[Path, ...]
-    wwns: tuple[str, ...]
+    def __init__(self, paths: Sequence[Path], store: Store, directories: dict[int, Directory]) -> None:
+        self.paths = tuple(paths)
+        self.store = store
+        """The record, for those who damage it on purpose (``corrupt``) and for measurements."""
+        self._files = Files(store)
+        self._directories = directories
+        self._tree = threading.RLock()
 
     @classmethod
     def create(cls, paths: Sequence[Path], spec: VolumeSpec, clock: Clock | None = None) -> Self:
-        """Make the image files (sparse; they must not exist) and an empty volume on them."""
-        raise NotImplementedError
+        """Make the image files (sparse; they must not exist) and an empty volume on them.
+
+        Raises:
+            UsageError: the spec does not fit together.
+        """
+        store, directories = make(paths, spec, clock or SystemClock())
+        return cls(paths, store, directories)
 
     @classmethod
-    def load(cls, state_path: Path, clock: Clock = SystemClock()) -> Self:
-        """Go on with a volume whose record was saved."""
-        raise NotImplementedError
+    def load(cls, state_path: Path, clock: Clock | None = None) -> Self:
+        """Go on with a volume whose record was saved, perhaps by another process that has closed it."""
+        paths, store, directories = record.load(state_path, clock or SystemClock())
+        return cls(paths, store, directories)
 
     def save(self, state_path: Path) -> None:
-        """Write the record, atomically."""
-        raise NotImplementedError
+        """Write the record, atomically. It holds absolute paths of the images."""
+        with self._tree:
+            record.save(state_path, self.paths, self.store, self._directories)
 
     def close(self) -> None:
         """Close the image files."""
-        raise NotImplementedError
+        self.store.images.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def uuid(self) -> str:
+        """The UUID under /vmfs/volumes."""
+        return str(self.store.who.volume)
+
+    @property
+    def lvm_uuid(self) -> str:
+        """The logical volume's UUID."""
+        return str(self.store.who.lvm)
+
+    @property
+    def label(self) -> str:
+        """The datastore's name."""
+        return self.store.spec.label
+
+    @property
+    def wwns(self) -> tuple[str, ...]:
+        """Bare NAA hex of each device."""
+        return self.store.who.wwns
+
+    @property
+    def identity(self) -> identity.Identity:
+        """All UUIDs."""
+        return self.store.who
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left in whole file blocks."""
+        return self.store.space.free * self.store.geometry.block_bytes
+
+    # names
 
     def mkdir(self, path: str) -> None:
-        """Make a directory."""
-        raise NotImplementedError
+        """Make a directory; the one above it must exist."""
+        with self._tree:
+            parent, name = self._parent_of_new(path)
+            node = self.store.new_node(FileKind.DIRECTORY, Zla.SUB_BLOCKS, parent.address, 0o755)
+            if self.store.geometry.wide:
+                node.sub_blocks_max = self.store.geometry.pointers_direct
+            node.links = 2
+            directory = new_directory(self.store, node, parent)
+            self._directories[node.address] = directory
+            self._files.patch(node, directory.initial())
+            parent.links += 1
+            self._link(parent, name, node)
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link."""
-        raise NotImplementedError
+        with self._tree:
+            parent, name = self._parent_of_new(path)
+            node = self.store.new_node(FileKind.SYMLINK, self._smallest(), parent.address, 0o777)
+            self._files.write(node, 0, target.encode())
+            self._link(parent, name, node)
 
-    def rdm(self, path: str, wwn: str) -> None:
-        """Make a raw device mapping."""
-        raise NotImplementedError
+    def rdm(self, path: str, wwn: str, size_bytes: int) -> None:
+        """Make a raw device mapping: a name for another LUN, without data of its own."""
+        with self._tree:
+            parent, name = self._parent_of_new(path)
+            node = self.store.new_node(FileKind.RDM, Zla.RDM, parent.address, 0o600)
+            node.small = identity.disk_id(wwn, 0)
+            node.length = size_bytes
+            self.store.write_descriptor(node, data=True)
+            self._link(parent, name, node)
 
     def create_file(
         self,
@@ -60,45 +157,206 @@ class LabVolume:
         use_lfb: bool = False,
         materialise: bool = True,
     ) -> None:
-        """Make a file of ``size_bytes`` (at least the data's) that starts with ``data``."""
-        raise NotImplementedError
+        """Make a file of ``size_bytes`` (at least the data's) that starts with ``data``.
 
-    def write(self, path: str, offset: int, data: bytes | memoryview) -> None:
-        """Write as a host does: data, then pointer blocks, then the descriptor."""
-        raise NotImplementedError
+        ``use_lfb`` takes large file blocks (VMFS-6) as far as there are whole free ones. Without ``materialise`` the
+        data blocks are not touched: a huge fully allocated map costs nothing then.
 
-    def write_from(self, path: str, source: Device | Path, *, keep_holes: bool = True) -> None:
-        """Copy a whole device or local file in; with ``keep_holes`` blocks of zeroes stay unallocated."""
-        raise NotImplementedError
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
-        """The truth, from the record and the image."""
-        raise NotImplementedError
-
-    def size(self, path: str) -> int:
-        """The file's length."""
-        raise NotImplementedError
-
-    def truncate(self, path: str, size_bytes: int) -> None:
-        """Shrink or grow (with a hole)."""
-        raise NotImplementedError
+        Raises:
+            UsageError: the path is taken, or version, layout and size do not fit.
+        """
+        size_bytes = max(size_bytes, len(data))
+        with self._tree:
+            parent, name = self._parent_of_new(path)
+            zla = self._choose(size_bytes, layout, allocation)
+            node = self.store.new_node(FileKind.FILE, zla, parent.address, 0o600)
+            node.sub_blocks_max = max(1, -(-size_bytes // node.block_bytes)) if zla is Zla.SUB_BLOCKS else 1
+            if size_bytes > self._files.limit(node):
+                self.store.release_descriptor(node)
+                raise UsageError(f"{path}: {size_bytes} bytes do not fit layout {layout.value}")
+            node.length = size_bytes
+            if zla is Zla.RESIDENT:
+                node.small = bytes(size_bytes)
+            self.store.write_descriptor(node, data=True)
+            self._link(parent, name, node)
+        if allocation is not Allocation.THIN and zla is not Zla.RESIDENT and zla is not Zla.SUB_BLOCKS:
+            self._files.preallocate(node, Preallocation(allocation, use_lfb, materialise))
+        self._files.write(node, 0, data)
 
     def rename(self, old: str, new: str) -> None:
         """Move a file or directory; a file at the new name is replaced."""
-        raise NotImplementedError
+        with self._tree:
+            node = self._find(old)
+            if self.exists(new):
+                self.delete(new)
+            parent, name = self._parent_of_new(new)
+            before = self._find(old.rpartition("/")[0] or "/")
+            self._link(parent, name, node)
+            self._unlink(before, old.rpartition("/")[2])
+            if parent is not before:
+                node.parent = parent.address
+                if node.kind is FileKind.DIRECTORY:
+                    above = Entry("..", parent.kind, parent.address, parent.generation)
+                    self._files.patch(node, self._directories[node.address].add(above))
+                    before.links -= 1
+                    parent.links += 1
+                    self.store.write_descriptor(before, data=False)
+                    self.store.write_descriptor(parent, data=False)
+                self.store.write_descriptor(node, data=False)
 
     def delete(self, path: str) -> None:
         """Remove a file, link or empty directory; its blocks are freed, their bytes stay on disk."""
-        raise NotImplementedError
+        with self._tree:
+            node = self._find(path)
+            parent = self._find(path.rpartition("/")[0] or "/")
+            if node.kind is FileKind.DIRECTORY:
+                if node.address == ROOT or self._directories[node.address].entries:
+                    raise UsageError(f"{path}: not an empty directory")
+                del self._directories[node.address]
+                parent.links -= 1
+            self._unlink(parent, path.rpartition("/")[2])
+            self._files.release(node)
 
     def exists(self, path: str) -> bool:
         """Whether there is something at the path."""
-        raise NotImplementedError
+        try:
+            self._find(path)
+        except PathNotFound:
+            return False
+        return True
 
     def list(self, path: str) -> list[str]:
-        """Names in a directory, sorted."""
-        raise NotImplementedError
+        """Names in a directory, sorted, without ``.`` and ``..``."""
+        with self._tree:
+            return sorted(self._directory(self._find(path), path).entries)
 
-    def data_ranges(self, path: str) -> list[tuple[int, int]]:
+    # content
+
+    def write(self, path: str, offset: int, data: bytes | memoryview) -> None:
+        """Write as a host does: data, then bitmaps, pointer blocks, and the descriptor last."""
+        self._files.write(self._file(path), offset, data)
+
+    def write_from(self, path: str, source: Device | Path, *, keep_holes: bool = True) -> None:
+        """Copy a whole device or local file in from offset 0.
+
+        With ``keep_holes`` blocks of zeroes that read as zeroes already are left alone: thin stays thin.
+        """
+        if isinstance(source, Path):
+            with FileDevice(source) as device:
+                self.write_from(path, device, keep_holes=keep_holes)
+            return
+        node = self._file(path)
+        buffer = memoryview(bytearray(_COPY_STEP))
+        zeroes = bytes(_COPY_STEP)
+        for offset in range(0, source.size_bytes, _COPY_STEP):
+            part = buffer[: min(_COPY_STEP, source.size_bytes - offset)]
+            source.read_into(offset, part)
+            if not keep_holes or node.zla in (Zla.RESIDENT, Zla.SUB_BLOCKS):
+                self._files.write(node, offset, part)
+                continue
+            self._write_blocks_with_data(node, offset, part, zeroes)
+        if source.size_bytes > node.length:
+            self._files.truncate(node, source.size_bytes)
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """The truth, from the record and the image; ends at the file's end."""
+        return self._files.read(self._find(path), offset, length)
+
+    def size(self, path: str) -> int:
+        """The file's length."""
+        return self._find(path).length
+
+    def truncate(self, path: str, size_bytes: int) -> None:
+        """Shrink, or grow with a hole."""
+        self._files.truncate(self._file(path), size_bytes)
+
+    def data_ranges(self, path: str) -> Ranges:
         """(offset, length) of what is allocated and written, in whole blocks, clipped to the file's length."""
-        raise NotImplementedError
+        return self._files.written(self._find(path))
+
+    def node(self, path: str) -> Node:
+        """The record of one file, for those who damage it on purpose."""
+        return self._find(path)
+
+    # within
+
+    def _write_blocks_with_data(self, node: Node, offset: int, part: memoryview, zeroes: bytes) -> None:
+        """Write each stretch of blocks that has data, or that would not read as zeroes if left alone."""
+        step = node.block_bytes
+        start: int | None = None
+        for low in range(0, len(part), step):
+            piece = part[low : low + step]
+            empty = piece == zeroes[: len(piece)] and not self._files.has_data(node, (offset + low) // step)
+            if empty and start is not None:
+                self._files.write(node, offset + start, part[start:low])
+                start = None
+            elif not empty and start is None:
+                start = low
+        if start is not None:
+            self._files.write(node, offset + start, part[start:])
+
+    def _choose(self, size_bytes: int, layout: Layout, allocation: Allocation) -> Zla:
+        geometry = self.store.geometry
+        if layout is Layout.DOUBLE and geometry.version == 3:
+            raise UsageError("VMFS-3 has no double indirection")
+        if layout is Layout.RESIDENT and not geometry.resident_bytes:
+            raise UsageError("VMFS-3 has no resident files")
+        if layout is not Layout.AUTO:
+            return _ZLA[layout]
+        if allocation is Allocation.THIN:
+            if size_bytes <= geometry.resident_bytes:
+                return Zla.RESIDENT
+            if size_bytes <= geometry.sub_block_bytes:
+                return Zla.SUB_BLOCKS
+        direct = geometry.pointers_direct * geometry.block_bytes
+        if size_bytes <= direct:
+            return Zla.BLOCKS
+        return (
+            Zla.POINTERS
+            if size_bytes <= direct * geometry.pointers_block or geometry.version == 3
+            else Zla.DOUBLE
+        )
+
+    def _smallest(self) -> Zla:
+        return Zla.RESIDENT if self.store.geometry.resident_bytes else Zla.SUB_BLOCKS
+
+    def _find(self, path: str) -> Node:
+        with self._tree:
+            node = self.store.nodes[ROOT]
+            for name in filter(None, path.split("/")):
+                entry = self._directory(node, path).entries.get(name)
+                if entry is None:
+                    raise PathNotFound(volume=self.store.name, file=path, reason="no such name", offset=0)
+                node = self.store.nodes[entry.address]
+            return node
+
+    def _file(self, path: str) -> Node:
+        node = self._find(path)
+        if node.kind is not FileKind.FILE:
+            raise UsageError(f"{path}: not a file")
+        return node
+
+    def _directory(self, node: Node, path: str) -> Directory:
+        found = self._directories.get(node.address)
+        if found is None:
+            raise PathNotFound(volume=self.store.name, file=path, reason="not a directory", offset=0)
+        return found
+
+    def _parent_of_new(self, path: str) -> tuple[Node, str]:
+        above, _, name = path.rpartition("/")
+        if not path.startswith("/") or not name or name in (".", "..") or len(name.encode()) > NAME_MAX_BYTES:
+            raise UsageError(f"not a path for a new file: {path!r}; write it like /vm1/vm1.vmx")
+        parent = self._find(above or "/")
+        if name in self._directory(parent, above).entries:
+            raise UsageError(f"{path}: there already")
+        return parent, name
+
+    def _link(self, parent: Node, name: str, node: Node) -> None:
+        entry = Entry(name, node.kind, node.address, node.generation)
+        self._files.patch(parent, self._directories[parent.address].add(entry))
+
+    def _unlink(self, parent: Node, name: str) -> None:
+        directory = self._directories[parent.address]
+        self._files.patch(parent, directory.remove(name))
+        if directory.length < parent.length:
+            self._files.truncate(parent, directory.length)
