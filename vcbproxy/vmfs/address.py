@@ -1,6 +1,7 @@
 """Addresses: what the numbers in directories and pointer arrays say, one at a time or a whole array at once.
 
-In: raw pointers, u32 on VMFS-3/5, u64 on VMFS-6. Out: their parts. The low three bits are the type; 0 as a whole is a hole.
+In: raw pointers, u32 on VMFS-3/5, u64 on VMFS-6. Out: their parts. The low three bits are the type; 0 as a whole is
+a hole.
 
     32 bit  FB       type 0-2 │ 4 COW │ 5 TBZ │ 6-31 block
             SB       type 0-2 │ 3-4 item, high bits │ 5 COW │ 6-27 cluster │ 28-31 item, low bits
@@ -10,8 +11,9 @@ In: raw pointers, u32 on VMFS-3/5, u64 on VMFS-6. Out: their parts. The low thre
             SB PB    type 0-2 │ 5 COW │ 6-41 cluster │ 56-63 item
             LFB      type 0-2 │ 5 COW │ 7-14 TBZ │ 15-45 large block
 
-TBZ, to be zeroed: allocated, never written by its owner, still holding what a deleted file left there. It reads as zeroes.
-COW matters to writers only. Bits without a meaning here must be clear: a flag we do not know may change what a block means.
+TBZ, to be zeroed: allocated, never written by its owner, still holding what a deleted file left there. It reads as
+zeroes. COW matters to writers only. Bits without a meaning here must be clear: a flag we do not know may change
+what a block means.
 
 Facts: VMFS-5 and -6 volumes made by ESXi; LFB and the TBZ bits of VMFS-6 from public descriptions only.
 """

@@ -1,9 +1,9 @@
 """Maps a file: where in the volume its bytes lie, by its layout, with every check that the format allows.
 
-In: an inode, and the resource files its pointers refer to. Out: a run map over the volume (device 0). A zero pointer
-anywhere on the way is a hole, and a block to be zeroed reads as zeroes whatever the disk holds. Promised: every pointer is
-of a type its layout calls for and lies inside the volume, no block is used twice, and there are as many blocks, and as
-many to be zeroed, as the file descriptor says; else ``VmfsError``.
+In: an inode, and the resource files its pointers refer to. Out: a run map over the volume (device 0). A zero
+pointer anywhere on the way is a hole, and a block to be zeroed reads as zeroes whatever the disk holds. Promised:
+every pointer is of a type its layout calls for and lies inside the volume, no block is used twice, and there are as
+many blocks, and as many to be zeroed, as the file descriptor says; else ``VmfsError``.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class _FileBlocks:
             raise self._error(reason)
 
     def _check_large_groups(self, found: Pieces) -> None:
-        """A hole in a range that a large block could back: no ESXi-made sample tells what it means, so it is refused."""
+        """No ESXi-made sample tells what a hole beside a large block, in the range that it backs, means: refuse it."""
         size = self._fs.large_block_bytes
         starts, ends = pieces.holes(found, self._file.length)
         for group in sorted(self._large_groups):

@@ -1,6 +1,7 @@
 """Structures of VMFS-3, -5 and -6, in the vendor's names where known. Offsets only; meanings live where they are used.
 
-Sources: VMFS-5 and VMFS-6 volumes made by ESXi in 2025, VMFS-3 volumes of 2009, and the public descriptions of the format.
+Sources: VMFS-5 and VMFS-6 volumes made by ESXi in 2025, VMFS-3 volumes of 2009, and the public descriptions of the
+format.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads the file system's own descriptor, 2 MiB into the volume: version, label, block sizes, where things start.
 
-In: a logical volume. Out: ``FileSystem``, the geometry everything else is computed from. Promised: an unknown version or
-an impossible size raises; nothing is taken for granted that the descriptor says.
+In: a logical volume. Out: ``FileSystem``, the geometry everything else is computed from. Promised: an unknown
+version or an impossible size raises; nothing is taken for granted that the descriptor says.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
                a map block says of each block what it is (4 bits)      entries, links or map; not written
                an entry block: 64-byte header with a bitmap, 14 slots  bit set: free, whatever the slot still holds
 
-In: an open directory's bytes. Out: ``Entry`` values in the order they lie. Promised: freed entries never come back; sizes
-and counts are bounded before anything is read. The hash table is for finding names fast and is not needed to read.
+In: an open directory's bytes. Out: ``Entry`` values in the order they lie. Promised: freed entries never come back;
+sizes and counts are bounded before anything is read. The hash table is for finding names fast and is not needed to
+read.
 """
 
 from __future__ import annotations

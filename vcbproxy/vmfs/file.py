@@ -1,7 +1,7 @@
 """An open file: a device that knows where on the LUNs each of its bytes lies, and that can tell whether it changed.
 
-In: an inode and its runs. Out: bytes, extents, runs. Promised: what it reads are the bytes of the file as mapped when it was
-opened; whether that map still held at the end of a copy is what ``recheck`` says.
+In: an inode and its runs. Out: bytes, extents, runs. Promised: what it reads are the bytes of the file as mapped
+when it was opened; whether that map still held at the end of a copy is what ``recheck`` says.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class VmfsFile(runs.Mapped):
         """Read the file descriptor and all its pointers again.
 
         Raises:
-            Changed: someone wrote, moved, locked or deleted the file since it was opened; what was read of it may be mixed.
+            Changed: someone wrote, moved, locked or deleted the file since it was opened; nothing read of it may
+                be kept.
         """
         try:
             inode, in_volume = self._again()

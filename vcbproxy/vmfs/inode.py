@@ -3,8 +3,9 @@
     VMFS-3/5   0 lock │ 512 metadata │ 1024 pointers (256 × u32) or resident data                      2048
     VMFS-6     0 lock │ 4096 metadata │ 4608 resident data ... │ 0x1600 pointers (320 × u64)           8192
 
-In: the volume, the descriptor's address and where it lies. Out: ``Inode``. Promised: magic, own address, own offset, link
-count and generation are as they must be, so that a torn read, a stale directory entry or a wrong map cannot pass.
+In: the volume, the descriptor's address and where it lies. Out: ``Inode``. Promised: magic, own address, own
+offset, link count and generation are as they must be, so that a torn read, a stale directory entry or a wrong map
+cannot pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Declares on-disk structures as tables of (offset, format), and decodes bytes by them.
 
-In: bytes as they lie on disk, little-endian, fields at odd offsets. Out: plain ints and bytes. What the fields mean is
-said where they are used; the tables in ``c_lvm`` and ``c_vmfs`` hold places only.
+In: bytes as they lie on disk, little-endian, fields at odd offsets. Out: plain ints and bytes. What the fields mean
+is said where they are used; the tables in ``c_lvm`` and ``c_vmfs`` hold places only.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
     ├ unused ┼ metadata │ volume table │ device names │ PE bitmap │ PE table ... ┼ physical extents (PEs) ...
              └ region: up to 8 pairs of bitmap and table, 8192 PEs each ─────────┘
 
-One region serves 16 TiB. A larger device carries further regions between its PEs, chained by offset, so that physical
-offsets jump: only the PE table knows where a byte is. LVM-3 to -5 have PEs of 256 MiB; on LVM-6 one PE may be 16 TiB.
+One region serves 16 TiB. A larger device carries further regions between its PEs, chained by offset, so that
+physical offsets jump: only the PE table knows where a byte is. LVM-3 to -5 have PEs of 256 MiB; on LVM-6 one PE may
+be 16 TiB.
 
-In: a device and where the partition starts. Out: ``Member``, and ``extents_of(member)``. Promised: bounded reads; a table
-that contradicts itself or reaches past the device raises ``LvmError``.
+In: a device and where the partition starts. Out: ``Member``, and ``extents_of(member)``. Promised: bounded reads; a
+table that contradicts itself or reaches past the device raises ``LvmError``.
 """
 
 from __future__ import annotations

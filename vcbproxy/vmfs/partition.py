@@ -3,9 +3,9 @@
     LUN      MBR  GPT ...    │ partition: 1 MiB unused │ LVM header ...
     offset   0    512|4096   start                     start + 1 MiB
 
-In: a device (whole LUN, partition or image). Out: candidate starts, most likely first. Promised: only places inside the
-device, however mad the table; a fixed number of small reads. A table alone proves nothing (VMFS leaves the first MiB of a
-LUN alone, so an old one survives there): whoever asks looks for the LVM magic at each candidate.
+In: a device (whole LUN, partition or image). Out: candidate starts, most likely first. Promised: only places inside
+the device, however mad the table; a fixed number of small reads. A table alone proves nothing (VMFS leaves the
+first MiB of a LUN alone, so an old one survives there): whoever asks looks for the LVM magic at each candidate.
 
 Facts: UEFI specification (GPT); partition types seen on LUNs partitioned by ESXi.
 """

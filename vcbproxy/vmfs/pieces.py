@@ -3,7 +3,8 @@
     file     0      1M     2M     3M     4M          in: three pieces (one of them to be zeroed), a hole between
              ├──────┼──────┤      ├──────┤           out: runs that tile [0, length): data, zeroes, data
 
-In: columns, in file order. Out: a run map over the volume (device 0). Promised: no two pieces share a byte of the volume.
+In: columns, in file order. Out: a run map over the volume (device 0). Promised: no two pieces share a byte of the
+volume.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
     POINTERS    array[i / n]  → pointer block, entry i mod n              n pointers to a pointer block
     DOUBLE      array[i / n²] → block, entry (i / n) mod n → block, entry i mod n
 
-In: an inode, and the resource files that hold pointer blocks. Out: batches of (number of the block in the file, pointer), in
-file order, holes left out. Pointer blocks are read in batches, neighbours on disk with one read, each once.
-Promised: memory is one batch a level; a pointer of a wrong type, or a pointer block used twice, raises.
+In: an inode, and the resource files that hold pointer blocks. Out: batches of (number of the block in the file,
+pointer), in file order, holes left out. Pointer blocks are read in batches, neighbours on disk with one read, each
+once. Promised: memory is one batch a level; a pointer of a wrong type, or a pointer block used twice, raises.
 
-The type of a pointer says which resource file holds its block. On VMFS-5 either .pbc.sf or .pb2.sf may hold the outer blocks
-of a doubly indirect file: ESXi 8 was seen to use .pbc.sf, descriptions of older ones say .pb2.sf.
+The type of a pointer says which resource file holds its block. On VMFS-5 either .pbc.sf or .pb2.sf may hold the
+outer blocks of a doubly indirect file: ESXi 8 was seen to use .pbc.sf, descriptions of older ones say .pb2.sf.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Descent:
         for kind in np.unique(kinds).tolist():
             source = self._resources(Kind(kind))
             if source.item_bytes != self._block_bytes:
-                reason = f"{source.name} has items of {source.item_bytes} bytes, its other pointer blocks {self._block_bytes}"
+                size = source.item_bytes
+                reason = f"{source.name} has items of {size} bytes, its other pointer blocks {self._block_bytes}"
                 raise damaged(self._fs, self._inode, reason)
             mine = np.flatnonzero(kinds == kind)
             cluster, item = address.resource(raw[mine], Kind(kind), self._fs.pointer_bytes)

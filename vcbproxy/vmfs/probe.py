@@ -1,7 +1,8 @@
 """Tells, with a few reads, what VMFS volume a device is part of; and sorts many devices into volumes.
 
-In: devices as they are found, strangers among them. Out: ``Member`` for one device, ``VolumeSet`` for each volume, complete
-or with its missing parts named. Promised: a device that only looks like VMFS, or that cannot be read, never hides the others.
+In: devices as they are found, strangers among them. Out: ``Member`` for one device, ``VolumeSet`` for each volume,
+complete or with its missing parts named. Promised: a device that only looks like VMFS, or that cannot be read,
+never hides the others.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
 """Resource files: the system files that hold file descriptors, sub-blocks and pointer blocks by (cluster, item).
 
-    header │ group 0: cluster headers │ data of its clusters │ group 1: ...      place of item r of cluster c in the file:
-           └ first group offset                              └ + group size      group + headers + ((c mod C)·R + r)·size
+    header │ group 0: cluster headers │ data of its clusters │ group 1: ...
+           └ first group offset                              └ + group size
 
-In: the resource file's runs. Out: where in the volume an item lies. Promised: an item outside the header's totals raises.
-All geometry is the header's: totals and cluster sizes differ from volume to volume.
+    item r of cluster c, with R items to a cluster and C clusters to a group, lies in the file at
+        first group + (c div C) · group size + C · header size + ((c mod C) · R + r) · item size
+
+In: the resource file's runs. Out: where in the volume an item lies. Promised: an item outside the header's totals
+raises. All geometry is the header's: totals and cluster sizes differ from volume to volume.
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ def _check(resource: Resource, fs: FileSystem, inode: Inode) -> None:
     )
     if not sane:
         reason = (
-            f"its header cannot be: {resource.total} items of {resource.item_bytes} bytes, {resource.per_cluster} a cluster, "
-            f"{resource.clusters_per_group} clusters a group of {resource.group_bytes} bytes"
+            f"its header cannot be: {resource.total} items of {resource.item_bytes} bytes, "
+            f"{resource.per_cluster} a cluster, {resource.clusters_per_group} clusters a group of {resource.group_bytes} bytes"
         )
         raise VmfsError(volume=fs.name, file=inode.name, reason=reason, offset=inode.offset)

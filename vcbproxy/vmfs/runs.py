@@ -4,8 +4,8 @@
              ├──────┼──────┼──────────────┼──────┤                 device -1: reads as zeroes
     lies     d0@20M  zero   d1@7M          d0@80M
 
-In: pieces in file order. Out: ``RunMap``, which tiles [0, size): neighbours that touch both in the file and on the device
-are one run. Promised: memory is 26 bytes a run, and everything that makes or walks a map does so in chunks.
+In: pieces in file order. Out: ``RunMap``, which tiles [0, size): neighbours that touch both in the file and on the
+device are one run. Promised: memory is 26 bytes a run, and everything that makes or walks a map does so in chunks.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def nothing() -> RunMap:
 
 
 def joined(starts: Offsets, devices: Columns, places: Offsets, size_bytes: int) -> RunMap:
-    """Make a map of pieces that follow one another from 0 to ``size_bytes``, joining neighbours that touch on the device."""
+    """Make a map of pieces that follow one another from 0 to ``size_bytes``; those that touch are joined."""
     lengths = np.diff(starts, append=size_bytes)
     assert len(starts), "a map without pieces"
     assert starts[0] == 0, "a map that does not start at 0"

@@ -3,9 +3,9 @@
     logical   0          2 GiB        4 GiB                rows: logical start, device, device offset
               ├─ dev 0 ──┼─ dev 1 ────┤
 
-In: members (``lvm``) in any order. Out: ``LogicalVolume``, a device whose runs name the real devices. Promised: every
-device of the volume is there exactly once, all agree on the volume, and their parts leave no gap; else ``LvmError`` names
-the device to add or to take away.
+In: members (``lvm``) in any order. Out: ``LogicalVolume``, a device whose runs name the real devices. Promised:
+every device of the volume is there exactly once, all agree on the volume, and their parts leave no gap; else
+``LvmError`` names the device to add or to take away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds files by their path: directories, symbolic links, ``.`` and ``..``; within one view.
 
-In: a path such as ``/web01/web01-flat.vmdk``. Out: its inode, held to the generation in its directory. Promised: a link
-that leads off the volume is refused by name, one that leads in a circle ends.
+In: a path such as ``/web01/web01-flat.vmdk``. Out: its inode, held to the generation in its directory. Promised: a
+link that leads off the volume is refused by name, one that leads in a circle ends.
 """
 
 from __future__ import annotations

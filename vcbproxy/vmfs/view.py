@@ -1,8 +1,8 @@
 """A view: the system files of a volume, as they were read at one moment. Every opened file gets a fresh one.
 
-Resource files grow while hosts work, so what was read of them is never kept for the next file. A view costs some ten small
-reads. They are opened when first needed, in the order in which they can need each other: .pb2.sf stands alone, .pbc.sf may
-be reached through it, .fdc.sf and .sbc.sf through both.
+Resource files grow while hosts work, so what was read of them is never kept for the next file. A view costs some
+ten small reads. They are opened when first needed, in the order in which they can need each other: .pb2.sf stands
+alone, .pbc.sf may be reached through it, .fdc.sf and .sbc.sf through both.
 
 In: the volume and its geometry. Out: inodes by address, and where their bytes lie.
 """

@@ -6,8 +6,8 @@
         ... read disk by its extents ...
         disk.recheck()
 
-What a ``Volume`` holds on to is what never changes while it is open: which device holds which part, and the descriptor's
-geometry. Everything else is read afresh for each call, because hosts are at work on the volume.
+What a ``Volume`` holds on to is what never changes while it is open: which device holds which part, and the
+descriptor's geometry. Everything else is read afresh for each call, because hosts are at work on the volume.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Volume:
             raise LvmError(device=stranger.name, reason="no VMFS volume starts here, nor in one of its partitions")
         fs = descriptor.load(logical)
         if logical.members and fs.lv_uuid != logical.members[0].volume_uuid:
-            reason = f"the file system belongs to logical volume {fs.lv_uuid}, its devices to {logical.members[0].volume_uuid}"
+            outer = logical.members[0].volume_uuid
+            reason = f"the file system belongs to logical volume {fs.lv_uuid}, its devices to {outer}"
             raise VmfsError(volume=fs.name, file="file system descriptor", reason=reason, offset=0x200000)
         return cls(logical, fs)
 
