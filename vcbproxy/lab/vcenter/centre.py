@@ -1,0 +1,269 @@
+"""The vCenter itself: a datacenter's state as managed objects, kept true after every change.
+
+Datacenters (group-d1) ─ DC0 ─┬─ vm ─ every VM            ─ its snapshots
+                              ├─ host ─ cluster C0 ─ esx1.lab, Resources
+                              ├─ datastore ─ every datastore
+                              └─ network
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vcbproxy.clock import Clock
+from vcbproxy.lab.datacenter import Datacenter
+from vcbproxy.lab.machine import Machine
+from vcbproxy.lab.spec import VmSpec
+from vcbproxy.lab.state import DatastoreState
+from vcbproxy.lab.vcenter import render, wire
+from vcbproxy.lab.vcenter.faults import Faults
+from vcbproxy.lab.vcenter.inventory import Inventory, Managed
+from vcbproxy.lab.vcenter.properties import Collectors
+from vcbproxy.lab.vcenter.schema import vim, vmodl
+from vcbproxy.lab.vcenter.sessions import Sessions
+from vcbproxy.lab.vcenter.tasks import Tasks
+from vcbproxy.units import MiB, TiB
+
+_BLOCK_MIB = 1
+_ROOT = "group-d1"
+_VMFS_VERSIONS = {3: "3.60", 5: "5.81", 6: "6.82"}
+_NFS_HOST = "nfs.lab"
+
+
+class Centre:
+    """Everything a request may reach."""
+
+    def __init__(self, datacenter: Datacenter, clock: Clock) -> None:
+        spec = datacenter.state.spec
+        self.datacenter = datacenter
+        self.clock = clock
+        self.inventory = Inventory()
+        self.sessions = Sessions(spec.username, spec.password, clock)
+        self.faults = Faults()
+        self.collectors = Collectors(self.inventory)
+        self._specs = {vm.name: vm for vm in spec.vms}
+        self._refs: dict[str, Any] = {}
+        manager = self.inventory.add(vim.TaskManager, "TaskManager", recentTask=[])
+        self.tasks = Tasks(self.inventory, manager, self.faults, clock, spec.username)
+        self.content = self._add_services()
+        self._host, folders = self._add_tree()
+        self._add_datastores(folders["datastore"])
+        self._add_vms(folders["vm"])
+
+    def stop(self) -> None:
+        """End what waits and what works."""
+        self.faults.stop()
+        self.collectors.stop()
+        self.tasks.join()
+
+    def machine(self, vm: Managed) -> Machine:
+        """The machine behind a VM."""
+        return self.datacenter.machine(vm.moref)
+
+    def task(self, method: str, vm: Managed, work: Callable[[], Any], target: Managed | None = None) -> Any:
+        """Begin a task on a VM; what it changed is shown before the task ends, well or ill."""
+
+        def changing() -> Any:
+            try:
+                result = work()
+            finally:
+                self.refresh(vm)
+            return self._refs[result.moref] if hasattr(result, "moref") else None
+
+        return self.tasks.begin(method, target or vm, changing, entity=vm)
+
+    def refresh(self, vm: Managed) -> None:
+        """Show a VM as it is now."""
+        machine = self.machine(vm)
+        with machine.still, self.inventory.changed:
+            state, spec = machine.state, self._specs[machine.state.name]
+            self._sync_snapshots(vm, machine)
+            tree = render.snapshots(state, self._refs)
+            self.inventory.set(
+                vm,
+                config=render.config(state, spec, self._refs),
+                snapshot=tree,
+                rootSnapshot=[] if tree is None else [tree.rootSnapshotList[0].snapshot],
+                runtime=render.runtime(state, self._host.ref),
+                guest=render.guest(state, spec),
+                summary=render.summary(state, spec, vm.ref, self._host.ref),
+            )
+
+    def _sync_snapshots(self, vm: Managed, machine: Machine) -> None:
+        """Make the snapshots' own objects those that the state has; chains under them may have changed shape."""
+        state, spec = machine.state, self._specs[machine.state.name]
+        names = [snapshot.moref for snapshot in state.snapshots]
+        for known in self.inventory.all_of(vim.vm.Snapshot):
+            if known.properties["vm"] == vm.ref and known.moref not in names:
+                self.inventory.remove(known.ref)
+        refs = [vim.vm.Snapshot(name, None) for name in names]
+        self._refs.update(zip(names, refs, strict=True))
+        for number, snapshot in enumerate(state.snapshots):
+            properties = {
+                "vm": vm.ref,
+                "config": render.config(state, spec, self._refs, snapshot),
+                "childSnapshot": refs[number + 1 : number + 2],
+            }
+            known_one = self.inventory.find(refs[number])
+            if known_one is None:
+                self.inventory.add(vim.vm.Snapshot, snapshot.moref, **properties)
+            else:
+                self.inventory.set(known_one, **properties)
+
+    def _add_services(self) -> Any:
+        add = self.inventory.add
+        root = add(vim.Folder, _ROOT, name="Datacenters", childType=["vim.Datacenter"], childEntity=[])
+        about = vim.AboutInfo(
+            name="VMware vCenter Server",
+            fullName="VMware vCenter Server 8.0.3 (vcbproxy lab)",
+            vendor="VMware, Inc.",
+            version="8.0.3",
+            build="1",
+            localeVersion="INTL",
+            localeBuild="000",
+            osType="linux-x64",
+            productLineId="vpx",
+            apiType="VirtualCenter",
+            apiVersion=wire.API_VERSION,
+            instanceUuid=self.datacenter.state.instance_uuid,
+            licenseProductName="VMware VirtualCenter Server",
+            licenseProductVersion="8.0",
+        )
+        content = vim.ServiceInstanceContent(
+            about=about,
+            rootFolder=root.ref,
+            propertyCollector=add(vmodl.query.PropertyCollector, "propertyCollector").ref,
+            viewManager=add(vim.view.ViewManager, "ViewManager").ref,
+            sessionManager=add(vim.SessionManager, "SessionManager").ref,
+            searchIndex=add(vim.SearchIndex, "SearchIndex").ref,
+            taskManager=vim.TaskManager("TaskManager", None),
+        )
+        add(vim.ServiceInstance, "ServiceInstance", content=content, capability=None)
+        return content
+
+    def _add_tree(self) -> tuple[Managed, dict[str, Managed]]:
+        add, put = self.inventory.add, self.inventory.set
+        root = self.inventory.get(vim.Folder(_ROOT, None))
+        datacenter = add(vim.Datacenter, "datacenter-2", name="DC0", parent=root.ref, network=[], datastore=[])
+        put(root, childEntity=[datacenter.ref])
+        folders = {
+            kind: add(vim.Folder, f"group-{kind[0]}3", name=kind, parent=datacenter.ref, childEntity=[])
+            for kind in ("vm", "host", "datastore", "network")
+        }
+        put(datacenter, **{f"{kind}Folder": folder.ref for kind, folder in folders.items()})
+        cluster = add(vim.ClusterComputeResource, "domain-c8", name="C0", parent=folders["host"].ref)
+        pool = add(vim.ResourcePool, "resgroup-9", name="Resources", parent=cluster.ref, owner=cluster.ref, vm=[])
+        host = add(vim.HostSystem, "host-10", name="esx1.lab", parent=cluster.ref, vm=[], datastore=[], network=[])
+        put(cluster, host=[host.ref], resourcePool=pool.ref, datastore=[])
+        put(folders["host"], childEntity=[cluster.ref])
+        return host, folders
+
+    def _add_datastores(self, folder: Managed) -> None:
+        refs = []
+        for known in self.datacenter.state.datastores:
+            managed = self.inventory.add(
+                vim.Datastore,
+                known.moref,
+                name=known.name,
+                parent=folder.ref,
+                info=self._datastore_info(known),
+                host=[vim.Datastore.HostMount(key=self._host.ref, mountInfo=_mounted(known))],
+                vm=[],
+                overallStatus="green",
+            )
+            refs.append(managed.ref)
+            self._refs[known.name] = managed.ref
+            self.inventory.set(managed, summary=self._datastore_summary(known, managed.ref))
+        self.inventory.set(folder, childEntity=refs)
+        self.inventory.set(self._host, datastore=refs)
+        for holder in (vim.Datacenter("datacenter-2", None), vim.ClusterComputeResource("domain-c8", None)):
+            self.inventory.set(self.inventory.get(holder), datastore=refs)
+
+    def _datastore_info(self, known: DatastoreState) -> Any:
+        common = {"name": known.name, "url": _url(known), "freeSpace": self._capacity(known) // 2}
+        limits = {"maxFileSize": 64 * TiB, "maxVirtualDiskCapacity": 62 * TiB, "maxMemoryFileSize": 64 * TiB}
+        if not known.version:
+            nas = vim.host.NasVolume(
+                type="NFS",
+                name=known.name,
+                capacity=self._capacity(known),
+                remoteHost=_NFS_HOST,
+                remotePath=f"/export/{known.name}",
+                remoteHostNames=[_NFS_HOST],
+            )
+            return vim.host.NasDatastoreInfo(**common, **limits, nas=nas)
+        extents = [vim.host.ScsiDisk.Partition(diskName=f"naa.{lun.wwn}", partition=1) for lun in known.luns]
+        volume = vim.host.VmfsVolume(
+            type="VMFS",
+            name=known.name,
+            capacity=self._capacity(known),
+            blockSizeMb=max(_BLOCK_MIB, known.block_size_bytes // MiB),
+            maxBlocks=63963136,
+            majorVersion=known.version,
+            version=_VMFS_VERSIONS[known.version],
+            uuid=known.uuid,
+            extent=extents,
+            vmfsUpgradable=False,
+            local=False,
+        )
+        return vim.host.VmfsDatastoreInfo(**common, **limits, vmfs=volume)
+
+    def _datastore_summary(self, known: DatastoreState, ref: Any) -> Any:
+        return vim.Datastore.Summary(
+            datastore=ref,
+            name=known.name,
+            url=_url(known),
+            capacity=self._capacity(known),
+            freeSpace=self._capacity(known) // 2,
+            accessible=True,
+            multipleHostAccess=True,
+            type="VMFS" if known.version else "NFS",
+            maintenanceMode="normal",
+        )
+
+    def _capacity(self, known: DatastoreState) -> int:
+        spec = next(spec for spec in self.datacenter.state.spec.datastores if spec.name == known.name)
+        return spec.lun_size_bytes * max(1, len(known.luns))
+
+    def _add_vms(self, folder: Managed) -> None:
+        pool = vim.ResourcePool("resgroup-9", None)
+        refs = []
+        for machine in self.datacenter.machines:
+            state = machine.state
+            names = {state.datastore, *(disk.datastore for disk in state.disks)}
+            managed = self.inventory.add(
+                vim.VirtualMachine,
+                state.moref,
+                name=state.name,
+                parent=folder.ref,
+                datastore=[self._refs[name] for name in sorted(names)],
+                network=[],
+                resourcePool=pool,
+                capability=render.capability(),
+                overallStatus="green",
+                guestHeartbeatStatus="green",
+                disabledMethod=[],
+            )
+            self._refs[state.moref] = managed.ref
+            refs.append(managed.ref)
+            self.refresh(managed)
+        self.inventory.set(folder, childEntity=refs)
+        self.inventory.set(self._host, vm=refs)
+        self.inventory.set(self.inventory.get(pool), vm=refs)
+        for known in self.datacenter.state.datastores:
+            users = [ref for ref in refs if self._refs[known.name] in self.inventory.get(ref).properties["datastore"]]
+            self.inventory.set(self.inventory.get(self._refs[known.name]), vm=users)
+
+    def spec_of(self, machine: Machine) -> VmSpec:
+        """What was asked for when the VM was made."""
+        return self._specs[machine.state.name]
+
+
+def _url(known: DatastoreState) -> str:
+    return f"ds:///vmfs/volumes/{known.uuid or known.name}/"
+
+
+def _mounted(known: DatastoreState) -> Any:
+    path = f"/vmfs/volumes/{known.uuid or known.name}"
+    return vim.host.MountInfo(path=path, accessMode="readWrite", mounted=True, accessible=True)

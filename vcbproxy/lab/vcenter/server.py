@@ -1,0 +1,155 @@
+"""The running server: a thread that serves a datacenter's vCenter on loopback until it is told to stop.
+
+with LabServer(datacenter) as server:
+    connect(server.host, server.port, server.username, server.password, server.ca_file)
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vcbproxy.clock import Clock, SystemClock
+from vcbproxy.lab import certificate
+from vcbproxy.lab.datacenter import Datacenter
+from vcbproxy.lab.guest import GuestWriter
+from vcbproxy.lab.vcenter import http, methods, vm_methods, wire
+from vcbproxy.lab.vcenter.centre import Centre
+from vcbproxy.lab.vcenter.faults import Dropped, Faults, Where
+from vcbproxy.lab.vcenter.methods import Call
+from vcbproxy.lab.vcenter.schema import vim, vmodl
+from vcbproxy.lab.vcenter.tasks import as_fault
+
+_POLL_S = 0.02
+_METHODS = {**methods.METHODS, **vm_methods.VM_METHODS}
+
+
+class LabServer:
+    """A vCenter over a datacenter. The datacenter stays its owner's: it is not closed here."""
+
+    def __init__(self, datacenter: Datacenter, *, port: int = 0, clock: Clock | None = None) -> None:
+        self.datacenter = datacenter
+        self.calls: collections.Counter[str] = collections.Counter()
+        self._clock = clock or SystemClock()
+        self._wanted_port = port
+        self._tls = datacenter.directory / "tls"
+        self._listener: http.Listener | None = None
+        self._thread: threading.Thread | None = None
+        self._mutex = threading.Lock()
+        self.centre = Centre(datacenter, self._clock)
+
+    @property
+    def host(self) -> str:
+        """Where it listens: loopback."""
+        return "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """The port, once started."""
+        assert self._listener is not None, "not started"
+        return self._listener.port
+
+    @property
+    def url(self) -> str:
+        """The address of the API."""
+        return f"https://{self.host}:{self.port}/sdk"
+
+    @property
+    def username(self) -> str:
+        """Who may log in."""
+        return self.datacenter.state.spec.username
+
+    @property
+    def password(self) -> str:
+        """... and with what."""
+        return self.datacenter.state.spec.password
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that signed the server's."""
+        return self._tls / "ca.pem"
+
+    @property
+    def thumbprint(self) -> str:
+        """SHA-256 of the server's certificate, ``AA:BB:…``."""
+        return certificate.thumbprint(self._tls)
+
+    @property
+    def faults(self) -> Faults:
+        """Where trouble is ordered."""
+        return self.centre.faults
+
+    def guest_writer(self, *, writes_per_s: float = 50, seed: int = 1) -> GuestWriter:
+        """Guests of all VMs, to be started by the caller."""
+        return GuestWriter(self.datacenter.machines, writes_per_s=writes_per_s, seed=seed)
+
+    def expire_sessions(self) -> None:
+        """Log everyone out, as idle time does."""
+        self.centre.sessions.expire()
+
+    def start(self) -> None:
+        """Listen and serve."""
+        documents = {"/sdk/vimServiceVersions.xml": wire.versions_document()}
+        context = certificate.server_context(self._tls)
+        self._listener = http.Listener(self._wanted_port, context, documents, self._answer)
+        self._thread = threading.Thread(target=self._listener.serve_forever, args=(_POLL_S,), name="lab vCenter")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all waits, let tasks finish, cut all connections; no thread or socket is left."""
+        if self._listener is None or self._thread is None:
+            return
+        self._listener.shutdown()
+        self._thread.join()
+        self.centre.stop()
+        self._listener.cut_all()
+        self._listener.server_close()
+        self._listener = self._thread = None
+
+    def _answer(self, post: http.Post) -> http.Reply:
+        try:
+            request = wire.parse(post.body)
+        except wire.MalformedRequest as error:
+            return http.Reply(500, wire.malformed(str(error)))
+        version = wire.version_of(post.soap_action)
+        with self._mutex:
+            self.calls[request.method] += 1
+        try:
+            self.faults.strike(request.method, Where.CALL, request.this)
+            value, cookie = self._call(request, post)
+            self.faults.strike(request.method, Where.ANSWER, request.this)
+            return http.Reply(200, wire.answer(request, value, version), cookie)
+        except Dropped:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it was, the client gets a fault
+            return http.Reply(500, wire.fault(as_fault(error), version))
+
+    def _call(self, request: wire.Request, post: http.Post) -> tuple[Any, str]:
+        self._authenticate(request, post.cookie)
+        method = _METHODS.get(request.method)
+        if method is None:
+            raise vmodl.fault.NotSupported(msg=f"The lab's vCenter does not know {request.method}.")
+        call = Call(self.centre, self.centre.inventory.get(request.this), post.cookie, post.agent)
+        value = method(call, **request.arguments)
+        return value, call.new_cookie
+
+    def _authenticate(self, request: wire.Request, cookie: str) -> None:
+        free = request.method in methods.UNAUTHENTICATED or (
+            request.method == wire.FETCH and request.arguments.get("prop") in methods.FREE_PROPERTIES
+        )
+        if not free and self.centre.sessions.find(cookie) is None:
+            raise vim.fault.NotAuthenticated(
+                object=request.this, privilegeId="System.View", msg="The session is not authenticated."
+            )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,110 @@
+"""Tasks: what a method began and a thread of the server carries out, seen through its ``info``."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from vcbproxy.clock import Clock
+from vcbproxy.errors import Busy, Error
+from vcbproxy.lab.machine import UnknownSnapshot
+from vcbproxy.lab.vcenter.faults import Dropped, Faults, Where
+from vcbproxy.lab.vcenter.inventory import Inventory, Managed
+from vcbproxy.lab.vcenter.schema import vim, vmodl
+
+_log = logging.getLogger(__name__)
+_RECENT = 50
+
+
+class Tasks:
+    """All tasks of a server."""
+
+    def __init__(self, inventory: Inventory, manager: Managed, faults: Faults, clock: Clock, user: str) -> None:
+        self._inventory = inventory
+        self._manager = manager
+        self._faults = faults
+        self._clock = clock
+        self._user = user
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def begin(self, method: str, target: Managed, work: Callable[[], Any], entity: Managed | None = None) -> Any:
+        """Carry out ``work`` in a thread; the answer is the task's reference.
+
+        Args:
+            method: the method on the wire, for faults.
+            target: the object the method was called on.
+            work: what to do; its result becomes the task's.
+            entity: the managed entity the task is about; the target by default.
+        """
+        about = entity or target
+        task = self._inventory.add(vim.Task)
+        info = vim.TaskInfo(
+            key=task.moref,
+            task=task.ref,
+            descriptionId=_description(method, target),
+            entity=about.ref,
+            entityName=about.properties.get("name"),
+            state="queued",
+            cancelled=False,
+            cancelable=False,
+            reason=vim.TaskReasonUser(userName=self._user),
+            queueTime=self._clock.now(),
+            eventChainId=1,
+        )
+        self._inventory.set(task, info=info)
+        with self._lock:
+            recent = [*self._manager.properties.get("recentTask", []), task.ref][-_RECENT:]
+            self._inventory.set(self._manager, recentTask=recent)
+            thread = threading.Thread(target=self._run, args=(task, method, target, work), name=f"lab {task.moref}")
+            self._threads = [running for running in self._threads if running.is_alive()]
+            self._threads.append(thread)
+            thread.start()
+        return task.ref
+
+    def join(self) -> None:
+        """Wait for all of them."""
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+
+    def _run(self, task: Managed, method: str, target: Managed, work: Callable[[], Any]) -> None:
+        self._update(task, state="running", startTime=self._clock.now(), progress=10)
+        try:
+            self._faults.strike(method, Where.TASK, target.ref)
+            result = work()
+        except Exception as error:  # noqa: BLE001  # the task ends in it, and the client is told
+            fault = as_fault(error)
+            self._update(task, state="error", completeTime=self._clock.now(), error=fault)
+        else:
+            ended = {} if result is None else {"result": result}
+            self._update(task, state="success", completeTime=self._clock.now(), progress=100, **ended)
+
+    def _update(self, task: Managed, **facts: Any) -> None:
+        info = copy.copy(task.properties["info"])
+        for name, value in facts.items():
+            setattr(info, name, value)
+        self._inventory.set(task, info=info)
+
+
+def as_fault(error: Exception) -> Any:
+    """What a client is told of an error."""
+    if isinstance(error, vmodl.MethodFault):
+        return error
+    if isinstance(error, Busy):
+        return vim.fault.TaskInProgress(msg=str(error))
+    if isinstance(error, UnknownSnapshot):
+        return vim.fault.NotFound(msg=f"no such snapshot: {error.args[0]}")
+    if not isinstance(error, Error | Dropped):
+        _log.error("the lab's vCenter failed", exc_info=error)
+    return vmodl.fault.SystemError(reason=repr(error), msg=f"A general system error occurred: {error!r}")
+
+
+def _description(method: str, target: Managed) -> str:
+    name = method.removesuffix("_Task")
+    kind = "VirtualMachine" if isinstance(target.ref, vim.VirtualMachine) else "vm.Snapshot"
+    return f"{kind}.{name[0].lower()}{name[1:]}"
