@@ -146,6 +146,14 @@ def test_two_grains_in_one_place_are_refused():
         assert "two grains in one place" in refusal(kind, patched(GOOD[kind], table + size, layout, first))
 
 
+def test_one_table_for_two_ranges_is_refused():
+    text = "A" + "-" * 63 + "B"  # a COWD table covers 2 MiB: 32 cells
+    content = cowd(text, CELL)
+    (first,) = struct.unpack_from("<I", content, 2048)
+    shared = patched(content, 2048 + 4 * 2, "<I", first)
+    assert "one table twice" in refusal("cowd", shared, len(text) * CELL // 512)
+
+
 def test_a_zeroed_grain_needs_the_flag_that_allows_it():
     content = hosted("A-0C", CELL, mirror=False)
     assert "grain 2 would lie at 512" in refusal("hosted", patched(content, 8, "<I", 1))

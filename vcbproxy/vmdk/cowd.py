@@ -57,7 +57,8 @@ class _CowdMap:
             reason = f"its directory has {entries} tables, {self.shape.table_count} are needed"
             raise VmdkError(file=file.name, reason=reason)
         self._file = file
-        self._directory = Directory(file, cache, directory * SECTOR, entries, "<u4")
+        check_region(file, "grain directory", directory * SECTOR, entries * 4)
+        self._directory = Directory(file, cache, directory * SECTOR, self.shape.table_count, "<u4")
         self._data_start = max(c_vmdk.COWD_HEADER_BYTES, directory * SECTOR + entries * 4)
 
     def present(self, first: int) -> npt.NDArray[np.bool_]:

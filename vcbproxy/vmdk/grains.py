@@ -111,7 +111,12 @@ class Directory:
     def _load(self, page: int) -> npt.NDArray[Any]:
         first = page * PAGE_ENTRIES
         count = min(PAGE_ENTRIES, self._count - first)
-        return load_entries(self._file, self._offset + first * self._dtype.itemsize, count, self._dtype)
+        entries = load_entries(self._file, self._offset + first * self._dtype.itemsize, count, self._dtype)
+        tables = np.sort(entries[entries != 0])
+        if (tables[1:] == tables[:-1]).any():
+            reason = f"its grain directory names one table twice, among entries {first} to {first + count - 1}"
+            raise VmdkError(file=self._file.name, reason=reason)
+        return entries
 
 
 def load_entries(file: Device, offset: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
