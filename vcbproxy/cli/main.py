@@ -63,15 +63,18 @@ def program() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into an exception; while that is cleaned up, later ones are only answered."""
-    raised = False
+    """Turn the first Ctrl-C or SIGTERM into an exception.
+
+    While that is cleaned up, the second is only answered; from the third on the operator means it.
+    """
+    count = 0
 
     def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal raised
-        if raised:
-            os.write(2, b"vcbproxy: cleaning up (removing VM snapshots and locks), please wait\n")
+        nonlocal count
+        count += 1
+        if count == 2:
+            os.write(2, b"vcbproxy: removing VM snapshots and locks, please wait; once more to leave them behind\n")
             return
-        raised = True
         raise errors.Terminated if number == signal.SIGTERM else errors.Cancelled
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

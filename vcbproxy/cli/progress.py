@@ -1,43 +1,36 @@
-"""Progress bars, on a terminal only; silence elsewhere."""
+"""How a job run shows on a terminal: bars for disks, lines for what a person should know. Elsewhere only the lines."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from tqdm import tqdm
 
+from jobs.watcher import Advance
 from vcbproxy.cli import frame
 
 
-class Bar(Protocol):
-    """What shows how far a disk is."""
+class Terminal:
+    """A watcher that draws on stderr."""
 
-    def advance(self, size_bytes: int) -> None:
-        """So many bytes more are done."""
+    def said(self, message: str) -> None:
+        """Write a line above the bars."""
+        tqdm.write(message, file=sys.stderr)
+
+    def disk(self, title: str, size_bytes: int) -> AbstractContextManager[Advance]:
+        """Draw a bar, on a terminal only."""
+        return _bar(title, size_bytes)
 
 
-class DiskBar:
-    """One disk's bar, from 0 to its size in bytes."""
+@contextmanager
+def _bar(title: str, size_bytes: int) -> Iterator[Advance]:
+    with tqdm(
+        total=size_bytes, desc=title, unit="B", unit_scale=True, unit_divisor=1024, disable=not frame.on_terminal()
+    ) as bar:
 
-    def __init__(self, title: str, size_bytes: int) -> None:
-        self._bar = tqdm(
-            total=size_bytes,
-            desc=title,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            disable=not frame.on_terminal(),
-        )
+        def advance(done: int) -> None:
+            bar.update(done - bar.n)
 
-    def advance(self, size_bytes: int) -> None:
-        """So many bytes more are done."""
-        self._bar.update(size_bytes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
+        yield advance

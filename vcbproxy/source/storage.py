@@ -110,7 +110,7 @@ class Storage:
         """Look for a datastore's volume on the LUNs that have no WWN."""
         unknown = [lun for lun in self._luns if not lun.wwn]
         members = [(lun, self._member(lun)) for lun in unknown]
-        matching = [lun for lun, member in members if member is not None and member.fs_uuid == datastore.vmfs_uuid]
+        matching = [lun for lun, member in members if member is not None and member.uuid == datastore.vmfs_uuid]
         lvm_uuids = {m.lvm_uuid for lun, m in members if m is not None and lun in matching}
         lvm_uuids |= {m.lvm_uuid for m in map(self._member, found) if m is not None}
         spans = [lun for lun, m in members if m is not None and m.lvm_uuid in lvm_uuids]
@@ -119,7 +119,11 @@ class Storage:
 
     def _member(self, lun: LunInfo) -> probe.Member | None:
         if lun.path not in self._members:
-            self._members[lun.path] = probe.probe(self._opened(lun))
+            try:
+                self._members[lun.path] = probe.probe(self._opened(lun))
+            except SourceError:
+                # Not every LUN here is ours to judge. If it was the one we look for, it is named as missing.
+                self._members[lun.path] = None
         return self._members[lun.path]
 
     def _opened(self, lun: LunInfo) -> Lun:

@@ -1,0 +1,78 @@
+"""A backup job run over many VMs: one after the other, each on its own; what fails fails alone.
+
+SourceError, NothingProtected  of one VM: noted, the next VM follows
+TargetError, IntegrityError    the repository is in trouble: the job run ends
+Cancelled                      the job run ends; snapshot and lock are gone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.outcome import Outcome, Report, VmResult
+from jobs.vmbackup import Choices, Surroundings, back_up_vm
+from vcbproxy.errors import Error, NothingProtected, SourceError, UsageError
+from vcbproxy.manager import inventory
+from vcbproxy.manager.session import Session
+from vcbproxy.manager.vm import Vm
+
+
+def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Report:
+    """Back up every VM that is selected; with no selector, all but the templates.
+
+    Raises:
+        NothingProtected: no VM matched.
+        UsageError: a selector stands for no VM, or for several.
+        Error: whatever ends the whole job run.
+    """
+    morefs = select(around.session, selectors)
+    results = [_one(around, moref, name, choices) for moref, name in morefs]
+    return Report(tuple(results))
+
+
+def select(session: Session, selectors: Sequence[str]) -> list[tuple[str, str]]:
+    """The VMs meant, as (moref, name), each once, in the order asked for.
+
+    Raises:
+        NothingProtected: none.
+        UsageError: a selector stands for no VM, or for several: backing up the others would look like success.
+    """
+    everything = inventory.vms(session)
+    if not selectors:
+        chosen = [vm for vm in everything if not vm.template]
+        if not chosen:
+            raise NothingProtected(f"{session} has no virtual machine: nothing was protected")
+        return [(vm.moref, vm.name) for vm in chosen]
+    found: dict[str, str] = {}
+    for selector in selectors:
+        matching = inventory.matching(everything, selector)
+        if len(matching) != 1:
+            listed = ", ".join(f"{vm.name} (moref:{vm.moref})" for vm in matching)
+            reason = (
+                f"stands for {len(matching)} virtual machines: {listed}" if matching else "matches no virtual machine"
+            )
+            raise UsageError(f"{selector!r} {reason}")
+        found[matching[0].moref] = matching[0].name
+    return list(found.items())
+
+
+def _one(around: Surroundings, moref: str, name: str, choices: Choices) -> VmResult:
+    started = around.clock.monotonic()
+    vm: Vm | None = None
+    try:
+        vm = inventory.get(around.session, moref)
+        return back_up_vm(around, vm, choices)
+    except (SourceError, NothingProtected, UsageError) as error:
+        around.watcher.said(f"{name}: {error}")
+        return VmResult(
+            vm=name,
+            outcome=Outcome.FAILED,
+            error=_with_exit_code(error),
+            warnings=tuple(getattr(error, "__notes__", ())),
+            seconds=around.clock.monotonic() - started,
+        )
+
+
+def _with_exit_code(error: Error) -> Error:
+    """A selector that is refused deep inside is still this VM's failure, not the operator's usage."""
+    return SourceError(str(error)) if isinstance(error, UsageError) else error

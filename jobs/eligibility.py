@@ -1,0 +1,29 @@
+"""Which disks of a VM can be read off the SAN, and why the others cannot; known before any snapshot is made."""
+
+from __future__ import annotations
+
+from vcbproxy.errors import SourceError
+from vcbproxy.manager.disk import refusal
+from vcbproxy.manager.vm import Vm
+from vcbproxy.source.storage import Storage
+
+
+def refusals(vm: Vm, storage: Storage) -> dict[str, str]:
+    """The reason for each disk that cannot be read, by disk key; empty when all can."""
+    reasons: dict[str, str] = {}
+    for disk in vm.disks:
+        reason = "the VM is encrypted: its files hold only ciphertext" if vm.encrypted else None
+        reason = reason or refusal(disk)
+        paths = [] if reason else [disk.path, *disk.parents]
+        for name in dict.fromkeys(path.datastore for path in paths):
+            try:
+                place = storage.place(name)
+            except SourceError as error:
+                reason = reason or str(error)
+                continue
+            reason = reason or refusal(disk, place.datastore)
+            if reason is None and not place.reachable:
+                reason = f"datastore {name} is not readable here: {place.remedy}"
+        if reason is not None:
+            reasons[disk.key] = f"{disk.label} ({disk.path}): {reason}"
+    return reasons

@@ -1,0 +1,67 @@
+"""The manifest ``vm.json``: what a restore point is, in words of its own, beside the disks.
+
+Whatever stock restic would drop from its snapshot record is kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from jobs.outcome import DiskResult
+from vcbproxy.manager.disk import Disk
+from vcbproxy.manager.snapshot import Marker, VmSnapshot
+from vcbproxy.pipeline.chunker import Rule
+from vcbproxy.pipeline.content import CopyStats
+
+FORMAT = "vcbproxy restore point"
+VERSION = 1
+
+
+def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule) -> dict[str, Any]:
+    """One disk: which it was, what it was read from, and how it was cut."""
+    return {
+        "key": disk.key,
+        "device_key": disk.device_key,
+        "label": disk.label,
+        "path": str(disk.path),
+        "links": list(links),
+        "capacity_bytes": disk.capacity_bytes,
+        "mode": disk.mode,
+        "uuid": disk.uuid,
+        "thin": disk.thin,
+        "change_id": disk.change_id,
+        "method": "full",
+        "base": None,
+        "bytes_read": stats.bytes_read,
+        "bytes_zero": stats.bytes_zero,
+        "chunker": rule.parameters.as_json(),
+    }
+
+
+def document(
+    marker: Marker,
+    frozen: VmSnapshot,
+    disks: Sequence[dict[str, Any]],
+    results: Sequence[DiskResult],
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """The whole manifest of a full backup."""
+    failed = [{"key": result.key, "reason": result.error} for result in results if result.error is not None]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "program": f"vcbproxy {version('vcbproxy')}",
+        "job_run": marker.job_run_id,
+        "proxy": marker.host,
+        "time": frozen.created.isoformat(),
+        "method": "full",
+        "base": None,
+        "quiesced": frozen.quiesced,
+        "not_quiesced_because": frozen.not_quiesced_because,
+        "partial": bool(failed),
+        "disks_failed": failed,
+        "disks": list(disks),
+        "vm": config,
+    }

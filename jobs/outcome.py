@@ -1,0 +1,99 @@
+"""What became of a job run: per disk, per VM and in all, and which exit code that deserves.
+
+Nothing is OK when no VM matched, when a disk was skipped, or when nothing was read from a disk that has data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from vcbproxy.errors import Error, NothingProtected, Partial
+
+
+class Outcome(Enum):
+    """How well it went."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskResult:
+    """One disk that was copied, or the reason why it was not.
+
+    Attributes:
+        bytes_read: bytes read from the LUNs; the rest of ``size_bytes`` is known to be zero.
+        bytes_stored: how much the repository grew by it, compressed.
+        attempts: how often it was read from its start.
+    """
+
+    key: str
+    size_bytes: int
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    attempts: int = 1
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VmResult:
+    """One VM: its restore point when there is one, and all that went wrong.
+
+    Attributes:
+        point: id of the restore point, None when nothing was committed.
+        quiesced: whether the guest came to rest for the snapshot.
+        snapshot_left: why our VM snapshot could not be removed; None when it is gone.
+    """
+
+    vm: str
+    outcome: Outcome
+    disks: tuple[DiskResult, ...] = ()
+    point: str | None = None
+    quiesced: bool | None = None
+    snapshot_left: str | None = None
+    error: Error | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole job run."""
+
+    results: tuple[VmResult, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """OK only when every VM is, and there was one."""
+        outcomes = {result.outcome for result in self.results}
+        if outcomes == {Outcome.OK}:
+            return Outcome.OK
+        if not outcomes or outcomes == {Outcome.FAILED}:
+            return Outcome.FAILED
+        return Outcome.PARTIAL
+
+    def raise_unless_ok(self) -> None:
+        """Turn anything but success into the error that has its exit code.
+
+        Raises:
+            NothingProtected: there was no VM.
+            Partial: some VM or disk failed, the rest is safe.
+            Error: all failed; with a single VM, its own error.
+        """
+        if not self.results:
+            raise NothingProtected("no virtual machine matched: nothing was protected")
+        if self.outcome is Outcome.OK:
+            return
+        bad = [result for result in self.results if result.outcome is not Outcome.OK]
+        if self.outcome is Outcome.PARTIAL:
+            raise Partial(f"{len(bad)} of {len(self.results)} virtual machines not fully protected: {_names(bad)}")
+        if len(bad) == 1 and bad[0].error is not None:
+            raise bad[0].error
+        raise Error(f"none of {len(bad)} virtual machines was protected: {_names(bad)}")
+
+
+def _names(results: Sequence[VmResult]) -> str:
+    return ", ".join(result.vm for result in results)

@@ -1,0 +1,216 @@
+"""The backup of one VM: freeze, copy every disk, prove that nothing moved, release, commit.
+
+    refusals ─▶ begin point ─▶ VM snapshot ─▶ each disk: open ─ copy ─ recheck ─▶ snapshot gone ─▶ commit
+                                  │ any error or signal: snapshot removed, point aborted, nothing listed
+
+The snapshot is held no longer than the reading takes: packs, index and trees are finished after it is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import manifest
+from jobs.eligibility import refusals
+from jobs.outcome import DiskResult, Outcome, VmResult
+from jobs.watcher import Watcher
+from vcbproxy.clock import Clock
+from vcbproxy.config import Quiesce
+from vcbproxy.errors import Changed, ManagerError, NothingProtected, SourceError
+from vcbproxy.extent import Kind
+from vcbproxy.manager import snapshot as vm_snapshot
+from vcbproxy.manager import vmconfig
+from vcbproxy.manager.disk import Disk
+from vcbproxy.manager.session import Session
+from vcbproxy.manager.snapshot import Marker, VmSnapshot
+from vcbproxy.manager.vm import Vm
+from vcbproxy.pipeline import backup as pipeline
+from vcbproxy.pipeline.chunker import Rule
+from vcbproxy.repository.target import RepositoryTarget
+from vcbproxy.repository.writer import DiskWriter, PointInfo, PointWriter
+from vcbproxy.source.configfiles import read_all
+from vcbproxy.source.storage import Storage
+from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
+
+ATTEMPTS_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the operator or the policy decided.
+
+    Attributes:
+        partial: back up the other disks of a VM when some cannot be read; else such a VM fails.
+    """
+
+    quiesce: Quiesce = Quiesce.TRY
+    partial: bool = False
+    workers: int = 2
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a backup works with; made once per job run."""
+
+    session: Session
+    storage: Storage
+    target: RepositoryTarget
+    rule: Rule
+    marker: Marker
+    clock: Clock
+    watcher: Watcher
+
+
+def back_up_vm(around: Surroundings, vm: Vm, choices: Choices) -> VmResult:
+    """Back up one VM.
+
+    Returns:
+        What became of it; OK or PARTIAL means that its restore point is committed.
+
+    Raises:
+        SourceError: the VM could not be read; nothing was committed and no snapshot of ours is left.
+        NothingProtected: it has no disk, or none that can be read.
+        TargetError: the repository failed: the whole job run is over.
+        Cancelled: likewise.
+    """
+    return _VmBackup(around, vm, choices).run()
+
+
+class _VmBackup:
+    def __init__(self, around: Surroundings, vm: Vm, choices: Choices) -> None:
+        self._around = around
+        self._vm = vm
+        self._choices = choices
+        self._disks: list[DiskResult] = []
+        self._warnings: list[str] = []
+        self._documents: list[dict[str, Any]] = []
+
+    def run(self) -> VmResult:
+        around, vm = self._around, self._vm
+        started = around.clock.monotonic()
+        refused = self._refused()
+        point = PointInfo(vm.name, vm.instance_uuid, around.clock.now(), policy=self._choices.policy)
+        left: str | None = None
+        read = False
+        with around.target.begin(point) as writer:
+            try:
+                with vm_snapshot.held(
+                    around.session,
+                    vm,
+                    name=f"vcbproxy {around.marker.job_run_id}",
+                    marker=around.marker,
+                    quiesce=self._choices.quiesce,
+                    clock=around.clock,
+                ) as frozen:
+                    writer.taken_at(frozen.created)
+                    self._read(writer, frozen, refused)
+                    config = self._config(writer, frozen)
+                    read = True
+            except ManagerError as error:
+                if not read:
+                    raise
+                # All was read and checked before the removal failed: the point is good, and the operator is told.
+                left = str(error)
+            self._require_protection()
+            document = manifest.document(around.marker, frozen, self._documents, self._disks, config)
+            committed = writer.commit(document)
+        failed = [disk for disk in self._disks if disk.error is not None]
+        return VmResult(
+            vm=vm.name,
+            outcome=Outcome.PARTIAL if failed or left else Outcome.OK,
+            disks=tuple(self._disks),
+            point=committed.id,
+            quiesced=frozen.quiesced,
+            snapshot_left=left,
+            warnings=tuple(self._warnings),
+            seconds=around.clock.monotonic() - started,
+        )
+
+    def _refused(self) -> dict[str, str]:
+        """Refuse what cannot be read before any snapshot is made.
+
+        Raises:
+            SourceError: some disk cannot be read, and the rest alone was not asked for.
+            NothingProtected: there is no disk to read.
+        """
+        vm = self._vm
+        refused = refusals(vm, self._around.storage)
+        if not vm.disks:
+            raise NothingProtected(f"{vm.name} has no disk: there is nothing to protect")
+        if len(refused) == len(vm.disks) or (refused and not self._choices.partial):
+            hint = "" if len(refused) == len(vm.disks) else "; --partial backs up the other disks alone"
+            raise SourceError(f"{vm.name}: {'; '.join(refused.values())}{hint}")
+        return refused
+
+    def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str]) -> None:
+        if not frozen.quiesced and frozen.not_quiesced_because:
+            self._warn(f"not quiesced, the disks are as after a power cut: {frozen.not_quiesced_because}")
+        if {disk.key for disk in frozen.disks} | set(refused) != {disk.key for disk in self._vm.disks}:
+            missing = {disk.key for disk in self._vm.disks} - {disk.key for disk in frozen.disks} - set(refused)
+            extra = {disk.key for disk in frozen.disks} - {disk.key for disk in self._vm.disks}
+            changed = ", ".join(sorted(missing | extra))
+            raise Changed(file=self._vm.name, reason=f"its disks changed as the snapshot was made: {changed}")
+        for disk in frozen.disks:
+            if disk.key in refused:
+                self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=0, error=refused[disk.key]))
+                self._warn(f"skipped: {refused[disk.key]}")
+                continue
+            self._copy(writer, disk)
+        for key in sorted(set(refused) - {disk.key for disk in frozen.disks}):
+            self._disks.append(DiskResult(key, 0, attempts=0, error=refused[key]))
+            self._warn(f"skipped: {refused[key]}")
+
+    def _copy(self, writer: PointWriter, disk: Disk) -> None:
+        into = writer.disk(disk.key, disk.capacity_bytes)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                self._disks.append(self._copy_once(into, disk, attempt))
+            except Changed as error:
+                if attempt == ATTEMPTS_MAX:
+                    raise
+                self._warn(f"{disk.key} is read again from its start: {error}")
+            else:
+                return
+
+    def _copy_once(self, into: DiskWriter, disk: Disk, attempt: int) -> DiskResult:
+        around = self._around
+        with open_vm_disk(around.storage, disk, around.clock) as source:
+            with around.watcher.disk(f"{self._vm.name} {disk.key}", source.size_bytes) as advance:
+                content = pipeline.copy_disk(
+                    source,
+                    into,
+                    around.rule,
+                    options=pipeline.Options(workers=self._choices.workers),
+                    progress=lambda seen: advance(seen.bytes_done),
+                )
+            source.recheck()
+            if content.stats.bytes_read == 0 and _has_data(source):
+                raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
+            into.finish(content.ids, content.lengths)
+            links = source.links
+        stats = content.stats
+        self._documents.append(manifest.disk_document(disk, links, stats, around.rule))
+        return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored, attempt)
+
+    def _config(self, writer: PointWriter, frozen: VmSnapshot) -> dict[str, Any]:
+        config = vmconfig.capture(self._around.session, self._vm, frozen)
+        found, failed = read_all(self._around.storage, [file.path for file in config.files])
+        for name, data in found.items():
+            writer.file(name, data)
+        for name, reason in failed.items():
+            self._warn(f"configuration file {name} was not kept: {reason}")
+        return {**config.document, "files": sorted(found), "files_missing": failed}
+
+    def _require_protection(self) -> None:
+        if not any(disk.error is None for disk in self._disks):
+            raise NothingProtected(f"{self._vm.name}: no disk was read")
+
+    def _warn(self, message: str) -> None:
+        self._warnings.append(message)
+        self._around.watcher.said(f"{self._vm.name}: {message}")
+
+
+def _has_data(source: VmDisk) -> bool:
+    return any(extent.kind is not Kind.ZERO for extent in source.extents())

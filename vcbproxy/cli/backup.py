@@ -1,0 +1,171 @@
+"""``vcbproxy backup``: virtual machines, off the SAN, into a repository."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vcbproxy.cli import frame
+from vcbproxy.config import Config, Quiesce
+from vcbproxy.errors import UsageError
+from vcbproxy.units import human
+
+if TYPE_CHECKING:
+    from jobs.outcome import Report, VmResult
+    from jobs.vmbackup import Choices, Surroundings
+    from vcbproxy.manager.session import Session
+    from vcbproxy.repository.target import RepositoryTarget
+    from vcbproxy.source.storage import Storage
+
+
+@click.command(cls=frame.Command, exit_codes=(3, 4, 10, 11, 12, 143))
+@click.argument("selectors", metavar="[VM]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Back up every VM that the manager has.")
+@click.option("--quiesce", type=click.Choice([value.value for value in Quiesce]), help="Ask the guest to come to rest.")
+@click.option("--partial", is_flag=True, help="Back up a VM's readable disks when others cannot be read (exit code 3).")
+@click.option("--workers", type=click.IntRange(1, 64), help="Threads that digest and compress.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be read, and from where.")
+@frame.repository_options
+@frame.json_option
+def backup(
+    selectors: tuple[str, ...],
+    everything: bool,
+    quiesce: str | None,
+    partial: bool,
+    workers: int | None,
+    dry_run: bool,
+    repository: frame.RepositoryAddress,
+    config: Config,
+    as_json: bool,
+) -> None:
+    """Back up virtual machines straight off the SAN.
+
+    Each VM is frozen by a snapshot, its disks are read from the LUNs, and the snapshot is removed, whatever happens.
+    VM is a name, moref, UUID or IP address. Without any, those named under [backup] vms are backed up.
+    """
+    from jobs.vmbackup import Choices
+
+    wanted = () if everything else (selectors or config.backup.vms)
+    if everything and selectors:
+        raise UsageError("give VMs or --all, not both")
+    if not wanted and not everything:
+        raise UsageError("no VM given: name some, or back up all with --all")
+    choices = Choices(
+        quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
+        partial=partial,
+        workers=workers or config.backup.workers,
+    )
+    if dry_run:
+        _show_plan(wanted, choices, config, as_json)
+        return
+    report = _run(wanted, choices, repository, config)
+    _show(report, as_json)
+    report.raise_unless_ok()
+
+
+def _run(wanted: tuple[str, ...], choices: Choices, repository: frame.RepositoryAddress, config: Config) -> Report:
+    from jobs import backup as job
+    from vcbproxy.cli import connect
+    from vcbproxy.repository.target import RepositoryTarget
+
+    opened = repository.open()
+    with (
+        connect.to_manager(config) as session,
+        connect.storage(config, session) as storage,
+    ):
+        return job.run(_surroundings(session, storage, RepositoryTarget(opened)), wanted, choices)
+
+
+def _surroundings(session: Session, storage: Storage, target: RepositoryTarget) -> Surroundings:
+    from jobs.vmbackup import Surroundings
+    from vcbproxy.cli.progress import Terminal
+    from vcbproxy.clock import SystemClock
+    from vcbproxy.manager.marker import Marker
+    from vcbproxy.pipeline.chunker import Rule
+
+    settings = target.repository
+    return Surroundings(
+        session=session,
+        storage=storage,
+        target=target,
+        rule=Rule(settings.config.polynomial_hex.encode(), settings.chunker.window),
+        marker=Marker(secrets.token_hex(4), socket.gethostname()),
+        clock=SystemClock(),
+        watcher=Terminal(),
+    )
+
+
+def _show(report: Report, as_json: bool) -> None:
+    frame.emit(
+        [_row(result) for result in report.results],
+        as_json=as_json,
+        columns=("vm", "outcome", "point", "size", "read", "stored", "seconds", "quiesced", "error"),
+    )
+
+
+def _row(result: VmResult) -> dict[str, Any]:
+    size = sum(disk.size_bytes for disk in result.disks)
+    read = sum(disk.bytes_read for disk in result.disks)
+    stored = sum(disk.bytes_stored for disk in result.disks)
+    return {
+        "vm": result.vm,
+        "outcome": result.outcome.value,
+        "point": result.point and result.point[:8],
+        "point_id": result.point,
+        "size": human(size),
+        "size_bytes": size,
+        "read": human(read),
+        "bytes_read": read,
+        "stored": human(stored),
+        "bytes_stored": stored,
+        "seconds": round(result.seconds, 1),
+        "quiesced": result.quiesced,
+        "disks": [
+            {
+                "key": disk.key,
+                "size_bytes": disk.size_bytes,
+                "bytes_read": disk.bytes_read,
+                "bytes_stored": disk.bytes_stored,
+                "attempts": disk.attempts,
+                "error": disk.error,
+            }
+            for disk in result.disks
+        ],
+        "snapshot_left": result.snapshot_left,
+        "warnings": list(result.warnings),
+        "error": None if result.error is None else str(result.error),
+    }
+
+
+def _show_plan(wanted: tuple[str, ...], choices: Choices, config: Config, as_json: bool) -> None:
+    from jobs import backup as job
+    from jobs.eligibility import refusals
+    from vcbproxy.cli import connect
+    from vcbproxy.errors import Partial
+    from vcbproxy.manager import inventory
+
+    rows: list[dict[str, Any]] = []
+    with connect.to_manager(config) as session, connect.storage(config, session) as storage:
+        for moref, _ in job.select(session, wanted):
+            vm = inventory.get(session, moref)
+            refused = refusals(vm, storage)
+            rows += [
+                {
+                    "vm": vm.name,
+                    "disk": disk.key,
+                    "size": human(disk.capacity_bytes),
+                    "size_bytes": disk.capacity_bytes,
+                    "path": str(disk.path),
+                    "luns": [lun.name for lun in storage.place(disk.path.datastore).luns],
+                    "readable": disk.key not in refused,
+                    "reason": refused.get(disk.key),
+                }
+                for disk in vm.disks
+            ]
+    frame.emit(rows, as_json=as_json, columns=("vm", "disk", "size", "path", "luns", "readable", "reason"))
+    unreadable = [row for row in rows if not row["readable"]]
+    if unreadable:
+        raise Partial(f"{len(unreadable)} of {len(rows)} disks cannot be read off the SAN by this proxy")

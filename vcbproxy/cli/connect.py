@@ -1,0 +1,39 @@
+"""From the configuration to a session with the manager, and to the datastores on the LUNs this proxy sees."""
+
+from __future__ import annotations
+
+from vcbproxy.config import Config
+from vcbproxy.errors import ConfigError
+from vcbproxy.manager import inventory
+from vcbproxy.manager.session import ManagerAddress, Session, connect
+from vcbproxy.san import discover
+from vcbproxy.source.storage import Storage
+
+
+def to_manager(config: Config) -> Session:
+    """Log in at the configured manager.
+
+    Raises:
+        ConfigError: none is configured.
+        CredentialsError: the login was refused.
+        ManagerError: it cannot be reached or trusted.
+    """
+    manager = config.manager
+    if manager is None:
+        raise ConfigError(
+            "no manager: write [manager] in the configuration and give it with --config or VCBPROXY_CONFIG"
+        )
+    address = ManagerAddress(
+        host=manager.host,
+        port=manager.port,
+        ca_file=manager.ca_file,
+        thumbprint_sha256=manager.thumbprint,
+        timeout_s=manager.timeout_s,
+    )
+    return connect(address, manager.username, manager.password(f"{manager.username} at {manager.host}"))
+
+
+def storage(config: Config, session: Session) -> Storage:
+    """The manager's datastores as they lie on this proxy."""
+    mounts = {mount.datastore: mount.path for mount in config.san.mounts}
+    return Storage(inventory.datastores(session), discover.listed(config.san), mounts)
