@@ -92,18 +92,14 @@ class Files:
             pointers = node.gather(first, last + 1 - first, self._geometry)
             places = self._places(node, first, pointers)
             parts = []
-            for start, place, count in (
-                runs(places // step) if node.zla is not Zla.SUB_BLOCKS else _singly(places)
-            ):
+            for start, place, count in runs(places // step) if node.zla is not Zla.SUB_BLOCKS else _singly(places):
                 low = max(offset, (first + start) * step)
                 high = min(offset + length, (first + start + count) * step)
                 if place < 0:
                     parts.append((low, bytes(high - low)))
                 else:
                     base = place * step if node.zla is not Zla.SUB_BLOCKS else place
-                    parts.append(
-                        (low, self._store.images.read(base + low - (first + start) * step, high - low))
-                    )
+                    parts.append((low, self._store.images.read(base + low - (first + start) * step, high - low)))
             return b"".join(part for _, part in sorted(parts, key=lambda part: part[0]))
 
     def written(self, node: Node) -> list[tuple[int, int]]:
@@ -127,9 +123,11 @@ class Files:
             return found
 
     def patch(self, node: Node, patches: Sequence[Patch]) -> None:
-        """Write what changed in a directory."""
-        for patch in patches:
-            self.write(node, patch.offset, patch.data)
+        """Write what changed in a directory, and raise its token, as a host does that held its lock meanwhile."""
+        with node.guard:
+            for patch in patches:
+                self.write(node, patch.offset, patch.data)
+            self._store.write_descriptor(node, data=False)
 
     def has_data(self, node: Node, index: int) -> bool:
         """Whether a block is allocated and not to be zeroed."""

@@ -148,9 +148,7 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
         _whole(spec.sub_blocks or (1024 if five else 128), sb_cluster),
         headers,
     )
-    pbc = Shape(
-        0x10C00004, 16, group, 4096, _whole(spec.pointer_blocks or max(256, blocks // 512), 16), headers
-    )
+    pbc = Shape(0x10C00004, 16, group, 4096, _whole(spec.pointer_blocks or max(256, blocks // 512), 16), headers)
     pb2 = Shape(0x10C00006, 16, 64, 4096, 64, headers) if five else None
     return Geometry(
         version=spec.version,
@@ -205,7 +203,7 @@ def _derive_6(spec: VolumeSpec, size_bytes: int) -> Geometry:
         fdc_base=7 * MiB,
         heartbeat_bytes=alignment,
         fdc=Shape(0x10C00005, 256, 8, 2 * alignment, _whole(spec.descriptors or 512, 256), headers),
-        pbc=Shape(0x10C00004, 0x10000, 8, 0x10000, 0, headers),
+        pbc=Shape(0x10C00004, 1, 8, 0x10000, 0, headers),
         sbc=Shape(0x10C00003, 256, 8, 64 * KiB, _whole(sub_blocks, 256), headers),
         pb2=Shape(0x10C00006, 32, 8, 64 * KiB, 32, headers),
         jbc=Shape(0x10C00007, 8, 4, 2 * MiB, 8, headers),

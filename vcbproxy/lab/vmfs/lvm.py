@@ -58,9 +58,7 @@ def segments(spec: VolumeSpec, devices: int) -> list[Segment]:
     return found
 
 
-def format_devices(
-    paths: Sequence[Path], spec: VolumeSpec, geometry: Geometry, who: Identity, now_us: int
-) -> None:
+def format_devices(paths: Sequence[Path], spec: VolumeSpec, geometry: Geometry, who: Identity, now_us: int) -> None:
     """Create the image files, which must not exist, and write all that is not the volume itself."""
     for number, path in enumerate(paths):
         size_bytes = _partition_bytes(spec)
@@ -100,9 +98,7 @@ def _metadata(
     six = geometry.lvm_major >= 6
     extents = _extents(spec, geometry, number)
     tables = -(-len(extents) // PES_PER_TABLE)
-    regions = [HEADER] + [
-        DATA + n * REGION_BYTES + (n - 1) * REGION_METADATA for n in range(1, -(-tables // 8))
-    ]
+    regions = [HEADER] + [DATA + n * REGION_BYTES + (n - 1) * REGION_METADATA for n in range(1, -(-tables // 8))]
     yield HEADER, _header(spec, geometry, who, number, len(extents), min(tables, 8), (*regions, 0)[1], now_us)
     yield HEADER + (0x1000 if six else 0x200), _volume_entry(spec, geometry, who, number, now_us)
     if number == 0 and geometry.lvm_major >= 5:
@@ -161,9 +157,7 @@ def _volume_entry(spec: VolumeSpec, geometry: Geometry, who: Identity, number: i
     entry[0x14:0x54] = str(who.lvm).encode().ljust(64, b"\0")
     entry[0x54:0x64] = who.lvm.raw
     struct.pack_into("<IQII", entry, 0x64, 1, now_us, 0, extents)
-    struct.pack_into(
-        "<QQQI", entry, 0x78, number * extents, (number + 1) * extents - 1, now_us, len(who.wwns)
-    )
+    struct.pack_into("<QQQI", entry, 0x78, number * extents, (number + 1) * extents - 1, now_us, len(who.wwns))
     struct.pack_into("<I", entry, 0x110, 1 if geometry.lvm_major >= 6 else 0)
     return bytes(entry)
 
@@ -187,9 +181,7 @@ def _gpt(spec: VolumeSpec, first: int, sectors: int) -> Iterator[tuple[int, byte
     disk_sectors = first + sectors + _GPT_TAIL // 512
     last = disk_sectors - 1
     unique = uuid.uuid5(uuid.NAMESPACE_DNS, f"{spec.label}/{spec.seed}")
-    entry = (
-        _VMFS_TYPE.bytes_le + unique.bytes_le + struct.pack("<QQQ", first, first + sectors - 1, 0) + bytes(72)
-    )
+    entry = _VMFS_TYPE.bytes_le + unique.bytes_le + struct.pack("<QQQ", first, first + sectors - 1, 0) + bytes(72)
     table = entry.ljust(128 * 128, b"\0")
     disk = uuid.uuid5(unique, "disk").bytes_le
 

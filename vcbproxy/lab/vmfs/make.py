@@ -124,8 +124,7 @@ def _system_node(store: Store, file: SystemFile, pointers: addresses.Pointers) -
     kind = FileKind.DIRECTORY if file.name == "/" else FileKind.SYSTEM
     mode = 0o1755 if file.name == "/" else 0o40700 if directory else 0o400
     indirect = len(pointers) > geometry.pointers_direct or (
-        geometry.indirect
-        and file.kind in ((Kind.SUB_BLOCK,) if geometry.wide else (Kind.SUB_BLOCK, Kind.DESCRIPTOR))
+        geometry.indirect and file.kind in ((Kind.SUB_BLOCK,) if geometry.wide else (Kind.SUB_BLOCK, Kind.DESCRIPTOR))
     )
     zla = (Zla.POINTERS_2 if geometry.wide else Zla.POINTERS) if indirect else Zla.BLOCKS
     node = Node(addresses.descriptor(0, file.item), kind, zla, geometry.block_bytes, 1, mode, ROOT)
@@ -178,9 +177,7 @@ def _write_volume_descriptor(store: Store) -> None:
     sector[0xB1:0xC1] = who.lvm.raw
     struct.pack_into("<I", sector, 0xC1, 1)
     journal = {3: 0, 5: 8, 6: 64}[geometry.version]
-    struct.pack_into(
-        "<IIII", sector, 0xD1, 0x10000, geometry.fdc.per_group, geometry.sub_block_bytes, journal
-    )
+    struct.pack_into("<IIII", sector, 0xD1, 0x10000, geometry.fdc.per_group, geometry.sub_block_bytes, journal)
     if geometry.pb2 is not None:
         for place, item in ((0xE1, 6), (0x105, 7)):
             own = addresses.descriptor(0, item)

@@ -133,9 +133,7 @@ def encode_metadata(node: Node, geometry: Geometry) -> bytes:
     sector = bytearray(512)
     counters = (node.length, node.block_bytes, node.blocks)
     flags = (
-        0x9
-        if geometry.wide and node.kind is FileKind.FILE and node.zla not in (Zla.RESIDENT, Zla.SUB_BLOCKS)
-        else 0
+        0x9 if geometry.wide and node.kind is FileKind.FILE and node.zla not in (Zla.RESIDENT, Zla.SUB_BLOCKS) else 0
     )
     struct.pack_into("<IIIII", sector, 0, node.address, node.generation, node.links, node.kind, flags)
     struct.pack_into("<QQQ", sector, 0x14, *counters)
@@ -161,9 +159,7 @@ def encode_data(node: Node, geometry: Geometry, codec: Codec) -> bytes:
         return node.small.ljust(room, b"\0")
     array = np.zeros(geometry.pointers_direct, dtype=np.uint64)
     if node.zla in INDIRECT:
-        for index, address in (
-            node.outer_addresses if node.zla is Zla.DOUBLE else node.leaf_addresses
-        ).items():
+        for index, address in (node.outer_addresses if node.zla is Zla.DOUBLE else node.leaf_addresses).items():
             array[index] = address
     elif 0 in node.leaves:
         array[:] = node.leaves[0]

@@ -60,18 +60,17 @@ class Mapped:
 
 def header(shape: Shape, *, six: bool, flags: int = 4) -> bytes:
     """The resource file header of everything but the file blocks."""
-    data = _header(
-        shape.per_cluster, shape.per_group, shape.item_bytes, shape.group_bytes, shape.total, shape.groups
-    )
+    per_cluster, group_bytes = shape.per_cluster, shape.group_bytes
+    if shape.total == 0:
+        per_cluster, group_bytes = 0, shape.per_group * shape.cluster_header_bytes
+    data = _header(per_cluster, shape.per_group, shape.item_bytes, group_bytes, shape.total, shape.groups)
     if not six:
         return data
     affinity = 0x10000 | min(shape.per_cluster, 0x100)
     return data + struct.pack("<IIIIII", _SIGNATURE, 1, flags, affinity, 1, 0)
 
 
-def _header(
-    per_cluster: int, per_group: int, item_bytes: int, group_bytes: int, total: int, groups: int
-) -> bytes:
+def _header(per_cluster: int, per_group: int, item_bytes: int, group_bytes: int, total: int, groups: int) -> bytes:
     return struct.pack("<8I", per_cluster, per_group, HEADER_BYTES, item_bytes, group_bytes, total, groups, 0)
 
 
@@ -116,9 +115,7 @@ class Resource:
             free = np.flatnonzero(~self.used)
             number = int(free[self._chance.randrange(len(free))]) if len(free) else 0
         if self.shape.total == 0 or self.used[number]:
-            raise TargetError(
-                "the lab volume has no file descriptor, sub-block or pointer block left; ask for more"
-            )
+            raise TargetError("the lab volume has no file descriptor, sub-block or pointer block left; ask for more")
         self.mark(number, used=True)
         return divmod(number, self.shape.per_cluster)
 
@@ -233,9 +230,7 @@ class BlockBitmap:
         if not self._geometry.wide:
             return self.small.cluster_offset(cluster)
         group, member = divmod(cluster, self._per_parent)
-        return (
-            HEADER_BYTES + group * self._parent_bytes + (LFB_GROUP + member) * self.small.cluster_header_bytes
-        )
+        return HEADER_BYTES + group * self._parent_bytes + (LFB_GROUP + member) * self.small.cluster_header_bytes
 
     def _large_offset(self, cluster: int) -> int:
         group, member = divmod(cluster, LFB_GROUP)

@@ -17,9 +17,7 @@ class Space:
     ``stale`` remembers which blocks may hold old bytes: a thin block that has never been used needs no zeroing.
     """
 
-    def __init__(
-        self, blocks: int, cluster_blocks: int, *, seed: int, scatter: bool, run_blocks: int
-    ) -> None:
+    def __init__(self, blocks: int, cluster_blocks: int, *, seed: int, scatter: bool, run_blocks: int) -> None:
         self.used = np.zeros(blocks, dtype=np.bool_)
         self.stale = np.zeros(blocks, dtype=np.bool_)
         self.large = np.zeros(-(-blocks // LARGE_BLOCKS), dtype=np.bool_)

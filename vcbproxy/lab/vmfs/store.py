@@ -35,9 +35,7 @@ from vcbproxy.lab.vmfs.spec import VolumeSpec
 class Store:
     """Devices, free lists, resource files and nodes of one volume."""
 
-    def __init__(
-        self, spec: VolumeSpec, geometry: Geometry, who: Identity, images: Images, clock: Clock
-    ) -> None:
+    def __init__(self, spec: VolumeSpec, geometry: Geometry, who: Identity, images: Images, clock: Clock) -> None:
         self.spec = spec
         self.geometry = geometry
         self.who = who
@@ -83,9 +81,7 @@ class Store:
             PathNotFound: it was.
         """
         if node.deleted:
-            raise PathNotFound(
-                volume=self.name, file=f"descriptor {node.address:#x}", reason="deleted", offset=0
-            )
+            raise PathNotFound(volume=self.name, file=f"descriptor {node.address:#x}", reason="deleted", offset=0)
 
     # items of resource files
 
@@ -129,12 +125,8 @@ class Store:
             self.generation += 1
             geometry = self.geometry
             small = zla in (Zla.RESIDENT, Zla.SUB_BLOCKS)
-            block_bytes = (
-                512 if zla is Zla.RDM else geometry.sub_block_bytes if small else geometry.block_bytes
-            )
-            node = Node(
-                address, kind, zla, block_bytes, self.generation, mode, parent, modified_s=self.now_s()
-            )
+            block_bytes = 512 if zla is Zla.RDM else geometry.sub_block_bytes if small else geometry.block_bytes
+            node = Node(address, kind, zla, block_bytes, self.generation, mode, parent, modified_s=self.now_s())
             self.nodes[address] = node
             self.flush_bitmaps()
             return node
@@ -192,9 +184,7 @@ class Store:
         with self.guard:
             for outer in sorted({leaf // length for leaf in leaves}):
                 if outer not in node.outer_addresses:
-                    node.outer_addresses[outer] = self.take(
-                        Kind.SUB_BLOCK if self.geometry.wide else Kind.POINTERS_2
-                    )
+                    node.outer_addresses[outer] = self.take(Kind.SUB_BLOCK if self.geometry.wide else Kind.POINTERS_2)
                     fresh.append(outer)
             self.flush_bitmaps()
         for outer in fresh:
@@ -202,9 +192,7 @@ class Store:
             for leaf, address in node.leaf_addresses.items():
                 if leaf // length == outer:
                     array[leaf % length] = address
-            self.images.write(
-                self.locate(node.outer_addresses[outer]), array.astype(self.codec.dtype).tobytes()
-            )
+            self.images.write(self.locate(node.outer_addresses[outer]), array.astype(self.codec.dtype).tobytes())
         for leaf in leaves:
             outer, slot = divmod(leaf, length)
             if outer not in fresh:

@@ -311,11 +311,7 @@ class LabVolume:
         direct = geometry.pointers_direct * geometry.block_bytes
         if size_bytes <= direct:
             return Zla.BLOCKS
-        return (
-            Zla.POINTERS
-            if size_bytes <= direct * geometry.pointers_block or geometry.version == 3
-            else Zla.DOUBLE
-        )
+        return Zla.POINTERS if size_bytes <= direct * geometry.pointers_block or geometry.version == 3 else Zla.DOUBLE
 
     def _smallest(self) -> Zla:
         return Zla.RESIDENT if self.store.geometry.resident_bytes else Zla.SUB_BLOCKS
