@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,24 @@ def test_half_an_identity_is_none() -> None:
 )
 def test_not_luns(node: BlockNode) -> None:
     assert describe([node]) == []
+
+
+def test_disks_that_this_machine_lives_on_are_not_luns() -> None:
+    """A root disk, a disk under LVM, a SAN disk it boots from: all mounted or held by something that is no map."""
+    root = scsi("sda", LUN_1)
+    mounted = replace(part(root, 1), mounted=True)
+    lvm = scsi("sdb", LUN_2)
+    pv = replace(part(lvm, 1), holders=("dm-9",))
+    volume = BlockNode("dm-9", "/dev/dm-9", GiB, dm_uuid="LVM-abc", slaves=("sdb1",))
+    assert describe([root, mounted, lvm, pv, volume]) == []
+    boot = [
+        scsi("sdc", LUN_1, holders=("dm-0",)),
+        replace(multipath(0, LUN_1, ("sdc",)), holders=("dm-1",)),
+        map_part(1, LUN_1, "dm-0"),
+    ]
+    assert paths(describe(boot)) == ["/dev/mapper/mpatha", "/dev/mapper/mpatha-part1"]
+    boot[2] = replace(boot[2], mounted=True)
+    assert describe(boot) == []
 
 
 def test_a_loop_device_with_an_identity_is_a_lun() -> None:

@@ -8,6 +8,7 @@
     loop1                                            not listed, unless the configuration names it
     /srv/lun0.img (in the configuration)             listed
     dm-5 (LVM), md0, zram0, sr0                      never: not LUNs
+    vda (mounted as /), sde (holds an LVM volume)    never: this machine lives on them
 
 Partitions are listed after their LUN. A LUN is opened whole; its partitions are for the eye, and for find().
 """

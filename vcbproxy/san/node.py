@@ -36,6 +36,8 @@ class BlockNode:
         dm_name: for a device-mapper device, its name.
         dm_uuid: for a device-mapper device, who made it for what.
         slaves: the sys_names of the devices it is made of.
+        holders: the sys_names of the devices that are made of it.
+        mounted: whether this machine has a file system of it mounted, or swaps to it.
         backing_file: for a loop device, the file behind it.
         properties: udev's.
         links: udev's other names for it in /dev.
@@ -56,6 +58,8 @@ class BlockNode:
     dm_name: str = ""
     dm_uuid: str = ""
     slaves: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    mounted: bool = False
     backing_file: str = ""
     properties: Mapping[str, str] = field(default_factory=dict)
     links: tuple[str, ...] = ()
@@ -64,11 +68,12 @@ class BlockNode:
 def scan() -> list[BlockNode]:
     """All block devices of this machine that have a node, in the order of their kernel names."""
     context = pyudev.Context()
-    found = [node for device in context.list_devices(subsystem="block") for node in _described(device)]
+    mounted = _mounted()
+    found = [node for device in context.list_devices(subsystem="block") for node in _described(device, mounted)]
     return sorted(found, key=lambda node: (len(node.sys_name), node.sys_name))
 
 
-def _described(device: pyudev.Device) -> Iterator[BlockNode]:
+def _described(device: pyudev.Device, mounted: set[str]) -> Iterator[BlockNode]:
     """Yield one node, or none for a device that hides itself or was unplugged while we looked."""
     folder = Path(device.sys_path)
     size = _text(folder / "size")
@@ -92,10 +97,19 @@ def _described(device: pyudev.Device) -> Iterator[BlockNode]:
         dm_name=_text(folder / "dm/name"),
         dm_uuid=_text(folder / "dm/uuid"),
         slaves=_names(folder / "slaves"),
+        holders=_names(folder / "holders"),
+        mounted=_text(folder / "dev") in mounted or device.device_node in mounted,
         backing_file=_text(folder / "loop/backing_file"),
         properties=dict(device.properties),
         links=tuple(sorted(device.device_links)),
     )
+
+
+def _mounted() -> set[str]:
+    """What is mounted here, by device number, and what is swapped to, by node; proc(5) tells the fields."""
+    mounts = (line.split(" ") for line in _text(Path("/proc/self/mountinfo")).splitlines())
+    swaps = (line.split() for line in _text(Path("/proc/swaps")).splitlines()[1:])
+    return {fields[2] for fields in mounts if len(fields) > 2} | {fields[0] for fields in swaps if fields}
 
 
 def _text(path: Path) -> str:

@@ -31,6 +31,10 @@ class Table:
         self._by_name = {node.sys_name: node for node in nodes}
         self._named = named
         self._in_maps = {slave for node in nodes if _is_map(node) for slave in node.slaves}
+        self._partitions: dict[str, list[BlockNode]] = {}
+        for node in nodes:
+            for disk in _disks_of(node):
+                self._partitions.setdefault(disk, []).append(node)
 
     def luns(self) -> list[list[BlockNode]]:
         """Whole LUNs, each as the list of nodes that lead to it, the one to open first."""
@@ -50,11 +54,26 @@ class Table:
     def _is_lun(self, node: BlockNode) -> bool:
         if node.size_bytes == 0 or node.parent is not None or node.sys_name in self._in_maps:
             return False
-        if self._image(node) is not None or _is_map(node):
+        if self._image(node) is not None:
+            return True
+        if self._is_ours(node):
+            return False
+        if _is_map(node):
             return True
         if node.backing_file:
             return self._has_identity(node) and Path(node.backing_file) not in self._named
         return node.has_hardware and not node.sys_name.startswith(_NOT_LUNS)
+
+    def _is_ours(self, node: BlockNode) -> bool:
+        """Whether this machine itself lives on it: VMFS cannot be mounted here, nor be part of LVM, crypt or md."""
+        return any(
+            part.mounted or any(self._is_foreign(holder) for holder in part.holders)
+            for part in (node, *self.partitions(node))
+        )
+
+    def _is_foreign(self, holder: str) -> bool:
+        uuid = self._by_name[holder].dm_uuid if holder in self._by_name else ""
+        return not (_MAP.fullmatch(uuid) or _MAP_PARTITION.fullmatch(uuid))
 
     def _has_identity(self, node: BlockNode) -> bool:
         return bool(self._wwn(node) or node.properties.get("ID_SERIAL"))
@@ -84,13 +103,7 @@ class Table:
 
     def partitions(self, lun: BlockNode) -> list[BlockNode]:
         """Partitions that the kernel or multipath made of a LUN, by number."""
-        found = [node for node in self._nodes if self._is_partition_of(node, lun)]
-        return sorted(found, key=lambda node: _partition_number(node) or 0)
-
-    def _is_partition_of(self, node: BlockNode, lun: BlockNode) -> bool:
-        if node.parent is not None:
-            return node.parent == lun.sys_name
-        return _MAP_PARTITION.fullmatch(node.dm_uuid) is not None and lun.sys_name in node.slaves
+        return sorted(self._partitions.get(lun.sys_name, ()), key=lambda node: _partition_number(node) or 0)
 
     def lun_info(self, group: list[BlockNode]) -> LunInfo:
         """Describe a LUN by its first node."""
@@ -147,6 +160,13 @@ def _identity(node: BlockNode) -> str:
             return naa.bare(name)
     serial = naa.bare(node.properties.get("ID_SERIAL", ""))
     return serial if naa.is_naa(serial) else ""
+
+
+def _disks_of(node: BlockNode) -> tuple[str, ...]:
+    """For a partition, what it is a partition of: the kernel knows the disk, multipath the map."""
+    if node.parent is not None:
+        return (node.parent,)
+    return node.slaves if _MAP_PARTITION.fullmatch(node.dm_uuid) else ()
 
 
 def _is_map(node: BlockNode) -> bool:
