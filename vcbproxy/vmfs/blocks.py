@@ -48,7 +48,7 @@ def map_of(volume: Device, fs: FileSystem, file: Inode, resources: Resources) ->
 
 
 def _resident(fs: FileSystem, file: Inode) -> runs.RunMap:
-    room = (fs.pointers_offset if fs.alignment else fs.fd_bytes) - fs.resident_offset
+    room = fs.fd_bytes - fs.resident_offset
     if file.length > room:
         reason = f"{file.length} bytes are said to lie in its file descriptor, which has room for {room}"
         raise inode.damaged(fs, file, reason)

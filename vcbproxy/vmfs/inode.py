@@ -141,7 +141,7 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
         length=meta["length"],
         block_size_bytes=meta["blockSize"],
         blocks=meta["numBlocks"],
-        blocks_tbz=meta["numTBZLo"] | meta["numTBZHi"] << 32,
+        blocks_tbz=meta["numTBZLo"] | (meta["numTBZHi"] << 32 if fs.alignment else 0),
         mtime=meta["mtime"],
         ctime=meta["ctime"],
         atime=meta["atime"],

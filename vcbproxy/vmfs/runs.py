@@ -10,6 +10,7 @@ device are one run. Promised: memory is 26 bytes a run, and everything that make
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcbproxy.device import Device, check_range
-from vcbproxy.extent import Extent, Kind, merged
+from vcbproxy.extent import Extent, Kind
 from vcbproxy.vmfs.layout import Offsets
 
 ZERO = -1
@@ -60,15 +61,15 @@ class RunMap:
     def between(self, offset: int, length: int) -> Iterator[Run]:
         """The runs, or parts of runs, that cover a range of the file."""
         end = offset + length
-        row = int(np.searchsorted(self.file_offset, offset, side="right")) - 1
-        while offset < end and 0 <= row < len(self):
-            for start, size, device, place in zip(*self._rows(row, row + _CHUNK_ROWS), strict=True):
-                if start >= end:
-                    return
+        if not len(self) or length <= 0:
+            return
+        first = int(np.searchsorted(self.file_offset, offset, side="right")) - 1
+        last = int(np.searchsorted(self.file_offset, end, side="left"))
+        for row in range(max(0, first), last, _CHUNK_ROWS):
+            for start, size, device, place in zip(*self._rows(row, min(row + _CHUNK_ROWS, last)), strict=True):
                 skip = max(0, offset - start)
                 size = min(start + size, end) - start - skip
                 yield Run(start + skip, size, device, place if device == ZERO else place + skip)
-            row += _CHUNK_ROWS
 
     def _rows(self, first: int, last: int) -> tuple[list[int], list[int], list[int], list[int]]:
         part = slice(first, last)
@@ -81,8 +82,16 @@ class RunMap:
 
     def extents(self) -> Iterator[Extent]:
         """DATA where a run lies on a device, ZERO elsewhere; neighbours of one kind are merged."""
-        kinds = (Kind.DATA, Kind.ZERO)
-        return merged(Extent(run.file_offset, run.length, kinds[run.is_zero]) for run in self)
+        zero = self.device == ZERO
+        first = np.flatnonzero(np.diff(zero, prepend=~zero[:1]))
+        for row in range(0, len(first), _CHUNK_ROWS):
+            rows = first[row : row + _CHUNK_ROWS + 1]
+            edges = self.file_offset[rows].tolist()
+            if row + _CHUNK_ROWS >= len(first):
+                edges.append(self.size_bytes)
+            kinds = (Kind.ZERO if flag else Kind.DATA for flag in zero[rows].tolist())
+            for (start, end), kind in zip(itertools.pairwise(edges), kinds, strict=False):
+                yield Extent(start, end - start, kind)
 
     def same_as(self, other: RunMap) -> bool:
         """Whether both put every byte at the same place."""
