@@ -141,6 +141,21 @@ def test_a_missing_file_is_named(missing):
     refused(files, missing)
 
 
+@pytest.mark.parametrize("other", ["disk-1-x.vmdk", "disk-1.vmdk", "disk-0.vmdk"])
+def test_a_file_that_would_be_used_twice_is_refused(other):
+    """A child that names its parent's extent, a descriptor, or itself, is nobody's disk."""
+    files = chain(CELL, ("vmfsSparse", "a-"), ("vmfsSparse", "AB"))
+    parent = files.contents["vm/disk-1.vmdk"]
+    files.contents["vm/disk-1.vmdk"] = parent.replace(b"disk-1-x.vmdk", other.replace("1-x", "0-x").encode())
+    refused(files, "vm/disk-1.vmdk", "used twice")
+
+
+def test_flat_extents_may_share_a_file():
+    lines = ['RW 8 FLAT "a.vmdk" 8', 'RW 8 FLAT "a.vmdk" 0']
+    files = MemoryFiles({"d.vmdk": descriptor("twoGbMaxExtentFlat", lines), "a.vmdk": data("AB", 4096)})
+    assert everything(files, "d.vmdk") == data("AB", 4096)[4096:] + data("AB", 4096)[:4096]
+
+
 def test_a_flat_file_that_is_too_short_is_refused():
     files = chain(CELL, ("vmfs", "AB"))
     files.contents["vm/disk-0-x.vmdk"] = files.contents["vm/disk-0-x.vmdk"][:-512]

@@ -30,11 +30,14 @@ class Opener:
         self._files = files
         self._stack = stack
         self._cache = Cache(CACHE_BYTES)
+        self._descriptors: set[str] = set()
+        self._extents: dict[str, MappedDevice] = {}
         self.opened: list[MappedDevice] = []
 
     def link(self, path: str) -> Link:
         """Open the VMDK at ``path`` and its extents."""
         file = self._open(path)
+        self._descriptors.add(path)
         if _magic(file) == c_vmdk.HOSTED_MAGIC:
             return self._monolithic(path, file)
         if file.size_bytes > c_vmdk.DESCRIPTOR_MAX_BYTES:
@@ -53,7 +56,7 @@ class Opener:
         size_bytes = line.sectors * SECTOR
         if line.type is ExtentType.ZERO:
             return ZeroLayer(size_bytes)
-        file = self._open(self._files.resolve(path, line.file_name))
+        file = self._extent_file(path, line)
         if line.type in {ExtentType.FLAT, ExtentType.VMFS}:
             return FlatLayer(file, line.offset_sectors * SECTOR, size_bytes)
         if line.type is ExtentType.SE_SPARSE:
@@ -61,6 +64,16 @@ class Opener:
         if line.type is ExtentType.VMFS_SPARSE or _magic(file) == c_vmdk.COWD_MAGIC:
             return open_cowd(file, line.sectors, self._cache)
         return open_hosted(file, line.sectors, self._cache)
+
+    def _extent_file(self, path: str, line: ExtentLine) -> MappedDevice:
+        """Open an extent's file. Only FLAT extents, which say where they begin, may share one."""
+        extent_path = self._files.resolve(path, line.file_name)
+        if extent_path in self._extents and line.type is ExtentType.FLAT:
+            return self._extents[extent_path]
+        if extent_path in self._extents or extent_path in self._descriptors:
+            raise VmdkError(file=path, reason=f"its extent {line.file_name!r} is used twice in the chain")
+        self._extents[extent_path] = self._open(extent_path)
+        return self._extents[extent_path]
 
     def _open(self, path: str) -> MappedDevice:
         file = self._files.open(path)
