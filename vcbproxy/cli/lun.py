@@ -53,12 +53,12 @@ def list_(config: Config, as_json: bool) -> None:
     found = discover.listed(config.san)
     survey = look(discover.whole(found), found)
     datastores, manager_problem = _datastores(config)
-    rows = list(_rows(survey, datastores))
-    columns = (*_COLUMNS, *(name for name in _COLUMNS_IF_ANY if any(row[name] for row in rows)))
-    frame.emit(rows, as_json=as_json, columns=columns)
+    table = list(rows(survey, datastores))
+    columns = (*_COLUMNS, *(name for name in _COLUMNS_IF_ANY if any(row[name] for row in table)))
+    frame.emit(table, as_json=as_json, columns=columns)
     if not found:
         frame.say("no LUN is seen: none is mapped to this machine, or none is scanned yet (docs/operating.md, 3.1)")
-    wrong = [f"{row['lun'] or row['datastore']}: {row[name]}" for row in rows for name in _COLUMNS_IF_ANY if row[name]]
+    wrong = [f"{row['lun'] or row['datastore']}: {row[name]}" for row in table for name in _COLUMNS_IF_ANY if row[name]]
     if manager_problem:
         wrong.append(f"datastores unknown: {manager_problem}")
     if wrong:
@@ -129,7 +129,7 @@ def _datastores(config: Config) -> tuple[list[Datastore], str]:
         return [], str(error)
 
 
-def _rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, Any]]:
+def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, Any]]:
     """One row for each LUN, then one for each datastore that none of them carries."""
     seen = {info.wwn for info in survey.luns if info.wwn}
     shown: set[str] = set()

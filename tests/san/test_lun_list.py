@@ -1,0 +1,128 @@
+"""``vcbproxy lun list`` on volumes that the lab made: which LUN carries what, and what is missing or wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vcbproxy.cli import lun as command
+from vcbproxy.cli.main import main
+from vcbproxy.lab.vmfs.spec import Partition, VolumeSpec
+from vcbproxy.lab.vmfs.volume import LabVolume
+from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
+from vcbproxy.san.discover import ImageLun, configured
+from vcbproxy.units import GiB, MiB
+
+NAMES = [f"600144f00000000000000000000000{number:02x}" for number in range(4)]
+
+
+@pytest.fixture(scope="module")
+def luns(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four LUNs: a VMFS-5 with a partition table, a VMFS-6 over two, and an empty one."""
+    folder = tmp_path_factory.mktemp("luns")
+    images = [folder / f"lun{number}.img" for number in range(4)]
+    five = VolumeSpec(version=5, label="five", seed=5, size_bytes=GiB, partition=Partition.GPT, wwns=(NAMES[0],))
+    six = VolumeSpec(version=6, label="six", seed=6, size_bytes=GiB, wwns=(NAMES[1], NAMES[2]))
+    LabVolume.create(images[:1], five).close()
+    LabVolume.create(images[1:3], six).close()
+    with images[3].open("xb") as empty:
+        empty.truncate(64 * MiB)
+    return images
+
+
+def listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: Sequence[tuple[Path, str]], expected_code: int
+) -> tuple[list[dict[str, Any]], str]:
+    entries = ",\n".join(f'{{ path = "{path}", wwn = "{wwn}" }}' for path, wwn in images)
+    config = tmp_path / "vcbproxy.toml"
+    config.write_text(f"[san]\ndiscover = false\nimages = [{entries}]\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["lun", "list", "--config", str(config), "--json"])
+    assert ended.value.code == expected_code
+    printed = capsys.readouterr()
+    return json.loads(printed.out), printed.err
+
+
+def test_volumes_and_their_spans(tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path]) -> None:
+    named = list(zip(luns, [f"naa.{name}" for name in NAMES], strict=True))
+    rows, said = listed(tmp_path, capsys, named, 0)
+    assert said == ""
+    assert [(row["lun"], row["wwn"]) for row in rows] == [(str(path), wwn) for path, wwn in named]
+    assert [row["volume"] for row in rows] == ["five", "six", "six", None]
+    assert [row["span"] for row in rows] == ["1 of 1", "1 of 2", "2 of 2", None]
+    assert [row["version"] and row["version"][0] for row in rows] == ["5", "6", "6", None]
+    assert rows[1]["uuid"] == rows[2]["uuid"] != rows[0]["uuid"]
+    assert [row["missing"] for row in rows] == [None] * 4
+    assert [row["size_bytes"] for row in rows] == [path.stat().st_size for path in luns]
+
+
+@pytest.mark.parametrize(("there", "lost"), [(1, 2), (2, 1)])
+def test_a_missing_span_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path], there: int, lost: int
+) -> None:
+    rows, said = listed(tmp_path, capsys, [(luns[0], ""), (luns[there], "")], 3)
+    assert rows[0]["missing"] is None
+    assert rows[1]["missing"] == f"device {lost} of 2 is missing"
+    assert f"{luns[there]}: device {lost} of 2 is missing" in said
+
+
+def test_a_copy_beside_the_original_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path]
+) -> None:
+    copy = tmp_path / "copy.img"
+    subprocess.run(["cp", "--sparse=always", luns[0], copy], check=True)
+    rows, said = listed(tmp_path, capsys, [(luns[0], ""), (copy, "")], 3)
+    assert [row["volume"] for row in rows] == ["five", "five"]
+    assert "carries the same part of volume five as" in said
+
+
+def test_a_broken_lun_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path]) -> None:
+    broken = tmp_path / "broken.img"
+    with luns[1].open("rb") as whole:
+        broken.write_bytes(whole.read(MiB) + b"\x0d\xd0\x01\xc0" + b"\xff" * 8192)
+    rows, said = listed(tmp_path, capsys, [(broken, ""), (luns[0], "")], 3)
+    assert [row["volume"] for row in rows] == [None, "five"]
+    assert rows[0]["problem"]
+    assert str(broken) in said
+
+
+def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path]) -> None:
+    config = tmp_path / "vcbproxy.toml"
+    config.write_text(f'[san]\ndiscover = false\nimages = [{{ path = "{luns[0]}", wwn = "{NAMES[0]}" }}]\n')
+    with pytest.raises(SystemExit) as ended:
+        main(["lun", "list", "--config", str(config)])
+    assert ended.value.code == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["LUN", "SIZE", "WWN", "KIND"]
+    assert row.split()[:4] == [str(luns[0]), "1.0", "GiB", f"naa.{NAMES[0]}"]
+    assert "PROBLEM" not in head
+
+
+def datastore(name: str, uuid: str, *disks: str) -> Datastore:
+    extents = tuple(VmfsExtent(disk, 1) for disk in disks)
+    return Datastore(name, name, DatastoreKind.VMFS, f"ds:///vmfs/volumes/{uuid}/", GiB, 0, True, uuid, "6.82", extents)
+
+
+def test_datastores_are_told_by_what_the_volume_says(luns: list[Path]) -> None:
+    """By UUID where it was read; by the LUN's name on a span without it; and those that are nowhere here are shown."""
+    infos = configured([ImageLun(path, name) for path, name in zip(luns, NAMES, strict=True)][:2])
+    survey = command.look(infos)
+    five, six = (next(v for v in survey.volumes if v.label == label) for label in ("five", "six"))
+    known = [
+        datastore("prod-6", six.uuid, f"naa.{NAMES[1]}", f"naa.{NAMES[2]}"),
+        datastore("prod-5", five.uuid, "naa.of-another-name"),
+        datastore("elsewhere", "0-0-0-0", "naa.600144f0ffff"),
+    ]
+    rows = list(command.rows(survey, known))
+    assert [row["datastore"] for row in rows] == ["prod-5", "prod-6", "elsewhere"]
+    assert rows[1]["missing"] == f"device 2 of 2 is missing: naa.{NAMES[2]}"
+    assert (rows[2]["lun"], rows[2]["missing"]) == (None, "naa.600144f0ffff")
+
+    [second] = configured([ImageLun(luns[2], NAMES[2])])
+    [row, _, _] = command.rows(command.look([second]), known)
+    assert (row["datastore"], row["missing"]) == ("prod-6", f"device 1 of 2 is missing: naa.{NAMES[1]}")
