@@ -95,7 +95,7 @@ class _Parser:
         self._name = name
         self._header: dict[str, str] = {}
         self._ddb: dict[str, str] = {}
-        self._extents: list[ExtentLine] = []
+        self._extent_lines: list[tuple[int, str]] = []
 
     def _refuse(self, reason: str) -> NoReturn:
         raise VmdkError(file=self._name, reason=reason)
@@ -108,7 +108,8 @@ class _Parser:
         self._refuse_encrypted()
         create_type = self._create_type()
         cid, parent_cid, hint = self._identity()
-        self._check_extents(create_type, parent_cid)
+        extents = tuple(self._extent(number, line) for number, line in self._extent_lines)
+        self._check_extents(extents, create_type, parent_cid)
         return Descriptor(
             version=self._version(),
             encoding=self._header.get("encoding", "UTF-8"),
@@ -116,7 +117,7 @@ class _Parser:
             parent_cid=parent_cid,
             parent_hint=hint,
             create_type=create_type,
-            extents=tuple(self._extents),
+            extents=extents,
             ddb=MappingProxyType(self._ddb),
         )
 
@@ -150,7 +151,9 @@ class _Parser:
         if _CONTROL.search(line):
             self._refuse(f"line {number} holds control characters")
         if _EXTENT_START.match(line):
-            self._extents.append(self._extent(number, line))
+            if len(self._extent_lines) >= c_vmdk.MAX_EXTENTS:
+                self._refuse(f"more than {c_vmdk.MAX_EXTENTS} extent lines")
+            self._extent_lines.append((number, line))
             return
         match = _KEY_VALUE.fullmatch(line)
         if match is None:
@@ -183,8 +186,6 @@ class _Parser:
             self._refuse(f"extent line {number} forbids access to a part of the disk")
         if not 0 < sectors <= c_vmdk.MAX_SECTORS:
             self._refuse(f"extent line {number} is {sectors} sectors long")
-        if len(self._extents) >= c_vmdk.MAX_EXTENTS:
-            self._refuse(f"more than {c_vmdk.MAX_EXTENTS} extent lines")
         if (file_name is None) != (kind is ExtentType.ZERO):
             self._refuse(f"extent line {number}: type {word} {'without' if file_name is None else 'with'} a file")
         return ExtentLine(
@@ -254,15 +255,15 @@ class _Parser:
             self._refuse(f"{key} is {'missing' if not text else repr(text[:20])}")
         return int(text, 16)
 
-    def _check_extents(self, create_type: str, parent_cid: int | None) -> None:
-        if not self._extents:
+    def _check_extents(self, extents: tuple[ExtentLine, ...], create_type: str, parent_cid: int | None) -> None:
+        if not extents:
             self._refuse("it has no extent lines")
         allowed = c_vmdk.READABLE_TYPES[create_type]
-        for extent in self._extents:
+        for extent in extents:
             if extent.type.value not in allowed and extent.type is not ExtentType.ZERO:
                 self._refuse(f"an extent of type {extent.type.value} in a disk of createType {create_type}")
             if parent_cid is not None and extent.type in {ExtentType.FLAT, ExtentType.VMFS}:
                 # A flat extent hides all of its parent: then one of the two is not meant.
                 self._refuse(f"an extent of type {extent.type.value} in a disk that has a parent")
-        if sum(extent.sectors for extent in self._extents) > c_vmdk.MAX_SECTORS:
+        if sum(extent.sectors for extent in extents) > c_vmdk.MAX_SECTORS:
             self._refuse("its extents add up to more than a virtual disk can hold")
