@@ -1,8 +1,9 @@
 """Real VMFS and LVM images, made on ESXi in 2025, from the source package of dissect.vmfs 3.13 on PyPI.
 
 The package is AGPL and is not ours to ship: it is downloaded once by pip, checked against its hash, and kept under
-``.cache/dissect_vmfs``. Where it cannot be had the tests that want it are skipped, aloud. Images are unpacked when first
-asked for, sparse; of the volume manager's 12 images, half a gigabyte of pattern each, only the ends of each MiB are kept.
+``.cache/dissect_vmfs``. Where it cannot be had the tests that want it are skipped, aloud. Images are unpacked when
+first asked for, sparse; of the volume manager's 12 images, half a gigabyte of pattern each, only the ends of each MiB
+are kept.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _sdist() -> Path:
 
 
 def _download() -> None:
-    """By pip, in an environment of its own: it asks the build backend for metadata before it hands out a source package."""
+    """By pip, in an environment of its own: pip runs the build backend before it hands out a source package."""
     env = CACHE / "env"
     venv.create(env, with_pip=True)
     pip = [str(env / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]

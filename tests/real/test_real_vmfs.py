@@ -1,7 +1,7 @@
 """The reader against real volumes: VMFS-5 and -6 made on ESXi in 2025, and the volume manager from LVM-3 to LVM-6.
 
-What must be read is known: who made the images wrote down what is on them. Beyond that, every file of every image is read,
-which holds the reader's self-checks to what ESXi really writes.
+What must be read is known: who made the images wrote down what is on them. Beyond that, every file of every image is
+read, which holds the reader's self-checks to what ESXi really writes.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class TestContent:
         assert [extent.start for extent in file.extents()] == [0, 117 * GiB, 117 * GiB + MiB]
 
     def test_raw_device_mapping_is_refused_by_name(self, volume: Volume) -> None:
-        with pytest.raises(Unreadable, match="/rdm-rdm.vmdk: is a raw device mapping"):
+        with pytest.raises(Unreadable, match=r"/rdm-rdm\.vmdk: is a raw device mapping"):
             volume.open_file("/rdm-rdm.vmdk")
         info = volume.stat("/rdm-rdm.vmdk")
         assert (info.type, info.size_bytes) == (FileType.RDM, 6969 * GiB)
