@@ -1,4 +1,4 @@
-"""Disks that ESXi made, on volumes that ESXi made: descriptor, flat file, map and bytes, through our own VMFS reader."""
+"""Disks that ESXi made, on volumes that ESXi made: descriptor, map and bytes, through our own VMFS reader."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
