@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.demo import demo
 from vcbproxy.errors import Cancelled, Terminated, UsageError
 
 if TYPE_CHECKING:
@@ -134,3 +135,6 @@ def truth(directory: Path, vm: str | None, disk: str | None, marker: str | None,
         if vm in (None, record.vm) and disk in (None, node) and (marker or "") in record.description
     ]
     frame.emit(rows, as_json=as_json, columns=("vm", "snapshot", "created", "disk", "sha256"))
+
+
+lab.add_command(demo)
