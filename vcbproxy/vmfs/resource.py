@@ -119,6 +119,7 @@ def _check(resource: Resource, fs: FileSystem, inode: Inode) -> None:
     if not sane:
         reason = (
             f"its header cannot be: {resource.total} items of {resource.item_bytes} bytes, "
-            f"{resource.per_cluster} a cluster, {resource.clusters_per_group} clusters a group of {resource.group_bytes} bytes"
+            f"{resource.per_cluster} a cluster, "
+            f"{resource.clusters_per_group} clusters a group of {resource.group_bytes} bytes"
         )
         raise VmfsError(volume=fs.name, file=inode.name, reason=reason, offset=inode.offset)

@@ -123,7 +123,7 @@ def _check_complete(parts: Sequence[tuple[lvm.Member, lvm.PhysicalExtents]]) -> 
     if len(parts) < first.devices:
         covered = [(extents.first, extents.end) for _, extents in parts]
         missing = missing_text(covered, first.devices, first.volume_size_bytes)
-        raise LvmError(device=first.device.name, reason=f"{missing} of volume {first.volume_name}; add it with -d")
+        raise LvmError(device=first.device.name, reason=f"of volume {first.volume_name}, {missing}; all are needed")
     if len(parts) > first.devices:
         reason = f"volume {first.volume_name} has {first.devices} devices, but {len(parts)} were given"
         raise LvmError(device=parts[-1][0].device.name, reason=reason)
