@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.errors import UsageError
 
 
 @click.group()
@@ -13,7 +18,9 @@ def repo() -> None:
 
 
 @repo.command(cls=frame.Command, exit_codes=(12,))
-@click.option("--window", type=click.IntRange(8, 512), default=64, show_default=True, help="Mean chunk: 8 KiB times this.")
+@click.option(
+    "--window", type=click.IntRange(8, 512), default=64, show_default=True, help="Mean chunk: 8 KiB times this."
+)
 @frame.repository_options
 @frame.json_option
 def init(window: int, repository: frame.RepositoryAddress, as_json: bool) -> None:
@@ -25,3 +32,79 @@ def init(window: int, repository: frame.RepositoryAddress, as_json: bool) -> Non
     frame.emit(
         {"location": made.location, "id": made.config.repository_id, "window": made.chunker.window}, as_json=as_json
     )
+
+
+@repo.command(cls=frame.Command, exit_codes=(4, 10, 11, 12))
+@click.option("--read-data", is_flag=True, help="Also read every pack: digest it, open and digest every blob.")
+@click.option(
+    "--read-data-subset", metavar="N/M|X%", help="Read only part N of M of the packs, or a random share of X %."
+)
+@click.option("--no-lock", is_flag=True, help="Take no lock: for a read-only repository, or beside a running backup.")
+@frame.repository_options
+@frame.json_option
+def check(
+    read_data: bool, read_data_subset: str | None, no_lock: bool, repository: frame.RepositoryAddress, as_json: bool
+) -> None:
+    """Check index, packs, trees and restore points; with --read-data every byte. Stock restic's repositories too."""
+    from vcbproxy.repository import check as checks
+
+    if read_data and read_data_subset:
+        raise UsageError("give --read-data or --read-data-subset, not both")
+    subset = checks.Subset.parse(read_data_subset) if read_data_subset else checks.Subset() if read_data else None
+    opened = repository.open()
+    lock = contextlib.nullcontext() if no_lock else opened.locked(exclusive=True)
+    with lock, _bars() as progress:
+        report = checks.check(opened, subset, progress=progress)
+    for hint in report.hints:
+        frame.say(f"hint: {hint}")
+    row = {
+        "location": opened.location,
+        "result": "DAMAGED" if report.problems else "ok",
+        "snapshots": report.snapshots,
+        "packs": report.packs,
+        "blobs": report.blobs,
+        "packs_read": report.packs_read,
+        "problems": [{"message": problem.message, "points": list(problem.points)} for problem in report.problems],
+    }
+    frame.emit(row if as_json else {**row, "problems": len(report.problems)}, as_json=as_json)
+    report.raise_if_damaged(opened.location)
+
+
+@repo.command(cls=frame.Command, exit_codes=(10, 12))
+@click.option("--all", "everything", is_flag=True, help="Remove all locks, also those whose holders may be at work.")
+@frame.repository_options
+@frame.json_option
+def unlock(everything: bool, repository: frame.RepositoryAddress, as_json: bool) -> None:
+    """Remove stale locks: those older than 30 minutes, and those of processes of this host that are gone."""
+    from vcbproxy.repository import lock
+
+    opened = repository.open()
+    removed = lock.remove_stale(opened.files, everything=everything, clock=opened.clock, me=opened.identity)
+    left = list(lock.found(opened.files))
+    for kept in left:
+        frame.say(f"kept: {kept}; --all removes it too")
+    rows = [{"lock": gone.name.stem, "was": str(gone)} for gone in removed]
+    if as_json:
+        frame.emit(rows, as_json=True)
+    else:
+        frame.say(f"{len(removed)} locks removed, {len(left)} left")
+        if rows:
+            frame.emit(rows, as_json=False)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One bar for each stage of a check, on a terminal only."""
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as stack:
+        bars: dict[str, tqdm[NoReturn]] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = stack.enter_context(
+                    tqdm(total=total, desc=stage, unit="", disable=not frame.on_terminal())
+                )
+            bars[stage].update(done - bars[stage].n)
+
+        yield show

@@ -1,8 +1,9 @@
 """Long lists of chunk ids, between numpy and JSON, a hundred times as quick as one id at a time.
 
-    ids    uint8 (n, 32)        JSON    "0123…ef","4567…01",…    67 bytes an id, the last without its comma
+    ids    uint8 (n, 32)
+    JSON   "0123…ef","4567…01",…        67 bytes an id, the last one without its comma
 
-The stride is what makes it quick, and what makes it strict: text that is not spelled exactly so is left to a JSON parser.
+The stride is what makes it quick, and what makes it strict: text that is spelled otherwise is left to a JSON parser.
 """
 
 from __future__ import annotations

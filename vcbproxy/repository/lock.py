@@ -97,6 +97,9 @@ class FoundLock:
     record: LockRecord | None
     damage: str = ""
 
+    def __str__(self) -> str:
+        return str(self.record) if self.record else f"{self.name.path}, unreadable: {self.damage}"
+
 
 class HeldLock:
     """A lock of ours. ``check`` tells whether it still protects."""

@@ -11,13 +11,14 @@ miscomputing core costs the job, never a restore.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vcbproxy.device import aligned_buffer
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import compression, crypto, pack
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
@@ -210,5 +211,11 @@ def equal(one: Buffer, other: Buffer) -> bool:
 
 
 def new_buffer(size_bytes: int) -> memoryview:
-    """Memory for one pack."""
-    return aligned_buffer(size_bytes)
+    """Memory for one pack: page-aligned, so that it can be written past the page cache, on huge pages where there are.
+
+    Private, unlike the buffers that LUNs are read into: the kernel never reads into it, so a fork is harmless.
+    """
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages: only slower
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)

@@ -34,6 +34,15 @@ class PointReader:
         self.summary = summary
         self.contents: Contents = self._read_contents()
 
+    @classmethod
+    def unlocked(cls, repository: Repository, summary: PointSummary) -> Self:
+        """A reader for who holds a lock already, and has loaded the index; needs no closing.
+
+        Raises:
+            IntegrityError: the restore point's trees or its manifest are damaged.
+        """
+        return cls(repository, summary, ExitStack())
+
     @property
     def manifest(self) -> dict[str, Any]:
         """What the backup recorded, as it was given to ``commit``."""

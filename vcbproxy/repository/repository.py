@@ -176,7 +176,26 @@ class Repository:
                 for start in range(0, len(fresh), _INDEX_BATCH):
                     stems = fresh[start : start + _INDEX_BATCH]
                     self.index.add_files(list(pool.map(self._load_index_file, stems)))
-            self._index_files |= listed
+                    self._index_files.update(stems)
+
+    def load_index_tolerantly(self) -> list[IntegrityError]:
+        """Load what can be loaded, from scratch; for a check. Returns what is damaged.
+
+        Raises:
+            TargetError: the index files cannot be listed or read.
+        """
+        damage = []
+        with self._mutex:
+            assert not self._sessions, "a check in the midst of our own writing"
+            self._pending.clear()
+            self.index, self._index_files = Index(), set()
+            for stored in sorted(self.backend.list(FileKind.INDEX), key=lambda stored: stored.name.stem):
+                try:
+                    self.index.add_files([self._load_index_file(stored.name.stem)])
+                    self._index_files.add(stored.name.stem)
+                except IntegrityError as error:
+                    damage.append(error)
+        return damage
 
     def publish(self, pack: indexfile.PackBlobs) -> None:
         """Take a durable pack into the index, and see that it is listed in an index file soon."""

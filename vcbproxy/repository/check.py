@@ -1,0 +1,328 @@
+"""Whether a repository is what it should be: every restore point restorable, every byte as it was written.
+
+    snapshots   readable                                         always
+    index       readable; packs there, of the right size,
+                blobs without gap or overlap
+    trees       readable; every chunk in the index; the chunks
+                of a file as long as the file
+    points      manifest, trees, chunk lengths agree
+    packs       every byte digested, every blob opened           with ``read_data``
+
+Nothing stops at the first problem: all are found, and each names the restore points it hurts. Snapshots of stock
+restic's are checked as well as ours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.repository import browse, points, times
+from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.indexfile import PackBlobs
+from vcbproxy.repository.pack import Blob, header_size
+from vcbproxy.repository.packcheck import PackDamage, check_pack
+from vcbproxy.repository.reader import PointReader
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.snapshot import Snapshot
+from vcbproxy.repository.tree import Node, NodeKind
+
+BlobName = tuple[bytes, BlobKind]
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Which packs to read: one part of ``parts`` (by their ids: all parts together are all), or a random share."""
+
+    part: int = 1
+    parts: int = 1
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Subset:
+        """Read ``2/7`` or ``5%``.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        try:
+            if text.endswith("%"):
+                percent = float(text[:-1])
+                if 0 < percent <= 100:
+                    return cls(percent=percent)
+            else:
+                part, parts = (int(number) for number in text.split("/"))
+                if 1 <= part <= parts <= 256:
+                    return cls(part, parts)
+        except ValueError:
+            pass
+        raise UsageError(f"{text!r} is no subset of the data: write it like 2/7 (of 256 at most) or 5%")
+
+    def of(self, packs: Sequence[PackBlobs], chance: random.Random) -> list[PackBlobs]:
+        """The packs that belong to it; of any packs at least one by share."""
+        if self.percent is not None:
+            count = max(1, round(len(packs) * self.percent / 100)) if packs else 0
+            return chance.sample(list(packs), count)
+        return [pack for pack in packs if pack.pack_id[0] % self.parts == self.part - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, and the restore points (or foreign snapshots) that it hurts."""
+
+    message: str
+    points: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.message} [{', '.join(self.points)}]" if self.points else self.message
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check found."""
+
+    problems: list[Problem] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+    snapshots: int = 0
+    packs: int = 0
+    blobs: int = 0
+    packs_read: int = 0
+
+    def raise_if_damaged(self, location: str) -> None:
+        """Turn problems into an error.
+
+        Raises:
+            IntegrityError: there are some.
+        """
+        if not self.problems:
+            return
+        hurt = sorted({point for problem in self.problems for point in problem.points})
+        named = f"these are hurt: {', '.join(hurt)}" if hurt else "no restore point is hurt"
+        error = IntegrityError(
+            f"{location} is damaged ({len(self.problems)} found); {named}", problems=self.problems, points=hurt
+        )
+        for problem in self.problems:
+            error.add_note(f"- {problem}")
+        raise error
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(_stage: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+def check(
+    repository: Repository,
+    read_data: Subset | None = None,
+    *,
+    progress: Progress = no_progress,
+    chance: random.Random | None = None,
+) -> Report:
+    """Check a repository; the caller holds a lock, or knows that nobody changes it.
+
+    Args:
+        repository: an open one.
+        read_data: which packs to read as well.
+        progress: told the stage, how much of it is done, and of how much.
+        chance: draws the packs of a share.
+
+    Returns:
+        What was found; nothing is raised for damage.
+
+    Raises:
+        TargetError: the repository cannot be read at all.
+    """
+    checker = _Checker(repository, progress)
+    snapshots = checker.snapshots()
+    packs = checker.index()
+    sizes = checker.packs(packs)
+    checker.trees(snapshots)
+    if read_data is not None:
+        chosen = read_data.of([pack for pack in packs if pack.pack_id in sizes], chance or random.SystemRandom())
+        checker.data(chosen, sizes)
+    checker.name_the_hurt(snapshots)
+    return checker.report
+
+
+class _Checker:
+    def __init__(self, repository: Repository, progress: Progress) -> None:
+        self._repository = repository
+        self._progress = progress
+        self.report = Report()
+        self._lost: list[tuple[str, set[BlobName]]] = []
+        self._good_trees: set[bytes] = set()
+
+    # ------------------------------------------------------------------ stages
+
+    def snapshots(self) -> list[Snapshot]:
+        found = []
+        for stored in self._repository.backend.list(FileKind.SNAPSHOT):
+            try:
+                found.append(self._repository.load_snapshot(stored.name.stem))
+            except IntegrityError as error:
+                self._problem(str(error), f"snapshot {stored.name.stem[:8]}")
+        self.report.snapshots = len(found)
+        return sorted(found, key=lambda snapshot: snapshot.time)
+
+    def index(self) -> list[PackBlobs]:
+        for error in self._repository.load_index_tolerantly():
+            self._problem(str(error))
+        packs = list(self._repository.index.packs())
+        self.report.packs = len(packs)
+        self.report.blobs = sum(len(pack.blobs) for pack in packs)
+        return packs
+
+    def packs(self, packs: list[PackBlobs]) -> dict[bytes, int]:
+        """Sizes of the packs that are there."""
+        listed = self._repository.backend.list(FileKind.PACK)
+        sizes = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in listed}
+        for pack in packs:
+            if problem := _layout_problem(pack, sizes.get(pack.pack_id)):
+                self._lose(f"pack {pack.pack_id.hex()}: {problem}", pack.blobs)
+            if len({blob.kind for blob in pack.blobs}) > 1:
+                self.report.hints.append(
+                    f"pack {pack.pack_id.hex()} mixes data and trees; `restic prune` separates them"
+                )
+        strays = sizes.keys() - {pack.pack_id for pack in packs}
+        self.report.hints += [f"pack {pack_id.hex()} is in no index; prune removes it" for pack_id in sorted(strays)]
+        return sizes
+
+    def trees(self, snapshots: list[Snapshot]) -> None:
+        for number, snapshot in enumerate(snapshots):
+            self._progress("restore points", number, len(snapshots))
+            name = _name_of(snapshot)
+            before = len(self.report.problems)
+            self._walk(snapshot.tree, "", name, 0)
+            if len(self.report.problems) == before:
+                self._check_point(snapshot, name)
+        self._progress("restore points", len(snapshots), len(snapshots))
+
+    def data(self, packs: list[PackBlobs], sizes: dict[bytes, int]) -> None:
+        def one(pack: PackBlobs) -> PackDamage | None:
+            return check_pack(self._repository, pack, sizes[pack.pack_id])
+
+        total = sum(sizes[pack.pack_id] for pack in packs)
+        done = 0
+        with ThreadPoolExecutor(self._repository.backend.traits.connections, "pack-checker") as pool:
+            for pack, damage in zip(packs, pool.map(one, packs), strict=True):
+                done += sizes[pack.pack_id]
+                self._progress("packs", done, total)
+                self.report.packs_read += 1
+                if damage is not None:
+                    self._lose(damage.message, damage.blobs)
+
+    def name_the_hurt(self, snapshots: list[Snapshot]) -> None:
+        """Only when blobs are lost: find out who needs them and has no other copy."""
+        damaged = set().union(*(blobs for _, blobs in self._lost))
+        needed = {_name_of(snapshot): self._needs(snapshot.tree, damaged) for snapshot in snapshots} if damaged else {}
+        for message, blobs in self._lost:
+            gone = {name for name in blobs if not self._has_whole_copy(name)}
+            self._problem(message, *(point for point, needs in needed.items() if gone & needs))
+
+    # ------------------------------------------------------------------ parts of them
+
+    def _walk(self, tree_id: bytes, path: str, point: str, depth: int) -> None:
+        waiting = [(tree_id, path, depth)]
+        while waiting:
+            tree_id, path, depth = waiting.pop()
+            if tree_id in self._good_trees:
+                continue
+            try:
+                nodes = browse.load_tree(self._repository, tree_id)
+            except IntegrityError as error:
+                self._problem(f"{path or '/'}: {error}", point)
+                continue
+            before = len(self.report.problems)
+            for node in nodes:
+                self._check_node(node, f"{path}/{node.name}", point)
+            if len(self.report.problems) == before:
+                self._good_trees.add(tree_id)
+            waiting += [(node.subtree, f"{path}/{node.name}", depth + 1) for node in nodes if node.subtree is not None]
+
+    def _check_node(self, node: Node, path: str, point: str) -> None:
+        if node.kind is not NodeKind.FILE or node.content is None:
+            return
+        known, lengths = self._repository.index.find(node.content, BlobKind.DATA)
+        if not known.all():
+            first = node.content[int(np.argmin(known))].tobytes().hex()
+            missing = int(len(known) - np.count_nonzero(known))
+            self._problem(f"{path}: {missing} of {len(known)} chunks are in no index, first {first}", point)
+            return
+        total = int(lengths.sum(dtype=np.uint64))
+        if total != node.size_bytes:
+            self._problem(f"{path}: its chunks come to {total} bytes, its size is {node.size_bytes}", point)
+
+    def _check_point(self, snapshot: Snapshot, name: str) -> None:
+        summary = points.of_snapshot(snapshot)
+        if summary is None:
+            return
+        try:
+            PointReader.unlocked(self._repository, summary).verify()
+        except Error as error:
+            self._problem(str(error), name)
+
+    def _needs(self, root: bytes, damaged: set[BlobName]) -> set[BlobName]:
+        """Which of the damaged blobs a snapshot uses."""
+        found: set[BlobName] = set()
+        for name in self._used(root):
+            if name in damaged:
+                found.add(name)
+        return found
+
+    def _used(self, root: bytes) -> Iterator[BlobName]:
+        yield (root, BlobKind.TREE)
+        seen = {root}
+        waiting = [root]
+        while waiting:
+            try:
+                nodes = browse.load_tree(self._repository, waiting.pop())
+            except IntegrityError:
+                continue  # reported already; what hangs below it cannot be known
+            for node in nodes:
+                if node.content is not None:
+                    yield from ((bytes(row), BlobKind.DATA) for row in np.unique(node.content, axis=0))
+                if node.subtree is not None and node.subtree not in seen:
+                    seen.add(node.subtree)
+                    yield (node.subtree, BlobKind.TREE)
+                    waiting.append(node.subtree)
+
+    def _has_whole_copy(self, name: BlobName) -> bool:
+        blob_id, kind = name
+        try:
+            self._repository.load_blob(kind, blob_id)
+        except Error:
+            return False
+        return True
+
+    def _lose(self, message: str, blobs: Sequence[Blob]) -> None:
+        self._lost.append((message, {(blob.blob_id, blob.kind) for blob in blobs}))
+
+    def _problem(self, message: str, *hurt: str) -> None:
+        self.report.problems.append(Problem(message, tuple(hurt)))
+
+
+def _layout_problem(pack: PackBlobs, size_bytes: int | None) -> str | None:
+    if size_bytes is None:
+        return "it is missing"
+    position = 0
+    for blob in pack.blobs:
+        if blob.offset != position:
+            return f"the index lists a gap or an overlap at offset {position}"
+        position = blob.end
+    expected = position + header_size(pack.blobs)
+    return f"it has {size_bytes} bytes, the index says {expected}" if size_bytes != expected else None
+
+
+def _name_of(snapshot: Snapshot) -> str:
+    summary = points.of_snapshot(snapshot)
+    if summary is not None:
+        return summary.name
+    return f"snapshot {snapshot.snapshot_id[:8]} of {snapshot.hostname}@{times.canonical(snapshot.time)}"
