@@ -88,21 +88,3 @@ def test_a_62_tib_empty_delta_costs_its_directory(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40 << 20
-
-
-def test_an_image_without_its_files_leaves_no_descriptor_open(tmp_path):
-    (tmp_path / "x.vmdk").write_bytes(descriptor("vmfs", ['RW 8 VMFS "x-flat.vmdk"']))
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for _ in range(5):
-        with pytest.raises(Exception, match="No such file"):
-            open_image(tmp_path / "x.vmdk")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_fifo_in_place_of_an_extent_does_not_hang(tmp_path):
-    import os
-
-    os.mkfifo(tmp_path / "x-flat.vmdk")
-    (tmp_path / "x.vmdk").write_bytes(descriptor("vmfs", ['RW 8 VMFS "x-flat.vmdk"']))
-    with pytest.raises(Exception, match="not a regular file"):
-        open_image(tmp_path / "x.vmdk")

@@ -72,6 +72,11 @@ def test_reads_a_snapshot_in_its_own_encoding():
     assert found.parent_hint == "/vmfs/volumes/4f1c-ab/büro/web01.vmdk"
 
 
+def test_older_hosts_keep_the_encoding_in_the_database():
+    old = SNAPSHOT.replace(b'encoding="windows-1252"\n', b"") + b'ddb.encoding = "windows-1252"\nddb.grain = "8"\n'
+    assert good(old).parent_hint == "/vmfs/volumes/4f1c-ab/büro/web01.vmdk"
+
+
 def test_reads_windows_line_ends_and_padding():
     assert good(ESXI.replace(b"\n", b"\r\n")) == good(ESXI)
     assert good(ESXI + bytes(700)) == good(ESXI)
@@ -162,6 +167,9 @@ def test_refuses_a_flat_extent_without_its_offset():
         (b'encoding="UTF-8"', b'encoding="UTF-7"', "encoding"),
         (b'encoding="UTF-8"', b'encoding="UTF-16LE"', "encoding"),
         (b'encoding="UTF-8"', b'encoding="zlib"', "encoding"),
+        (b'encoding="UTF-8"', b'encoding="UTF 8"', "encoding"),
+        (b'encoding="UTF-8"', b'encoding=""', "encoding"),
+        (b'encoding="UTF-8"', b'encoding="cp1252" "UTF-8"', "not understood"),
         (b"web01-flat", b"b\xfcro-flat", "not UTF-8"),
         (b"CID=7c1f0a11\np", b"p", "CID is missing"),
         (b"CID=7c1f0a11\np", b"CID=xyz\np", "CID is 'xyz'"),

@@ -19,7 +19,7 @@ from vcbproxy.errors import SourceError
 from vcbproxy.vmdk.chain import open_disk
 from vcbproxy.vmdk.descriptor import parse
 
-CASES = int(os.environ.get("VCBPROXY_FUZZ_CASES", "400"))
+CASES = int(os.environ.get("VCBPROXY_FUZZ_CASES", "250"))
 CELL = 64 << 10
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 INTERESTING = [0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 1 << 31, 0xFFFFFFFF, 1 << 40, 1 << 63, 0xFFFFFFFFFFFFFFFF]

@@ -78,6 +78,8 @@ class Descriptor:
 _KEY_VALUE = re.compile(r'\s*([A-Za-z][\w.:-]*)\s*=\s*(?:"([^"]*)"|([^"\s](?:[^"]*[^"\s])?)|)\s*')
 _EXTENT = re.compile(r'\s*(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z]+)(?:\s+"([^"]*)"(?:\s+(\d{1,19}))?)?\s*', re.ASCII)
 _EXTENT_START = re.compile(r"\s*(RW|RDONLY|NOACCESS)\s", re.IGNORECASE)
+_ENCODING = re.compile(rb'^[ \t]*((?:ddb\.)?encoding)[ \t]*=[ \t]*"?([A-Za-z0-9_-]{1,32})"?[ \t]*\r?$', re.MULTILINE)
+"""ESX before 4.0 keeps it under ``ddb.``."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -93,6 +95,7 @@ def parse(data: bytes, name: str) -> Descriptor:
 class _Parser:
     def __init__(self, name: str) -> None:
         self._name = name
+        self._encoding = "UTF-8"
         self._header: dict[str, str] = {}
         self._ddb: dict[str, str] = {}
         self._extent_lines: list[tuple[int, str]] = []
@@ -105,6 +108,9 @@ class _Parser:
             self._line(number, line.removesuffix("\r"))
         if "version" not in self._header:
             self._refuse("not a VMDK descriptor: it gives no version")
+        declared = self._header.get("encoding", self._ddb.get("ddb.encoding", "UTF-8"))
+        if declared != self._encoding:
+            self._refuse(f"unknown encoding {declared[:40]!r}")
         self._refuse_encrypted()
         create_type = self._create_type()
         cid, parent_cid, hint = self._identity()
@@ -112,7 +118,7 @@ class _Parser:
         self._check_extents(extents, create_type, parent_cid)
         return Descriptor(
             version=self._version(),
-            encoding=self._header.get("encoding", "UTF-8"),
+            encoding=self._encoding,
             cid=cid,
             parent_cid=parent_cid,
             parent_hint=hint,
@@ -130,8 +136,8 @@ class _Parser:
             # Padding is legal, and so is what qemu-img leaves there when a rewritten CID has fewer digits: the last
             # bytes of the same text. Anything else is no text, or a second one.
             self._refuse("not a VMDK descriptor: it holds NUL bytes")
-        found = re.search(rb'^[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_-]{1,32})"?[ \t]*\r?$', data, re.MULTILINE)
-        label = found[1].decode("ascii") if found else "UTF-8"
+        found = {match[1]: match[2].decode("ascii") for match in _ENCODING.finditer(data)}
+        self._encoding = label = found.get(b"encoding") or found.get(b"ddb.encoding") or self._encoding
         codec = c_vmdk.ENCODINGS.get(label.lower())
         if codec is None:
             self._refuse(f"unknown encoding {label!r}")

@@ -52,20 +52,23 @@ class FolderFiles:
     """Exported files in a folder of this machine; nothing outside of it is opened."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder = Path(folder)
+        self._folder = Path(folder).resolve()
 
     def open(self, path: str) -> FileDevice:
         """Open a regular file; a FIFO would hang, a device is not an export."""
-        full = self._folder / path
+        full = self._folder / resolve_inside("", path)
         try:
-            mode = full.stat().st_mode
+            real = full.resolve(strict=True)
+            mode = real.stat().st_mode
         except OSError as error:
             raise VmdkError(file=str(full), reason=f"cannot be opened: {error.strerror}") from error
-        except ValueError as error:
-            raise VmdkError(file=repr(path), reason="cannot be opened: not a path") from error
+        except RuntimeError as error:  # Python 3.11 and 3.12 say so of a loop of symbolic links
+            raise VmdkError(file=str(full), reason="cannot be opened: a loop of symbolic links") from error
+        if not real.is_relative_to(self._folder):
+            raise VmdkError(file=str(full), reason=f"is a symbolic link out of its folder, to {real}")
         if not stat.S_ISREG(mode):
             raise VmdkError(file=str(full), reason="is not a regular file")
-        return FileDevice(full)
+        return FileDevice(real, name=str(full))
 
     def resolve(self, base_path: str, reference: str) -> str:
         """Follow a reference inside the folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vcbproxy.errors import VmdkError
 from vcbproxy.vmdk.chain import VirtualDisk, open_disk
 from vcbproxy.vmdk.files import FolderFiles
 
@@ -16,5 +17,8 @@ def open_image(path: str | os.PathLike[str]) -> VirtualDisk:
         VmdkError: it is damaged, unknown or not whole.
         DeviceError: a file cannot be read.
     """
-    full = Path(path)
+    try:
+        full = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise VmdkError(file=os.fspath(path), reason=f"cannot be opened: {error}") from error
     return open_disk(FolderFiles(full.parent), full.name)
