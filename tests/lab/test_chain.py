@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -184,4 +185,4 @@ def test_ranges_cover_all_that_is_not_zero(tmp_path, kind):
         rest[offset : offset + length] = bytes(length)
     assert not any(rest)
     assert sum(length for _, length in ranges) < SIZE // 2
-    assert all(a + b < c for (a, b), (c, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(a + b < c for (a, b), (c, _) in itertools.pairwise(ranges))

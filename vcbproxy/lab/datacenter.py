@@ -14,6 +14,7 @@ datacenter whose process was killed between the two cannot be trusted, and is re
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -252,7 +253,11 @@ class Datacenter:
         return f"{pairs[:23]}-{pairs[24:]}"
 
     def _save(self, *, clean: bool) -> None:
-        with self._mutex:
+        with contextlib.ExitStack() as held:
+            # No guest writes meanwhile: the volumes' records and the state must tell of one instant.
+            for machine in self._machines.values():
+                held.enter_context(machine.still)
+            held.enter_context(self._mutex)
             self.state.clean = clean
             for name, store in self._stores.items():
                 if isinstance(store, LabVolume):

@@ -61,7 +61,7 @@ class Centre:
         """The machine behind a VM."""
         return self.datacenter.machine(vm.moref)
 
-    def task(self, method: str, vm: Managed, work: Callable[[], Any], target: Managed | None = None) -> Any:
+    def task(self, method: str, vm: Managed, work: Callable[[], Any]) -> Any:
         """Begin a task on a VM; what it changed is shown before the task ends, well or ill."""
 
         def changing() -> Any:
@@ -71,7 +71,7 @@ class Centre:
                 self.refresh(vm)
             return self._refs[result.moref] if hasattr(result, "moref") else None
 
-        return self.tasks.begin(method, target or vm, changing, entity=vm)
+        return self.tasks.begin(method, vm, changing)
 
     def refresh(self, vm: Managed) -> None:
         """Show a VM as it is now."""
@@ -244,6 +244,7 @@ class Centre:
                 overallStatus="green",
                 guestHeartbeatStatus="green",
                 disabledMethod=[],
+                recentTask=[],
             )
             self._refs[state.moref] = managed.ref
             refs.append(managed.ref)

@@ -70,7 +70,7 @@ class Faults:
             drop: cut the connection instead of answering.
             delay_s: wait so long first.
             after: how many calls to let pass before.
-            moref: only on this object.
+            moref: only on this object; with ``Where.TASK`` the VM that the task is about.
         """
         raised = (lambda: fault) if isinstance(fault, Exception) else fault
         with self._lock:

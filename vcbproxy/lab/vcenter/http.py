@@ -8,6 +8,7 @@ import re
 import socket
 import socketserver
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that vanish, or do not trust the certificate, are no news."""
+        """Clients that vanish, or do not trust the certificate, are no news; all else is a bug."""
+        if not isinstance(sys.exc_info()[1], OSError | ValueError):  # ValueError: read from after it was cut
+            super().handle_error(request, client_address)
 
     def cut_all(self) -> None:
         """Cut every connection, in whatever its thread is doing."""
@@ -113,10 +116,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(Reply(404, b"") if document is None else Reply(200, document))
 
     def do_POST(self) -> None:
-        body = self._body()
+        try:
+            body = self._body()
+        except ValueError:  # no number where a length should be
+            self._refuse(400)
+            return
         if body is None:
-            self.close_connection = True
-            self._send(Reply(413, b""))
+            self._refuse(413)
             return
         found = _COOKIE.search(self.headers.get("Cookie", ""))
         post = Post(
@@ -130,6 +136,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except Dropped:
             self.close_connection = True
             cut(self.connection)
+
+    def _refuse(self, status: int) -> None:
+        """Answer, and hang up: where the next request begins is not known."""
+        self.close_connection = True
+        self._send(Reply(status, b""))
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vcbproxy.clock import Clock, SystemClock
+from vcbproxy.errors import UsageError
 from vcbproxy.lab import certificate
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.guest import GuestWriter
@@ -91,10 +92,17 @@ class LabServer:
         self.centre.sessions.expire()
 
     def start(self) -> None:
-        """Listen and serve."""
+        """Listen and serve.
+
+        Raises:
+            UsageError: the port cannot be had.
+        """
         documents = {"/sdk/vimServiceVersions.xml": wire.versions_document()}
         context = certificate.server_context(self._tls)
-        self._listener = http.Listener(self._wanted_port, context, documents, self._answer)
+        try:
+            self._listener = http.Listener(self._wanted_port, context, documents, self._answer)
+        except OSError as error:
+            raise UsageError(f"cannot listen on port {self._wanted_port}: {error.strerror}; try --port 0") from error
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(_POLL_S,), name="lab vCenter")
         self._thread.start()
 

@@ -17,6 +17,14 @@ from vcbproxy.lab.vcenter.schema import vim, vmodl
 
 _log = logging.getLogger(__name__)
 _RECENT = 50
+_DESCRIPTIONS = {
+    "CreateSnapshotEx_Task": "VirtualMachine.createSnapshot",
+    "RemoveSnapshot_Task": "vm.Snapshot.remove",
+    "ReconfigVM_Task": "VirtualMachine.reconfigure",
+    "PowerOnVM_Task": "VirtualMachine.powerOn",
+    "PowerOffVM_Task": "VirtualMachine.powerOff",
+    "ConsolidateVMDisks_Task": "VirtualMachine.consolidateDisks",
+}
 
 
 class Tasks:
@@ -31,21 +39,19 @@ class Tasks:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def begin(self, method: str, target: Managed, work: Callable[[], Any], entity: Managed | None = None) -> Any:
+    def begin(self, method: str, about: Managed, work: Callable[[], Any]) -> Any:
         """Carry out ``work`` in a thread; the answer is the task's reference.
 
         Args:
-            method: the method on the wire, for faults.
-            target: the object the method was called on.
+            method: the method on the wire, for the description and for faults.
+            about: the managed entity the task is about.
             work: what to do; its result becomes the task's.
-            entity: the managed entity the task is about; the target by default.
         """
-        about = entity or target
         task = self._inventory.add(vim.Task)
         info = vim.TaskInfo(
             key=task.moref,
             task=task.ref,
-            descriptionId=_description(method, target),
+            descriptionId=_description(method),
             entity=about.ref,
             entityName=about.properties.get("name"),
             state="queued",
@@ -57,9 +63,10 @@ class Tasks:
         )
         self._inventory.set(task, info=info)
         with self._lock:
-            recent = [*self._manager.properties.get("recentTask", []), task.ref][-_RECENT:]
-            self._inventory.set(self._manager, recentTask=recent)
-            thread = threading.Thread(target=self._run, args=(task, method, target, work), name=f"lab {task.moref}")
+            for holder in (self._manager, about):
+                recent = [*holder.properties.get("recentTask", []), task.ref][-_RECENT:]
+                self._inventory.set(holder, recentTask=recent)
+            thread = threading.Thread(target=self._run, args=(task, method, about, work), name=f"lab {task.moref}")
             self._threads = [running for running in self._threads if running.is_alive()]
             self._threads.append(thread)
             thread.start()
@@ -72,17 +79,25 @@ class Tasks:
         for thread in threads:
             thread.join()
 
-    def _run(self, task: Managed, method: str, target: Managed, work: Callable[[], Any]) -> None:
+    def _run(self, task: Managed, method: str, about: Managed, work: Callable[[], Any]) -> None:
         self._update(task, state="running", startTime=self._clock.now(), progress=10)
         try:
-            self._faults.strike(method, Where.TASK, target.ref)
+            self._faults.strike(method, Where.TASK, about.ref)
             result = work()
         except Exception as error:  # noqa: BLE001  # the task ends in it, and the client is told
-            fault = as_fault(error)
+            fault = as_fault(error, self._in_the_way(about, task))
             self._update(task, state="error", completeTime=self._clock.now(), error=fault)
         else:
             ended = {} if result is None else {"result": result}
             self._update(task, state="success", completeTime=self._clock.now(), progress=100, **ended)
+
+    def _in_the_way(self, about: Managed, task: Managed) -> Any:
+        """The task that has the entity; the refused one itself when it is not to be seen."""
+        for ref in about.properties["recentTask"]:
+            other = self._inventory.find(ref)
+            if other is not None and other is not task and other.properties["info"].state == "running":
+                return ref
+        return task.ref
 
     def _update(self, task: Managed, **facts: Any) -> None:
         info = copy.copy(task.properties["info"])
@@ -91,12 +106,14 @@ class Tasks:
         self._inventory.set(task, info=info)
 
 
-def as_fault(error: Exception) -> Any:
-    """What a client is told of an error."""
+def as_fault(error: Exception, in_the_way: Any = None) -> Any:
+    """What a client is told of an error; ``in_the_way`` is the task that a busy VM is busy with."""
+    if isinstance(error, Busy):
+        error = vim.fault.TaskInProgress(task=in_the_way, msg=str(error))
+    if isinstance(error, vim.fault.TaskInProgress) and error.task is None:
+        error.task = in_the_way or vim.Task("task-unknown", None)  # The schema demands one.
     if isinstance(error, vmodl.MethodFault):
         return error
-    if isinstance(error, Busy):
-        return vim.fault.TaskInProgress(msg=str(error))
     if isinstance(error, UnknownSnapshot):
         return vim.fault.NotFound(msg=f"no such snapshot: {error.args[0]}")
     if not isinstance(error, Error | Dropped):
@@ -104,7 +121,7 @@ def as_fault(error: Exception) -> Any:
     return vmodl.fault.SystemError(reason=repr(error), msg=f"A general system error occurred: {error!r}")
 
 
-def _description(method: str, target: Managed) -> str:
+def _description(method: str) -> str:
+    """As a vCenter calls it: ``VirtualMachine.createSnapshot``."""
     name = method.removesuffix("_Task")
-    kind = "VirtualMachine" if isinstance(target.ref, vim.VirtualMachine) else "vm.Snapshot"
-    return f"{kind}.{name[0].lower()}{name[1:]}"
+    return _DESCRIPTIONS.get(method, f"VirtualMachine.{name[0].lower()}{name[1:]}")

@@ -66,7 +66,6 @@ def _remove_snapshot(
         "RemoveSnapshot_Task",
         vm,
         lambda: centre.datacenter.remove_snapshot(vm.moref, name, children=removeChildren, consolidate=consolidate),
-        target=call.this,
     )
 
 

@@ -164,7 +164,15 @@ def answer(request: Request, value: Any, version: str) -> bytes:
 
 
 def fault(error: vmodl.MethodFault, version: str) -> bytes:
-    """The bytes of a fault."""
+    """The bytes of a fault; one that the schema does not let pass becomes a SystemError that says so."""
+    try:
+        return _fault(error, version)
+    except TypeError as reason:
+        text = f"{type(error).__name__} cannot be sent: {reason}"
+        return _fault(vmodl.fault.SystemError(reason=text, msg=text), version)
+
+
+def _fault(error: Any, version: str) -> bytes:
     name = support.GetWsdlName(type(error))
     names = dict(soap.SOAP_NSMAP) | {NAMESPACE: "vim25"}
     info = support.Object(name=f"vim25:{name}Fault", type=object, version=version, flags=0)
