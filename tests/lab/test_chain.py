@@ -73,7 +73,7 @@ def busy(model: Model, chance: random.Random, writes: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), order=st.permutations([0, 1, 2]))
 def test_merging_in_any_order_keeps_every_byte(tmp_path_factory, kind, seed, order):
     """Three deltas over a base, written to between; then each is removed, and all that is left is compared."""

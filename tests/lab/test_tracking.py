@@ -18,11 +18,8 @@ def new_disk(size_bytes: int = 1 * GiB) -> DiskState:
 
 
 def areas(answer: tracking.Answer) -> list[int]:
-    return [
-        area
-        for start, length in answer.areas
-        for area in range(start // AREA_BYTES, -(-(start + length) // AREA_BYTES))
-    ]
+    ranges = (range(start // AREA_BYTES, -(-(start + length) // AREA_BYTES)) for start, length in answer.areas)
+    return [area for found in ranges for area in found]
 
 
 def test_writes_belong_to_the_landmark_after_them():
@@ -49,7 +46,7 @@ def test_the_last_area_ends_with_the_disk():
 def test_many_areas_come_in_pages():
     disk = new_disk()
     first = tracking.landmark(disk)
-    written = list(range(0, 3 * AREAS_PER_ANSWER, 2)) + [16000]
+    written = [*range(0, 3 * AREAS_PER_ANSWER, 2), 16000]
     for area in written:
         tracking.record(disk, area * AREA_BYTES, 1)
     found: list[int] = []
