@@ -104,11 +104,13 @@ def _connection(error: OSError | HTTPException) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             return (
-                f"its certificate is not trusted: {error.verify_message or _one_line(error)}; "
+                f"its certificate is not trusted: {getattr(error, 'verify_message', None) or _one_line(error)}; "
                 "give its CA as ca_file, or its SHA-256 thumbprint"
             )
         case ssl.SSLError():
-            return f"TLS failed: {error.reason or _one_line(error)}; is that the manager's HTTPS port?"
+            return (
+                f"TLS failed: {getattr(error, 'reason', None) or _one_line(error)}; is that the manager's HTTPS port?"
+            )
         case socket.gaierror():
             return f"the host name cannot be resolved: {error.strerror}"
         case ConnectionRefusedError():

@@ -26,7 +26,7 @@ from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm
-from vcbproxy.manager.wire import moref_of
+from vcbproxy.manager.wire import Wire, moref_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,14 @@ def find_ours(session: Session, vm: Vm) -> list[OurSnapshot]:
 
 
 def remove_marked(
-    session: Session, vm: Vm, marker: Marker, *, clock: Clock, limits: Limits, given_up: Callable[[], bool]
+    session: Session,
+    vm: Vm,
+    marker: Marker,
+    *,
+    clock: Clock,
+    limits: Limits,
+    unsure: bool = False,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> None:
     """Remove every snapshot of the VM with exactly this marker, and consolidate if the manager asks for it.
 
@@ -83,6 +90,7 @@ def remove_marked(
         marker: whose removal is wanted.
         clock: paces the attempts.
         limits: how long.
+        unsure: one may be on its way through the manager: wait for tasks that create one first.
         given_up: asked between attempts; true: try no more.
 
     Raises:
@@ -90,7 +98,8 @@ def remove_marked(
     """
 
     def attempt() -> bool:
-        await_creation(session, vm, clock=clock, limits=limits)
+        if unsure:
+            await_creation(session, vm, clock=clock, limits=limits)
         ours = [snapshot for snapshot in find_ours(session, vm) if snapshot.marker == marker]
         for snapshot in ours:
             log.info("removing the snapshot %r of %s", snapshot.name, vm.name)
@@ -116,11 +125,10 @@ def await_creation(session: Session, vm: Vm, *, clock: Clock, limits: Limits) ->
     So it is after the connection broke while the request was on its way. Somebody else's creation is waited for as
     well: nothing could be removed meanwhile anyway.
     """
-    row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), ["recentTask"]))
-    for recent in row.get("recentTask") or []:
-        under_way = task.Started(moref_of(recent), "CreateSnapshot", vm.name)
+    for recent in session.read(lambda wire: _recent_tasks(wire, vm.moref)):
+        under_way = task.Started(recent, "CreateSnapshot", vm.name)
         try:
-            if _creates_snapshot(session, under_way):
+            if _creates_snapshot(session, under_way, vm):
                 task.wait(session, under_way, clock=clock, limit_s=limits.create_s)
         except ManagerError as error:
             over = isinstance(error, TaskFailed) or trouble_of(error) is Trouble.GONE
@@ -129,10 +137,18 @@ def await_creation(session: Session, vm: Vm, *, clock: Clock, limits: Limits) ->
             log.info("creation of a snapshot of %s: %s", vm.name, error)
 
 
-def _creates_snapshot(session: Session, recent: task.Started) -> bool:
+def _recent_tasks(wire: Wire, moref: str) -> list[str]:
+    """Tasks that run, or ended lately: the VM's own list, and the manager's, which knows some a little earlier."""
+    lists: list[Any] = [wire.object(vim.VirtualMachine, moref), wire.content.taskManager]
+    rows = [properties.of_one(wire, subject, ["recentTask"]) for subject in lists if subject is not None]
+    return list(dict.fromkeys(moref_of(recent) for row in rows for recent in row.get("recentTask") or ()))
+
+
+def _creates_snapshot(session: Session, recent: task.Started, vm: Vm) -> bool:
     row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.Task, recent.moref), ["info"]))
     info = row.need("info")
-    return "createsnapshot" in str(info.descriptionId).lower() and info.completeTime is None
+    ours = info.entity is not None and moref_of(info.entity) == vm.moref
+    return ours and "createsnapshot" in str(info.descriptionId).lower() and info.completeTime is None
 
 
 def _persist(

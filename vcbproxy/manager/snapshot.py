@@ -96,14 +96,7 @@ def held(
     try:
         yield to_the_end(creation.run, f"the end of the snapshot's creation on {vm.name}")
     except BaseException as first:
-        try:
-            creation.undo()
-        except (KeyboardInterrupt, Cancelled) as interrupt:
-            if not isinstance(first, KeyboardInterrupt | Cancelled):
-                raise interrupt from first
-        except Error as second:
-            log.exception("the clean-up failed as well")
-            first.add_note(f"and then: {second}")
+        creation.undo_after(first)
         raise
     creation.undo()
 
@@ -122,6 +115,12 @@ def _refuse(vm: Vm, quiesce: Quiesce) -> None:
         raise ManagerError(f"{vm.name} cannot be quiesced: {_NO_TOOLS}", trouble=Trouble.QUIESCE)
 
 
+def _from_quiescing(error: ManagerError) -> bool:
+    """Whether a failed attempt may be the guest's doing: managers say so by several faults, some of them general."""
+    trouble = trouble_of(error)
+    return trouble is Trouble.QUIESCE or (isinstance(error, TaskFailed) and trouble is Trouble.OTHER)
+
+
 @dataclass(slots=True)
 class _Creation:
     """One snapshot from the first request to its disappearance."""
@@ -135,6 +134,7 @@ class _Creation:
     limits: Limits
     cancelled: Callable[[], bool]
     requested: bool = False
+    removing: bool = False
     outcome_known: bool = True
 
     def run(self, interrupts: Interrupts) -> VmSnapshot:
@@ -147,25 +147,38 @@ class _Creation:
         for attempt in range(_QUIESCED_ATTEMPTS if why_not is None else 0):
             try:
                 return self._frozen(self._create(ended, quiesced=True), None)
-            except TaskFailed as error:
-                if trouble_of(error) not in (Trouble.QUIESCE, Trouble.OTHER):
+            except ManagerError as error:
+                last = self.quiesce is Quiesce.REQUIRE and attempt + 1 == _QUIESCED_ATTEMPTS
+                if last or not _from_quiescing(error):
                     raise
                 log.warning("attempt %d: %s", attempt + 1, error)
                 why_not = str(error)
-                if self.quiesce is Quiesce.REQUIRE and attempt + 1 == _QUIESCED_ATTEMPTS:
-                    raise
             self._remove(interrupts)
             pause(self.clock, _QUIESCE_PAUSE_S, ended)
         return self._frozen(self._create(ended, quiesced=False), why_not)
 
     def undo(self) -> None:
         """Remove whatever carries the marker, if anything was ever requested."""
-        if not self.requested:
-            return
-        to_the_end(self._remove, f"the removal of the snapshot of {self.vm.name}")
+        if self.requested:
+            to_the_end(self._remove, f"the removal of the snapshot of {self.vm.name}")
+            self.requested = False
+
+    def undo_after(self, first: BaseException) -> None:
+        """Remove it, and let the first error be the one that is raised; only an interrupt comes before it."""
+        try:
+            self.undo()
+        except (KeyboardInterrupt, Cancelled) as interrupt:
+            if not self.removing:  # it came a moment before signals were held back
+                self.undo()
+            if not isinstance(first, KeyboardInterrupt | Cancelled):
+                raise interrupt from first
+        except Error as second:
+            log.exception("the clean-up failed as well")
+            first.add_note(f"and then: {second}")
 
     def _remove(self, interrupts: Interrupts) -> None:
         """Remove; twice with a pause between, when a lost request may still be on its way through the manager."""
+        self.removing = True
         for look in range(1 if self.outcome_known else 2):
             if look > 0:
                 pause(self.clock, _SETTLE_S, interrupts.given_up)
@@ -175,6 +188,7 @@ class _Creation:
                 self.marker,
                 clock=self.clock,
                 limits=self.limits,
+                unsure=not self.outcome_known,
                 given_up=interrupts.given_up,
             )
 
@@ -210,6 +224,7 @@ class _Creation:
             return machine.CreateSnapshot_Task(self.name, self.marker.description, memory=False, quiesce=quiesced)
 
         self.requested = True
+        self.removing = False
         self.outcome_known = False
         try:
             started = task.start(self.session, "CreateSnapshot", self.vm.name, create)

@@ -1,0 +1,177 @@
+"""Connecting: verified or pinned, and each failure by its real cause."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.manager.managers import Post, address, diverted, forwarded, https, plain_text, silence
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import ConfigError, CredentialsError, Error, ManagerError
+from vcbproxy.lab import certificate
+from vcbproxy.lab.vcenter import LabServer, wire
+from vcbproxy.manager import inventory, tls
+from vcbproxy.manager.faults import Trouble, trouble_of
+from vcbproxy.manager.session import ManagerAddress, Session, connect
+
+
+@pytest.fixture(scope="module")
+def other_tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of somebody else."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate.write(folder, datetime.now(UTC))
+    return folder
+
+
+def refused(where: ManagerAddress, username: str = "lab", password: str = "x") -> Error:
+    with pytest.raises(Error) as caught:
+        connect(where, username, password)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_session_is_opened_and_closed(server: LabServer) -> None:
+    with connect(address(server), server.username, server.password) as session:
+        assert session.about.is_vcenter
+        assert session.about.api_version == wire.API_VERSION
+        assert session.instance_uuid == server.datacenter.state.instance_uuid
+        assert len(server.centre.sessions) == 1
+    assert len(server.centre.sessions) == 0
+
+
+def test_a_thumbprint_takes_the_place_of_a_ca(server: LabServer) -> None:
+    where = address(server, ca_file=None, thumbprint_sha256=server.thumbprint)
+    with connect(where, server.username, server.password) as session:
+        assert inventory.vms(session)
+
+
+def test_without_ca_or_thumbprint_the_systems_cas_are_asked(server: LabServer) -> None:
+    error = refused(address(server, ca_file=None), server.username, server.password)
+    assert trouble_of(error) is Trouble.TRUST
+    assert "not trusted" in str(error)
+    assert server.calls["Login"] == 0
+
+
+def test_a_wrong_ca_is_not_trusted(server: LabServer, other_tls: Path) -> None:
+    error = refused(address(server, ca_file=other_tls / "ca.pem"), server.username, server.password)
+    assert trouble_of(error) is Trouble.TRUST
+    assert server.calls["Login"] == 0
+
+
+def test_a_wrong_thumbprint_is_not_trusted_though_the_ca_is(server: LabServer, other_tls: Path) -> None:
+    where = address(server, thumbprint_sha256=certificate.thumbprint(other_tls))
+    error = refused(where, server.username, server.password)
+    assert trouble_of(error) is Trouble.TRUST
+    assert server.thumbprint in str(error)
+    assert server.calls["Login"] == 0
+
+
+def test_a_host_name_that_is_not_in_the_certificate_is_not_trusted(server: LabServer) -> None:
+    where = ManagerAddress("127.0.0.2", server.port, ca_file=server.ca_file, timeout_s=5)
+    error = refused(where, server.username, server.password)
+    assert isinstance(error, ManagerError)
+    assert server.calls["Login"] == 0
+
+
+def test_every_connection_is_verified_not_the_first_alone(server: LabServer, other_tls: Path) -> None:
+    """Somebody else answers at the address later on: nothing is sent to him, neither cookie nor password."""
+    heard: list[Post] = []
+
+    def listen(post: Post) -> tuple[int, bytes]:
+        heard.append(post)
+        return 500, b""
+
+    for facts in ({}, {"ca_file": None, "thumbprint_sha256": server.thumbprint}):
+        session = connect(address(server, **facts), server.username, server.password, clock=ManualClock())
+        with session, https(other_tls, listen) as port, diverted(session, port):
+            with pytest.raises(ManagerError) as caught:
+                inventory.vms(session)
+            assert trouble_of(caught.value) is Trouble.TRUST
+    assert heard == []
+
+
+def test_a_wrong_password_is_about_credentials(server: LabServer) -> None:
+    error = refused(address(server), server.username, "wrong")
+    assert isinstance(error, CredentialsError)
+    assert error.exit_code == 12
+    assert "wrong" not in str(error).replace("wrong user name or password", "")
+
+
+def test_no_such_host() -> None:
+    assert "cannot be resolved" in str(refused(ManagerAddress("no-such-host.invalid")))
+
+
+def test_nobody_listens() -> None:
+    with silence() as port:
+        pass
+    assert "refused" in str(refused(ManagerAddress("127.0.0.1", port)))
+
+
+def test_nobody_answers() -> None:
+    with silence() as port:
+        assert "in time" in str(refused(ManagerAddress("127.0.0.1", port, timeout_s=0.2)))
+
+
+def test_not_the_https_port() -> None:
+    with plain_text() as port:
+        assert "TLS" in str(refused(ManagerAddress("127.0.0.1", port, timeout_s=5)))
+
+
+def test_some_other_web_server(server: LabServer) -> None:
+    with https(server.ca_file.parent, lambda post: (404, b"nothing here")) as port:
+        error = refused(ManagerAddress("127.0.0.1", port, ca_file=server.ca_file))
+    assert "no vCenter Server or ESXi there" in str(error)
+
+
+@pytest.mark.parametrize(
+    "thumbprint", ["", "AA:BB", "zz" * 32, "A9:4A:8F:E5:CC:B1:9B:A6:1C:4C:08:73:D3:91:E9:87:98:2F:BB:D3"]
+)
+def test_what_is_no_sha_256_thumbprint(thumbprint: str) -> None:
+    assert isinstance(refused(ManagerAddress("127.0.0.1", 1, thumbprint_sha256=thumbprint)), ConfigError)
+
+
+def test_unusable_ca_files(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("no certificate")
+    for name in ("missing.pem", "empty.pem", "."):
+        assert isinstance(refused(ManagerAddress("127.0.0.1", 1, ca_file=tmp_path / name)), ConfigError)
+
+
+def test_thumbprints_are_read_as_people_write_them() -> None:
+    digest = bytes(range(32))
+    for text in (tls.format_thumbprint(digest), digest.hex(), digest.hex(":"), digest.hex().upper()):
+        assert tls.parse_thumbprint(text) == digest
+
+
+def mutated(body: bytes, chance: random.Random) -> bytes:
+    """The answer, damaged somewhere: a byte changed, a piece missing or doubled, the end cut off."""
+    at = chance.randrange(len(body))
+    length = chance.randrange(1, 60)
+    return chance.choice(
+        [
+            body[:at] + bytes([chance.randrange(256)]) + body[at + 1 :],
+            body[:at] + body[at + length :],
+            body[:at] + body[at : at + length] * 2 + body[at + length :],
+            body[:at],
+        ]
+    )
+
+
+def test_damaged_answers_give_our_errors_only(server: LabServer, session: Session) -> None:
+    chance = random.Random(20261123)
+    moref = server.datacenter.state.vms[0].moref
+
+    def damaged(post: Post) -> tuple[int, bytes]:
+        status, body = forwarded(server, post)
+        return status, mutated(body, chance)
+
+    outcomes = set()
+    with https(server.ca_file.parent, damaged) as port, diverted(session, port):
+        for _ in range(100):
+            try:
+                outcomes.add(type(inventory.get(session, moref)))
+            except Error as error:
+                outcomes.add(type(error))
+    assert ManagerError in outcomes
