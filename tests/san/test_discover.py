@@ -66,7 +66,7 @@ def multipath(number: int, naa: str, slaves: tuple[str, ...], name: str = "mpath
         dm_name=name,
         dm_uuid=f"mpath-3{naa}",
         slaves=slaves,
-        properties={"DM_WWN": f"0x{naa}", "DM_SERIAL": naa, "MPATH_DEVICE_READY": "1"},
+        properties={"DM_WWN": f"0x{naa}", "DM_SERIAL": f"3{naa}", "MPATH_DEVICE_READY": "1"},
         links=(f"/dev/mapper/{name}", f"/dev/disk/by-id/dm-uuid-mpath-3{naa}"),
     )
 
@@ -108,6 +108,8 @@ def test_a_map_stands_for_its_paths(udev: bool) -> None:
     lun, partition = describe(nodes)
     assert (lun.path, lun.kind, lun.wwn) == ("/dev/mapper/mpatha", LunKind.MULTIPATH, LUN_1)
     assert lun.paths == ("/dev/sdb", "/dev/sdc")
+    if udev:
+        assert (lun.model, lun.serial) == ("IET VIRTUAL-DISK", LUN_1), "as told of its paths"
     assert (partition.path, partition.partition_of) == ("/dev/mapper/mpatha-part1", "/dev/mapper/mpatha")
     assert (partition.partition, partition.paths) == (1, ())
 

@@ -110,6 +110,7 @@ class Table:
         node = group[0]
         single = [self._by_name[name] for name in node.slaves if name in self._by_name] if _is_map(node) else [node]
         paths = [path.path for path in (*single, *group[1:])]
+        described = (node, *single)  # udev tells vendor and model of the paths, not of the map
         return LunInfo(
             path=_node_path(node),
             name=node.dm_name or node.sys_name,
@@ -117,10 +118,10 @@ class Table:
             size_bytes=node.size_bytes,
             sector_bytes=node.sector_bytes,
             wwn=self._wwn(node),
-            serial=_first(node, "ID_SERIAL_SHORT", "ID_SERIAL", "DM_SERIAL") or node.serial,
-            model=" ".join(filter(None, (_first(node, "ID_VENDOR"), _first(node, "ID_MODEL", "DM_MODEL")))),
+            serial=_first(described, "ID_SERIAL_SHORT", "ID_SERIAL", "DM_SERIAL") or node.serial,
+            model=" ".join(filter(None, (_first(described, "ID_VENDOR"), _first(described, "ID_MODEL")))),
             read_only=node.read_only,
-            content=_first(node, "ID_FS_TYPE"),
+            content=_first((node,), "ID_FS_TYPE"),
             paths=tuple(paths) if len(paths) > 1 or _is_map(node) else (),
             links=node.links,
         )
@@ -137,8 +138,8 @@ class Table:
             partition_of=lun.path,
             partition=_partition_number(node),
             start_bytes=node.start_bytes,
-            partition_type=_first(node, "ID_PART_ENTRY_TYPE").lower(),
-            content=_first(node, "ID_FS_TYPE"),
+            partition_type=_first((node,), "ID_PART_ENTRY_TYPE").lower(),
+            content=_first((node,), "ID_FS_TYPE"),
             paths=(),
             links=node.links,
         )
@@ -196,5 +197,6 @@ def _node_path(node: BlockNode) -> str:
     return node.path
 
 
-def _first(node: BlockNode, *keys: str) -> str:
-    return next((node.properties[key].strip() for key in keys if node.properties.get(key)), "")
+def _first(nodes: Sequence[BlockNode], *keys: str) -> str:
+    """The first of these properties that any of the nodes has."""
+    return next((node.properties[key].strip() for key in keys for node in nodes if node.properties.get(key)), "")
