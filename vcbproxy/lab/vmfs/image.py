@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Images:
         self._paths = list(paths)
         self._fds = [os.open(path, os.O_RDWR | os.O_CLOEXEC) for path in paths]
         self.size_bytes = sum(segment.length for segment in segments)
+        self.observer: Callable[[int, int], None] | None = None
+        """Called with (volume offset, length) before each write: a test looks at the disk in between."""
 
     def close(self) -> None:
         """Close the files; a second time does nothing."""
@@ -65,6 +67,8 @@ class Images:
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data`` at a volume offset."""
         view = memoryview(data).cast("B")
+        if self.observer is not None:
+            self.observer(offset, len(view))
         done = 0
         for device, position, length in self.pieces(offset, len(view)):
             end = done + length

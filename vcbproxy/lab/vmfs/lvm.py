@@ -11,10 +11,11 @@ one table does. Offsets as on devices made by ESXi, two of them of 64 TiB.
 
 from __future__ import annotations
 
+import random
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +48,25 @@ class Extent:
 
 def segments(spec: VolumeSpec, devices: int) -> list[Segment]:
     """Where the volume's bytes lie in the image files; needs nothing but the spec."""
-    size_bytes = device_bytes(spec)
     start = PARTITION_START[spec.partition]
-    found = []
-    for device in range(devices):
-        for region, offset in enumerate(range(0, size_bytes, REGION_BYTES)):
-            length = min(REGION_BYTES, size_bytes - offset)
-            physical = start + DATA + region * (REGION_BYTES + REGION_METADATA)
-            found.append(Segment(device * size_bytes + offset, length, device, physical))
-    return found
+    return [
+        Segment(extent.logical, extent.length, device, start + extent.physical)
+        for device in range(devices)
+        for extent in _joined(_extents(spec, device))
+    ]
+
+
+def _joined(extents: Iterable[Extent]) -> Iterator[Extent]:
+    held: Extent | None = None
+    for extent in extents:
+        if held is not None and held.physical + held.length == extent.physical:
+            held = Extent(held.physical, held.logical, held.length + extent.length)
+            continue
+        if held is not None:
+            yield held
+        held = extent
+    if held is not None:
+        yield held
 
 
 def format_devices(paths: Sequence[Path], spec: VolumeSpec, geometry: Geometry, who: Identity, now_us: int) -> None:
@@ -81,14 +92,18 @@ def _partition_bytes(spec: VolumeSpec) -> int:
     return DATA + device_bytes(spec) + (regions - 1) * REGION_METADATA + 512
 
 
-def _extents(spec: VolumeSpec, geometry: Geometry, number: int) -> list[Extent]:
+def _extents(spec: VolumeSpec, number: int) -> list[Extent]:
+    """A device's physical extents, in the order of the volume."""
     size_bytes = device_bytes(spec)
-    step = REGION_BYTES if geometry.lvm_major >= 6 else PE_BYTES
-    found = []
-    for offset in range(0, size_bytes, step):
-        physical = DATA + offset + offset // REGION_BYTES * REGION_METADATA
-        found.append(Extent(physical, number * size_bytes + offset, min(step, size_bytes - offset)))
-    return found
+    step = REGION_BYTES if spec.version == 6 else PE_BYTES
+    offsets = list(range(0, size_bytes, step))
+    places = [DATA + offset + offset // REGION_BYTES * REGION_METADATA for offset in offsets]
+    if spec.shuffle_extents and spec.version != 6:
+        random.Random(f"{spec.seed}/{number}").shuffle(places)
+    return [
+        Extent(place, number * size_bytes + offset, min(step, size_bytes - offset))
+        for offset, place in zip(offsets, places, strict=True)
+    ]
 
 
 def _metadata(
@@ -96,7 +111,7 @@ def _metadata(
 ) -> Iterator[tuple[int, bytes]]:
     """(device offset, bytes) of headers, volume entry, device names and extent tables."""
     six = geometry.lvm_major >= 6
-    extents = _extents(spec, geometry, number)
+    extents = _extents(spec, number)
     tables = -(-len(extents) // PES_PER_TABLE)
     regions = [HEADER] + [DATA + n * REGION_BYTES + (n - 1) * REGION_METADATA for n in range(1, -(-tables // 8))]
     yield HEADER, _header(spec, geometry, who, number, len(extents), min(tables, 8), (*regions, 0)[1], now_us)

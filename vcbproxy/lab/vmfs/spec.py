@@ -70,6 +70,8 @@ class VolumeSpec:
     """Hand out blocks in a seeded random order instead of one after the other."""
     scatter_run_blocks: int = 1
     """With ``scatter``: the longest run of neighbours still handed out together."""
+    shuffle_extents: bool = False
+    """Before LVM-6: physical extents lie on their device in a seeded random order; only the extent table tells."""
     descriptors: int = 0
     """How many files fit; 0 = by the volume's size."""
     sub_blocks: int = 0

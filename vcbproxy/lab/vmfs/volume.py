@@ -274,6 +274,13 @@ class LabVolume:
         """(offset, length) of what is allocated and written, in whole blocks, clipped to the file's length."""
         return self._files.written(self._find(path))
 
+    def lock(self, path: str, mode: int) -> None:
+        """Set the lock as a host does: 0 free, 1 exclusive (a running VM's disk), 2 read-only, 3 shared by writers."""
+        node = self._find(path)
+        with node.guard:
+            node.lock_mode = mode
+            self.store.write_descriptor(node, data=False)
+
     def node(self, path: str) -> Node:
         """The record of one file, for those who damage it on purpose."""
         return self._find(path)
