@@ -1,0 +1,122 @@
+"""The backends, each held to the contract, and what is special about each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.contract.backend import BackendContract, name_of
+from vcbproxy.errors import TargetError, UsageError
+from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, load_all, open_backend
+from vcbproxy.repository.backend.directory import DirectoryBackend
+from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.packer import new_buffer
+
+
+class TestMemory(BackendContract):
+    @pytest.fixture
+    def backend(self) -> MemoryBackend:
+        return MemoryBackend()
+
+
+class TestDirectory(BackendContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> DirectoryBackend:
+        made = DirectoryBackend(tmp_path / "repository")
+        made.create()
+        return made
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DirectoryBackend:
+    made = DirectoryBackend(tmp_path)
+    made.create()
+    return made
+
+
+def test_the_layout_is_restics(directory: DirectoryBackend, tmp_path: Path) -> None:
+    top = {path.name for path in tmp_path.iterdir()}
+    assert top == {"data", "index", "keys", "locks", "snapshots"}
+    assert len(list((tmp_path / "data").iterdir())) == 256
+    pack = name_of(b"pack", FileKind.PACK)
+    directory.save(pack, [b"pack"])
+    assert (tmp_path / "data" / pack.stem[:2] / pack.stem).read_bytes() == b"pack"
+
+
+def test_files_are_read_only_and_private(directory: DirectoryBackend, tmp_path: Path) -> None:
+    directory.save(name_of(b"x"), [b"x"])
+    assert (tmp_path / name_of(b"x").path).stat().st_mode & 0o777 == 0o400
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_group_readable_config_makes_all_so(directory: DirectoryBackend, tmp_path: Path) -> None:
+    directory.save(CONFIG, [b"config"])
+    (tmp_path / "config").chmod(0o440)
+    again = DirectoryBackend(tmp_path)
+    again.save(name_of(b"x"), [b"x"])
+    assert (tmp_path / name_of(b"x").path).stat().st_mode & 0o777 == 0o440
+
+
+def test_strange_files_are_not_listed(directory: DirectoryBackend, tmp_path: Path) -> None:
+    stem = name_of(b"x").stem
+    for strange in ("notes.txt", f"{stem}-tmp-1234", stem.upper(), stem[:-1]):
+        (tmp_path / "index" / strange).write_bytes(b"x")
+    (tmp_path / "index" / stem).mkdir()
+    assert list(directory.list(FileKind.INDEX)) == []
+
+
+def test_a_failed_write_leaves_no_file(directory: DirectoryBackend, tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        directory.save(name_of(b"x"), [b"x", "not bytes"])  # type: ignore[list-item]
+    assert list((tmp_path / "index").iterdir()) == []
+
+
+def test_missing_pack_directories_are_made(directory: DirectoryBackend, tmp_path: Path) -> None:
+    pack = name_of(b"pack", FileKind.PACK)
+    (tmp_path / "data" / pack.stem[:2]).rmdir()
+    assert list(directory.list(FileKind.PACK)) == []
+    directory.save(pack, [b"pack"])
+    assert [found.name for found in directory.list(FileKind.PACK)] == [pack]
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, (3 << 20) + 4096, (2 << 20) - 1])
+def test_large_aligned_files_are_written_whole(directory: DirectoryBackend, size: int) -> None:
+    """Direct I/O takes whole pages only; the tail goes another way. No byte may be lost between the two."""
+    buffer = new_buffer(size)
+    buffer[:] = (bytes(range(251)) * (size // 251 + 1))[:size]
+    name = name_of(bytes(buffer), FileKind.PACK)
+    directory.save(name, [buffer, b"more"])
+    assert load_all(directory, name, 1 << 30) == bytes(buffer) + b"more"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_without_permission_says_so(directory: DirectoryBackend, tmp_path: Path) -> None:
+    (tmp_path / "index").chmod(0o500)
+    with pytest.raises(TargetError, match="check owner and mode"):
+        directory.save(name_of(b"x"), [b"x"])
+
+
+def test_a_vanished_repository_is_a_target_error(tmp_path: Path) -> None:
+    gone = DirectoryBackend(tmp_path / "never" / "made")
+    with pytest.raises(TargetError, match="No such file"):
+        gone.save(name_of(b"x"), [b"x"])
+    assert list(gone.list(FileKind.PACK)) == []
+
+
+@pytest.mark.parametrize("location", ["s3:https://example.com/bucket", "sftp:host:/path", "rest:http://host/"])
+def test_schemes_that_are_not_known_are_refused(location: str) -> None:
+    with pytest.raises(UsageError, match="give a directory"):
+        open_backend(location)
+
+
+@pytest.mark.parametrize("prefix", ["", "local:", "file:", "file://"])
+def test_a_path_is_a_directory(tmp_path: Path, prefix: str) -> None:
+    assert open_backend(f"{prefix}{tmp_path}").location == str(tmp_path)
+
+
+def test_names_know_their_paths() -> None:
+    stem = "ab" * 32
+    assert FileName(FileKind.PACK, stem).path == f"data/ab/{stem}"
+    assert FileName(FileKind.LOCK, stem).path == f"locks/{stem}"

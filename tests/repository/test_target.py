@@ -1,0 +1,118 @@
+"""Restore points in a repository: the contract, and how points are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contract.target import TargetContract
+from tests.repository.repositories import SMALL, START, info, made, made_in, reopened, write_disk, write_point
+from vcbproxy.device import read
+from vcbproxy.errors import Busy, IntegrityError, UsageError
+from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.repository.check import Subset, check
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.target import RepositoryTarget
+from vcbproxy.repository.writer import PointInfo
+
+
+class TestInMemory(TargetContract):
+    @pytest.fixture
+    def target(self) -> RepositoryTarget:
+        return RepositoryTarget(made(), SMALL)
+
+
+class TestInDirectory(TargetContract):
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> RepositoryTarget:
+        return RepositoryTarget(made_in(tmp_path / "repository"), SMALL)
+
+
+@pytest.fixture
+def repository() -> Repository:
+    return made()
+
+
+def test_the_second_point_stores_only_what_is_new(repository: Repository) -> None:
+    first = write_point(repository, info(hours=0), scsi0_0="abcdefgh" * 8)
+    second = write_point(repository, info(hours=1), scsi0_0="abcdefgh" * 7 + "abcdefgz")
+    assert first.point.added_bytes is not None
+    assert second.point.added_bytes is not None
+    assert second.point.added_bytes < first.point.added_bytes / 3
+    for written in (first, second):
+        with RepositoryTarget(reopened(repository.backend)).open(written.point) as reader:
+            assert read(reader.disk("scsi0-0"), 0, 64 << 13) == written.disks["scsi0-0"]
+    assert check(reopened(repository.backend), Subset()).problems == []
+
+
+def test_points_are_named_by_vm_and_moment_or_by_id(repository: Repository) -> None:
+    points = [write_point(repository, info(vm, hours)).point for vm, hours in (("a", 0), ("b", 1), ("a", 2))]
+    target = RepositoryTarget(repository)
+    assert target.find("a@latest").id == points[2].id
+    assert target.find("50-a@latest").id == points[2].id
+    assert target.find("a@2026-11-22T01:00:00Z").id == points[0].id
+    assert target.find("a@2026-11-22T02:00:00+01:00").id == points[0].id
+    for point in points:
+        assert target.find(point.short_id).id == point.id
+        assert target.find(point.id).id == point.id
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a", "write a@latest"),
+        ("c@latest", "there are some of: a"),
+        ("a@yesterday", "'latest' or a time"),
+        ("a@2026-01-01T00:00:00Z", "no restore point"),
+        ("abc", "4 digits or more"),
+        ("0000", "no restore point"),
+        ("", "neither"),
+    ],
+)
+def test_what_names_no_point_lists_those_there_are(repository: Repository, text: str, message: str) -> None:
+    write_point(repository, info("a"))
+    with pytest.raises(UsageError, match=message):
+        RepositoryTarget(repository).find(text)
+
+
+def test_two_vms_of_one_name_are_told_apart_by_uuid(repository: Repository) -> None:
+    for uuid in ("50-one", "50-two"):
+        write_point(repository, PointInfo("twin", uuid, START))
+    target = RepositoryTarget(repository)
+    with pytest.raises(UsageError, match="50-one, 50-two"):
+        target.find("twin@latest")
+    assert target.find("50-two@latest").instance_uuid == "50-two"
+
+
+def test_a_lock_is_held_while_writing_and_while_reading(repository: Repository) -> None:
+    target = RepositoryTarget(repository, SMALL)
+    with target.begin(info()) as writer:
+        write_disk(writer, "scsi0-0", "ab")
+        with pytest.raises(Busy), repository.locked(exclusive=True):
+            pass
+        writer.commit({})
+    with target.open("web01@latest"), pytest.raises(Busy), repository.locked(exclusive=True):
+        pass
+    with repository.locked(exclusive=True), pytest.raises(Busy):
+        target.open("web01@latest")
+    with repository.locked(exclusive=True), RepositoryTarget(repository, lock=False).open("web01@latest"):
+        pass
+
+
+def test_a_point_that_cannot_be_opened_leaves_no_lock(repository: Repository) -> None:
+    written = write_point(repository)
+    with pytest.raises(UsageError):
+        RepositoryTarget(repository).open("nothing@latest")
+    for pack in list(repository.backend.list(FileKind.PACK)):
+        repository.backend.remove(pack.name)
+    with pytest.raises(IntegrityError):
+        RepositoryTarget(repository).open(written.point)
+    with repository.locked(exclusive=True):
+        pass
+
+
+@pytest.mark.parametrize("tags", [("a,b",), ("line\nbreak",)])
+def test_tags_that_restic_cannot_take_are_refused(repository: Repository, tags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="commas"):
+        RepositoryTarget(repository).begin(info(tags=tags))
