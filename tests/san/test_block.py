@@ -119,6 +119,15 @@ def test_udev_tells_the_identity(image: Path) -> None:
             assert device.read(opened, 0, 4096) == CONTENT[:4096]
 
 
+def test_a_loop_device_whose_image_shrank_gives_an_error_and_not_zeroes(image: Path) -> None:
+    with loops.attached(image) as loop, lun.open_lun(loop) as opened:
+        os.truncate(image, 2 * MiB)
+        assert device.read(opened, MiB, 4096) == CONTENT[MiB : MiB + 4096]
+        for offset in (2 * MiB - 2048, 4 * MiB):
+            with pytest.raises(DeviceError, match=f"at offset {offset}"):
+                device.read(opened, offset, 8192)
+
+
 @contextmanager
 def faulty(image: Path, trigger: Path) -> Iterator[Path]:
     """A loop device that gives EIO while ``trigger`` exists: nbdkit's error filter, served to the kernel by FUSE."""
