@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -62,17 +61,25 @@ def test_blkid_knows_the_devices(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("partition", "kind", "start"),
-    [(Partition.GPT, "AA31E02A-400F-11DB-9590-000C2911D1B8", 2048), (Partition.MBR, "fb", 128)],
+    [(Partition.GPT, "aa31e02a-400f-11db-9590-000c2911d1b8", 2048), (Partition.MBR, "0xfb", 128)],
 )
-def test_sfdisk_reads_the_partition_table(partition: Partition, kind: str, start: int, tmp_path: Path) -> None:
-    if shutil.which("sfdisk") is None:
-        pytest.skip("no sfdisk: apt-get install fdisk")
+def test_partx_reads_the_partition_table(partition: Partition, kind: str, start: int, tmp_path: Path) -> None:
+    if shutil.which("partx") is None:
+        pytest.skip("no partx: apt-get install util-linux")
     with case(tmp_path, partition=partition) as made:
-        done = subprocess.run(["sfdisk", "--json", *made.volume.paths], capture_output=True, check=True)
-        assert done.stderr == b"", "sfdisk finds fault with it"
-        (found,) = json.loads(done.stdout)["partitiontable"]["partitions"]
-        assert (found["type"], found["start"]) == (kind, start)
-        assert found["size"] * 512 >= 17 * MiB + 256 * MiB
+        command = ["partx", "--raw", "--noheadings", "--output", "START,SECTORS,TYPE", *made.volume.paths]
+        done = subprocess.run(command, capture_output=True, check=True)
+        found = done.stdout.decode().split()
+        assert (int(found[0]), found[2]) == (start, kind)
+        assert int(found[1]) * 512 >= 17 * MiB + 256 * MiB
+
+
+@pytest.mark.parametrize("partition", [Partition.GPT, Partition.MBR])
+def test_the_volume_begins_where_the_partition_does(partition: Partition, tmp_path: Path) -> None:
+    with case(tmp_path, partition=partition) as made:
+        made.create("/f", 100, (0, 100))
+        start = {Partition.GPT: 2048, Partition.MBR: 128}[partition] * 512
+        assert oracles.dissect_read(made.volume.paths, "/f", 0, 100, start=start) == made.files["/f"].read(0, 100)
 
 
 def test_names_come_from_the_spec_or_the_seed(tmp_path: Path) -> None:
