@@ -110,6 +110,37 @@ def test_what_is_not_consolidated_can_be_later(tmp_path):
         assert whole(datacenter) == held
 
 
+def test_a_snapshot_that_fails_leaves_no_trace(tmp_path):
+    """The second disk's delta cannot be made: the first one's goes away again."""
+    with Datacenter.create(tmp_path / "lab", specification.tiny(0, disks=2)) as datacenter:
+        folder = tmp_path / "lab" / "nfs" / "ds1" / "vm1"
+        (folder / "vm1_1-000001.vmdk").touch()
+        before, held = {path.name for path in folder.iterdir()}, whole(datacenter)
+        with pytest.raises(FileExistsError):
+            datacenter.take_snapshot("vm1", "x")
+        machine = datacenter.machine("vm1")
+        assert not machine.state.snapshots
+        assert not machine.state.consolidation_needed
+        assert {path.name for path in folder.iterdir()} == before
+        assert whole(datacenter) == held
+        datacenter.take_snapshot("vm1", "y")
+        assert machine.state.disks[1].live.path == "/vm1/vm1_1-000002.vmdk"
+
+
+def test_tracking_leaves_its_files_and_takes_them_away(tmp_path):
+    with Datacenter.create(tmp_path / "lab", specification.tiny(0)) as datacenter:
+        folder = tmp_path / "lab" / "nfs" / "ds1" / "vm1"
+        datacenter.machine("vm1").set_tracking(on=True)
+        snapshot = datacenter.take_snapshot("vm1", "x")
+        assert 'changeTrackPath="vm1-ctk.vmdk"' in (folder / "vm1.vmdk").read_text()
+        assert (folder / "vm1-000001-ctk.vmdk").exists()
+        chain = datacenter.machine("vm1").chain("scsi0-0")
+        assert labs.as_qemu_sees(chain, tmp_path / "qemu") == whole(datacenter)
+        datacenter.remove_snapshot("vm1", snapshot.moref)
+        assert not (folder / "vm1-000001-ctk.vmdk").exists()
+        assert (folder / "vm1-ctk.vmdk").exists()
+
+
 def test_disks_on_other_datastores_and_controllers(tmp_path):
     spec = LabSpec(
         (DatastoreSpec("a", 0), DatastoreSpec("b", 0)),

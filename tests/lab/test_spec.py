@@ -9,7 +9,7 @@ import pytest
 from vcbproxy.errors import ConfigError
 from vcbproxy.lab import content
 from vcbproxy.lab import spec as specification
-from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, VmSpec
+from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, Fill, LabSpec, VmSpec
 from vcbproxy.units import MiB
 
 DATASTORE = DatastoreSpec("ds1", 0)
@@ -20,6 +20,15 @@ def test_json_round_trip(spec, tmp_path):
     path = tmp_path / "lab.json"
     path.write_text(specification.to_json(spec))
     assert specification.load(path) == spec
+
+
+def test_images_lie_beside_the_specification(tmp_path):
+    disk = DiskSpec(content=ContentSpec(Fill.IMAGE, image="disks/a.raw"))
+    path = tmp_path / "lab.json"
+    path.write_text(specification.to_json(LabSpec((DATASTORE,), (VmSpec("a", "ds1", (disk, DiskSpec())),))))
+    loaded = specification.load(path).vms[0].disks
+    assert loaded[0].content.image == str(tmp_path / "disks/a.raw")
+    assert loaded[1].content.image == ""
 
 
 @pytest.mark.parametrize(

@@ -90,21 +90,28 @@ class Chain:
         return _union(found, self.disk.size_bytes)
 
     def grow(self, path: str) -> Link:
-        """Freeze the live link under a new, empty one."""
-        parent = self.disk.live
-        kind = self._delta_kind
-        extent_path = f"{path.removesuffix('.vmdk')}-{_SUFFIX[kind]}.vmdk"
-        if kind is ExtentKind.COWD:
-            CowdFile.create(self.store, extent_path, self.disk.size_bytes, posixpath.basename(parent.path))
+        """Freeze the live link under a new, empty one; when that fails, all is as before."""
+        extent_path = f"{path.removesuffix('.vmdk')}-{_SUFFIX[self._delta_kind]}.vmdk"
+        link = Link(path, extent_path, self._delta_kind, self._new_cid())
+        self._create_delta(extent_path, posixpath.basename(self.disk.live.path))
+        self.disk.links.append(link)
+        try:
+            if self.disk.tracking_id:
+                self._track(len(self.disk.links) - 2)
+                self._track(len(self.disk.links) - 1)
+            self.store.create_file(path, data=self._descriptor(len(self.disk.links) - 1).text().encode())
+        except Exception:
+            # The descriptor comes last, so that when making it fails it is not ours to delete.
+            self.disk.links.pop()
+            self._delete(link.extent_path, link.track_path)
+            raise
+        return link
+
+    def _create_delta(self, extent_path: str, parent_name: str) -> None:
+        if self._delta_kind is ExtentKind.COWD:
+            CowdFile.create(self.store, extent_path, self.disk.size_bytes, parent_name)
         else:
             SeSparseFile.create(self.store, extent_path, self.disk.size_bytes)
-        link = Link(path, extent_path, kind, self._new_cid())
-        self.disk.links.append(link)
-        if self.disk.tracking_id:
-            self._track(len(self.disk.links) - 2)
-            self._track(len(self.disk.links) - 1)
-        self.store.create_file(path, data=self._descriptor(len(self.disk.links) - 1).text().encode())
-        return link
 
     def merge_down(self, level: int) -> Link:
         """Put the link above ``level`` into that link; returns the one that is gone.
@@ -131,9 +138,7 @@ class Chain:
         self._rewrite(level)
         if level + 1 < len(self.disk.links):
             self._rewrite(level + 1)
-        for path in (child.path, child.extent_path, child.track_path):
-            if path:
-                self.store.delete(path)
+        self._delete(child.path, child.extent_path, child.track_path)
         return child
 
     def level_of(self, path: str) -> int:
@@ -190,6 +195,11 @@ class Chain:
             thin=self.disk.allocation is Allocation.THIN,
             track_name=posixpath.basename(link.track_path),
         )
+
+    def _delete(self, *paths: str) -> None:
+        for path in paths:
+            if path and self.store.exists(path):
+                self.store.delete(path)
 
     def _track(self, level: int) -> None:
         """Give a link the file in which a host notes changed areas; its descriptor names it."""

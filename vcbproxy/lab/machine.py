@@ -81,17 +81,13 @@ class Machine:
     def freeze(
         self, moref: str, number: int, name: str, description: str, created: datetime, *, quiesced: bool
     ) -> SnapshotState:
-        """Take a snapshot: every disk gets a new live delta. The caller holds ``operation``."""
+        """Take a snapshot: every disk gets a new live delta, or none. The caller holds ``operation``."""
         with self.still:
             self.state.deltas_made += 1
-            frozen, change_ids = {}, {}
-            for disk in self.state.disks:
-                if self.state.change_tracking and not disk.tracking_id:
-                    disk.tracking_id, disk.epoch = self._new_tracking_id(), 1
-                frozen[disk.node] = disk.live.path
-                self._chains[disk.node].grow(self._delta_path(disk))
-                if disk.tracking_id:
-                    change_ids[disk.node] = tracking.landmark(disk)
+            self._start_tracking()
+            frozen = {disk.node: disk.live.path for disk in self.state.disks}
+            self._grow()
+            change_ids = {disk.node: tracking.landmark(disk) for disk in self.state.disks if disk.tracking_id}
             snapshot = SnapshotState(
                 moref, number, name, description, created, quiesced, self.state.powered_on, frozen, change_ids
             )
@@ -110,18 +106,22 @@ class Machine:
             snapshot = self.snapshot(moref)
             self.state.snapshots.remove(snapshot)
             self._home.delete(self._state_path(snapshot))
-            if consolidate:
-                for disk in self.state.disks:
+            try:
+                for disk in self.state.disks if consolidate else ():
                     self._merge(disk, self._chains[disk.node].level_of(snapshot.frozen[disk.node]))
-            self.write_files()
+            finally:
+                # What could not be merged is left to ``consolidate``; what could is already where the guest writes.
+                self.write_files()
 
     def consolidate(self) -> None:
         """Merge all links that nobody needs. The caller holds ``operation``."""
         with self.still:
-            for disk in self.state.disks:
-                while (level := self._needless(disk)) is not None:
-                    self._merge(disk, level)
-            self.write_files()
+            try:
+                for disk in self.state.disks:
+                    while (level := self._needless(disk)) is not None:
+                        self._merge(disk, level)
+            finally:
+                self.write_files()
 
     def snapshot(self, moref: str) -> SnapshotState:
         """A snapshot by its reference.
@@ -160,6 +160,23 @@ class Machine:
         self._home.create_file(self._path("vmxf"), data=descriptor.vmxf(name).encode())
         self._home.create_file(f"{self.state.folder}/vmware.log", data=f"vmx: Log for {name}\n".encode())
         self.write_files()
+
+    def _start_tracking(self) -> None:
+        for disk in self.state.disks if self.state.change_tracking else ():
+            if not disk.tracking_id:
+                disk.tracking_id, disk.epoch = self._new_tracking_id(), 1
+
+    def _grow(self) -> None:
+        grown: list[DiskState] = []
+        try:
+            for disk in self.state.disks:
+                self._chains[disk.node].grow(self._delta_path(disk))
+                grown.append(disk)
+        except Exception:
+            # No room, most likely: a host gives up the whole snapshot.
+            for disk in grown:
+                self._chains[disk.node].merge_down(len(disk.links) - 2)
+            raise
 
     def _merge(self, disk: DiskState, level: int) -> None:
         gone = self._chains[disk.node].merge_down(level)

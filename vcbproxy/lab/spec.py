@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from enum import Enum
 from pathlib import Path
@@ -156,9 +157,19 @@ def load(path: Path) -> LabSpec:
         ConfigError: it cannot be read, or something in it is wrong.
     """
     try:
-        return from_json(path.read_text("utf-8"))
+        spec = from_json(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the lab's specification {path}: {error}") from error
+    return dataclasses.replace(spec, vms=tuple(_beside(vm, path.resolve().parent) for vm in spec.vms))
+
+
+def _beside(vm: VmSpec, folder: Path) -> VmSpec:
+    """The same VM, its images' paths absolute."""
+    disks = []
+    for disk in vm.disks:
+        image = str(folder / disk.content.image) if disk.content.image else ""
+        disks.append(dataclasses.replace(disk, content=dataclasses.replace(disk.content, image=image)))
+    return dataclasses.replace(vm, disks=tuple(disks))
 
 
 def from_json(text: str) -> LabSpec:

@@ -32,6 +32,9 @@ class Store(Protocol):
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Read all of a range of a file, or raise."""
 
+    def exists(self, path: str) -> bool:
+        """Whether there is something at a path."""
+
     def size(self, path: str) -> int:
         """The file's length in bytes."""
 
@@ -88,6 +91,10 @@ class FolderStore:
         if len(data) != length:
             raise ValueError(f"{path}: {length} bytes at {offset} are past the end")
         return data
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something."""
+        return self._path(path).exists()
 
     def size(self, path: str) -> int:
         """The file's length."""

@@ -27,7 +27,7 @@ from vcbproxy.units import MiB, TiB
 
 _BLOCK_MIB = 1
 _ROOT = "group-d1"
-_VMFS_VERSIONS = {3: "3.60", 5: "5.81", 6: "6.82"}
+_VMFS_VERSIONS = {3: "3.31", 5: "5.81", 6: "6.82"}
 _NFS_HOST = "nfs.lab"
 
 
