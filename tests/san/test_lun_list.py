@@ -121,8 +121,23 @@ def test_datastores_are_told_by_what_the_volume_says(luns: list[Path]) -> None:
     rows = list(command.rows(survey, known))
     assert [row["datastore"] for row in rows] == ["prod-5", "prod-6", "elsewhere"]
     assert rows[1]["missing"] == f"device 2 of 2 is missing: naa.{NAMES[2]}"
-    assert (rows[2]["lun"], rows[2]["missing"]) == (None, "naa.600144f0ffff")
+    assert (rows[2]["lun"], rows[2]["missing"]) == (None, "not mapped here: naa.600144f0ffff")
 
     [second] = configured([ImageLun(luns[2], NAMES[2])])
     [row, _, _] = command.rows(command.look([second]), known)
     assert (row["datastore"], row["missing"]) == ("prod-6", f"device 1 of 2 is missing: naa.{NAMES[1]}")
+
+
+def test_a_lun_that_is_not_what_the_manager_says_is_a_problem(luns: list[Path]) -> None:
+    survey = command.look(configured([ImageLun(luns[0], NAMES[0]), ImageLun(luns[3], NAMES[3])]))
+    known = [
+        datastore("prod-a", "0-0-0-0", f"naa.{NAMES[0]}"),
+        datastore("prod-b", "0-0-0-1", f"naa.{NAMES[3]}"),
+    ]
+    rows = list(command.rows(survey, known))
+    assert [row["problem"] for row in rows[:2]] == [
+        "the manager says that it carries datastore prod-a; volume five was found on it",
+        "the manager says that it carries datastore prod-b; no VMFS volume was found on it",
+    ]
+    assert [row["datastore"] for row in rows] == [None, None, "prod-a", "prod-b"]
+    assert [row["missing"] for row in rows[2:]] == ["on none of its LUNs", "on none of its LUNs"]

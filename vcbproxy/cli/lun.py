@@ -135,7 +135,7 @@ def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, 
     shown: set[str] = set()
     for info in survey.luns:
         volume, span = survey.spans.get(info.path, (None, None))
-        store = _datastore_of(info, volume, datastores)
+        store, doubt = _datastore_of(info, volume, datastores)
         missing = volume.missing_text if volume else ""
         if store is not None:
             shown.add(store.moref)
@@ -162,7 +162,7 @@ def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, 
             "span": span,
             "datastore": store.name if store else None,
             "missing": missing or None,
-            "problem": survey.problems.get(info.path),
+            "problem": survey.problems.get(info.path) or doubt,
         }
     for store in datastores:
         if store.moref not in shown:
@@ -193,21 +193,32 @@ def _absent(store: Datastore, unseen: list[str]) -> dict[str, Any]:
         "version": store.vmfs_version,
         "uuid": store.vmfs_uuid,
         "datastore": store.name,
-        "missing": ", ".join(unseen) or "none of its LUNs carries it any more",
+        "missing": f"not mapped here: {', '.join(unseen)}" if unseen else "on none of its LUNs",
         "problem": None,
     }
 
 
-def _datastore_of(info: LunInfo, volume: VolumeSet | None, datastores: Sequence[Datastore]) -> Datastore | None:
-    """By the UUID read from the volume, which decides; by the LUN's name for a part that does not hold the UUID."""
-    for store in datastores:
-        if volume is not None and volume.uuid and volume.uuid == store.vmfs_uuid:
-            return store
-    for store in datastores:
-        named = info.wwn and info.wwn in {naa.bare(extent.disk_name) for extent in store.extents}
-        if named and (volume is None or not volume.uuid):
-            return store
-    return None
+def _datastore_of(
+    info: LunInfo, volume: VolumeSet | None, datastores: Sequence[Datastore]
+) -> tuple[Datastore | None, str | None]:
+    """The datastore on a LUN, and what is odd about it.
+
+    The UUID read from the volume decides; the LUN's name stands in on a span that does not hold the UUID. When the two
+    disagree, the array has mapped us something else than the hosts see: an old snapshot, or another LUN.
+    """
+    uuid = volume.uuid if volume else ""
+    by_uuid = next((store for store in datastores if uuid and uuid == store.vmfs_uuid), None)
+    by_name = next((store for store in datastores if info.wwn and info.wwn in _keys(store)), None)
+    if by_name is None or by_name is by_uuid:
+        return by_uuid, None
+    if volume is not None and not uuid:
+        return by_name, None
+    found = f"volume {volume.label or uuid}" if volume else "no VMFS volume"
+    return by_uuid, f"the manager says that it carries datastore {by_name.name}; {found} was found on it"
+
+
+def _keys(store: Datastore) -> set[str]:
+    return {naa.bare(extent.disk_name) for extent in store.extents}
 
 
 def _unseen(store: Datastore, seen: set[str]) -> list[str]:
