@@ -8,19 +8,21 @@ many blocks, and as many to be zeroed, as the file descriptor says; else ``VmfsE
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from vcbproxy.device import Device
 from vcbproxy.errors import Unreadable, VmfsError
-from vcbproxy.vmfs import address, c_vmfs, inode, pieces, runs
+from vcbproxy.vmfs import address, c_vmfs, inode, runs
 from vcbproxy.vmfs.address import Kind, Mask, Raw
 from vcbproxy.vmfs.descriptor import FileSystem
 from vcbproxy.vmfs.inode import FileType, Inode, Layout
 from vcbproxy.vmfs.layout import Offsets
-from vcbproxy.vmfs.pieces import Pieces
+from vcbproxy.vmfs.pieces import PIECES_MAX, Pieces
 from vcbproxy.vmfs.pointers import Descent, Resources, check_kinds
 
-_PIECES_MAX = 1 << 27  # a file of 128 TiB of which no two 1 MiB blocks lie together
+_SUB_BLOCK_UNIT = (512, 16)  # sub-blocks have up to 16 MiB
 _LENGTH_MAX = 1 << 60
 
 
@@ -40,7 +42,7 @@ def map_of(volume: Device, fs: FileSystem, file: Inode, resources: Resources) ->
         case Layout.NONE:
             if file.length or file.blocks:
                 raise inode.damaged(fs, file, "it has a length but no block layout (ZLA 0)")
-            return runs.nothing()
+            return runs.of_one(0, 0, 0)
         case Layout.SUB_BLOCKS:
             return _sub_blocks(fs, file, resources)
         case _:
@@ -52,7 +54,7 @@ def _resident(fs: FileSystem, file: Inode) -> runs.RunMap:
     if file.length > room:
         reason = f"{file.length} bytes are said to lie in its file descriptor, which has room for {room}"
         raise inode.damaged(fs, file, reason)
-    return pieces.tiled(pieces.of_rows([(0, room, file.offset + fs.resident_offset)]), file.length)
+    return runs.of_one(0, file.offset + fs.resident_offset, file.length)
 
 
 def _sub_blocks(fs: FileSystem, file: Inode, resources: Resources) -> runs.RunMap:
@@ -66,13 +68,14 @@ def _sub_blocks(fs: FileSystem, file: Inode, resources: Resources) -> runs.RunMa
         raise inode.damaged(fs, file, f"its block size is {file.block_size_bytes}, that of {source.name} {step}")
     _check_room(fs, file, len(array) * step)
     places = source.offsets(*address.resource(raw, Kind.SUB_BLOCK, fs.pointer_bytes), file.name)
-    found = pieces.of_rows(
-        [
-            (number * step + piece.file_offset, piece.length, piece.device_offset)
-            for number, place in zip(numbers.tolist(), places.tolist(), strict=True)
-            for piece in source.pieces(place, file.name)
-        ]
-    )
+    rows = [
+        (number * step + piece.file_offset, piece.length, piece.device_offset)
+        for number, place in zip(numbers.tolist(), places.tolist(), strict=True)
+        for piece in source.pieces(place, file.name)
+    ]
+    columns = np.array(rows, np.int64).reshape(-1, 3)
+    found = Pieces(*_SUB_BLOCK_UNIT)
+    found.add(columns[:, 0], columns[:, 1], columns[:, 2], np.zeros(len(rows), bool))
     return _checked(fs, file, found, len(raw), 0)
 
 
@@ -89,12 +92,10 @@ def _checked(fs: FileSystem, file: Inode, found: Pieces, blocks: int, blocks_tbz
     ):
         if counted != said:
             raise inode.damaged(fs, file, f"{counted} {what} were found, its file descriptor says {said}")
-    if pieces.end(found) > fs.size_bytes:
-        raise inode.damaged(fs, file, "one of its blocks lies past the end of the volume")
-    twice = pieces.shared(found)
+    twice = found.shared()
     if twice is not None:
         raise inode.damaged(fs, file, "one of its blocks is used twice", twice)
-    return pieces.tiled(found, file.length)
+    return found.tiled(file.length)
 
 
 class _FileBlocks:
@@ -106,24 +107,34 @@ class _FileBlocks:
         self._descent = Descent(volume, fs, file, resources)
         self._blocks = 0
         self._blocks_tbz = 0
-        self._large_groups: set[int] = set()  # ranges of the file that a large block backs
+        self._slots: Counter[int] = Counter()  # of ranges as long as a large block, how many blocks they have
+        self._large_groups: set[int] = set()  # which of them a large block backs
 
     def map(self) -> runs.RunMap:
         """Decode batch after batch, then check the whole."""
         _check_room(self._fs, self._file, self._descent.slots * self._file.block_size_bytes)
-        parts: list[Pieces] = []
-        count = 0
+        size = self._file.block_size_bytes
+        found = Pieces(self._fs.block_size_bytes, 32)
         for numbers, raw in self._descent.leaves():
             places, zeroed = self._places(numbers, raw)
-            self._blocks += len(raw)
-            self._blocks_tbz += int(np.count_nonzero(zeroed))
-            parts.append(pieces.of_blocks(numbers, places, zeroed, self._file.block_size_bytes))
-            count += len(parts[-1])
-            if count > _PIECES_MAX:
-                raise self._error(f"it lies in more than {_PIECES_MAX} pieces")
-        found = pieces.chained(parts)
-        self._check_large_groups(found)
-        return _checked(self._fs, self._file, found, self._blocks, self._blocks_tbz)
+            if int(places.max()) + size > self._fs.size_bytes:
+                raise self._error("one of its blocks lies past the end of the volume", int(places.max()))
+            self._count(numbers, zeroed)
+            found.add_blocks(numbers, places, zeroed, size)
+            if len(found) > PIECES_MAX:
+                raise self._error(f"it lies in more than {PIECES_MAX} pieces")
+        done = _checked(self._fs, self._file, found, self._blocks, self._blocks_tbz)
+        self._check_large_groups(done)
+        return done
+
+    def _count(self, numbers: Offsets, zeroed: Mask) -> None:
+        self._blocks += len(numbers)
+        self._blocks_tbz += int(np.count_nonzero(zeroed))
+        if self._fs.large_block_bytes:
+            starts = numbers * self._file.block_size_bytes
+            inside = starts[starts < self._file.length]
+            groups, counts = np.unique(inside // self._fs.large_block_bytes, return_counts=True)
+            self._slots.update(dict(zip(groups.tolist(), counts.tolist(), strict=True)))
 
     def _places(self, numbers: Offsets, raw: Raw) -> tuple[Offsets, Mask]:
         """Where in the volume blocks lie, and which of them are to be zeroed."""
@@ -175,14 +186,13 @@ class _FileBlocks:
             reason = f"one of its blocks, number {int(number.max())}, lies past the end of the volume"
             raise self._error(reason)
 
-    def _check_large_groups(self, found: Pieces) -> None:
+    def _check_large_groups(self, done: runs.RunMap) -> None:
         """No ESXi-made sample tells what a hole beside a large block, in the range that it backs, means: refuse it."""
         size = self._fs.large_block_bytes
-        starts, ends = pieces.holes(found, self._file.length)
         for group in sorted(self._large_groups):
-            row = int(np.searchsorted(ends, group * size, side="right"))
-            if row < len(starts) and starts[row] < (group + 1) * size:
-                raise self._error(f"it has a hole at {int(starts[row])}, in a range that a large block backs")
+            start = group * size
+            if self._slots[group] * self._file.block_size_bytes < min(size, self._file.length - start):
+                raise self._error(f"it has a hole in the range of bytes from {start} on that a large block backs")
 
     def _error(self, reason: str, offset: int | None = None) -> VmfsError:
         return inode.damaged(self._fs, self._file, reason, offset)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vcbproxy.device import Device, read
 from vcbproxy.errors import VmfsError
-from vcbproxy.units import MiB, align_down
+from vcbproxy.units import KiB, MiB, align_down
 from vcbproxy.vmfs import c_vmfs, layout
 
 _ALIGNMENTS = tuple(512 << shift for shift in range(8))
@@ -108,13 +108,15 @@ def load(volume: Device) -> FileSystem:
     if major == 6 and alignment not in _ALIGNMENTS:
         raise fail(f"a metadata alignment of {alignment} bytes cannot be")
     block = fields["fileBlockSize"]
-    _check_power(fail, "file block size", block, 4096, 512 * MiB)
+    _check_power(fail, "file block size", block, 64 * KiB, 512 * MiB)
     _check_power(fail, "sub-block size", fields["subBlockSize"], 512, block)
     shift = fields["sfbToLfbShift"] if major == 6 else 0
     if block << shift > 1 << 40:
         raise fail(f"large blocks of 2^{shift} blocks cannot be")
     if fields["ptrBlockShift"] not in (0, *range(9, 21)):
         raise fail(f"pointer blocks of 2^{fields['ptrBlockShift']} bytes cannot be")
+    if volume.size_bytes // block >= 1 << 32:
+        raise fail(f"{volume.size_bytes // block} blocks are more than can be")
     return FileSystem(
         label=layout.text(fields.raw("fsLabel")),
         uuid=layout.uuid_text(fields.raw("uuid")),

@@ -6,13 +6,13 @@ when it was opened; whether that map still held at the end of a copy is what ``r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vcbproxy.device import Device
 from vcbproxy.errors import Changed, VmfsError
 from vcbproxy.vmfs import runs
 from vcbproxy.vmfs.inode import FileType, Inode, Layout, Stamp
-from vcbproxy.vmfs.span import LogicalVolume
 
 Found = tuple[Inode, runs.RunMap]
 
@@ -65,13 +65,12 @@ class VmfsFile(runs.Mapped):
     """A file of a volume, opened by ``Volume.open_file``; a ``MappedDevice``."""
 
     def __init__(
-        self, path: str, volume: LogicalVolume, volume_label: str, found: Found, again: Callable[[], Found]
+        self, path: str, volume_label: str, devices: Sequence[Device], found: Found, again: Callable[[], Found]
     ) -> None:
-        inode, in_volume = found
-        super().__init__(f"[{volume_label}] {path.lstrip('/')}", volume.place(in_volume), volume.devices)
+        inode, placed = found
+        super().__init__(f"[{volume_label}] {path.lstrip('/')}", placed, devices)
         self.info = FileInfo.of(inode, path)
         self.stamp: Stamp = inode.stamp
-        self._in_volume = in_volume
         self._again = again
 
     def recheck(self) -> None:
@@ -82,7 +81,7 @@ class VmfsFile(runs.Mapped):
                 be kept.
         """
         try:
-            inode, in_volume = self._again()
+            inode, placed = self._again()
         except VmfsError as error:
             raise Changed(file=self.name, reason=f"it can no longer be read: {error}") from error
         if inode.address != self.info.address:
@@ -91,5 +90,5 @@ class VmfsFile(runs.Mapped):
             before, after = getattr(self.stamp, name), getattr(inode.stamp, name)
             if before != after:
                 raise Changed(file=self.name, reason=f"its {name} was {before} and is {after}")
-        if not in_volume.same_as(self._in_volume):
+        if not placed.same_as(self._runs):
             raise Changed(file=self.name, reason="its blocks moved")

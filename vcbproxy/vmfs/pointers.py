@@ -27,7 +27,7 @@ from vcbproxy.vmfs.inode import Inode, Layout, damaged
 from vcbproxy.vmfs.layout import Offsets
 from vcbproxy.vmfs.resource import Resource
 
-_BATCH_BYTES = 4 * MiB
+_BATCH_BYTES = MiB
 
 Resources = Callable[[Kind], Resource]
 Leaves = Iterator[tuple[Offsets, Raw]]

@@ -5,12 +5,13 @@
     lies     d0@20M  zero   d1@7M          d0@80M
 
 In: pieces in file order. Out: ``RunMap``, which tiles [0, size): neighbours that touch both in the file and on the
-device are one run. Promised: memory is 26 bytes a run, and everything that makes or walks a map does so in chunks.
+device are one run. Promised: memory is 18 bytes a run, and everything that makes or walks a map does so in chunks.
 """
 
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,6 @@ class RunMap:
     """All runs of a file, as columns of equal length. Compare with ``same_as``."""
 
     file_offset: Offsets
-    length: Offsets
     device: Columns
     device_offset: Offsets
     size_bytes: int
@@ -58,27 +58,38 @@ class RunMap:
     def __iter__(self) -> Iterator[Run]:
         return self.between(0, self.size_bytes)
 
+    @property
+    def length(self) -> Offsets:
+        """Each run reaches to the next one's start."""
+        return np.diff(self.file_offset, append=self.size_bytes)
+
     def between(self, offset: int, length: int) -> Iterator[Run]:
         """The runs, or parts of runs, that cover a range of the file."""
         end = offset + length
-        if not len(self) or length <= 0:
+        if length <= 0 or not len(self):
             return
         first = int(np.searchsorted(self.file_offset, offset, side="right")) - 1
         last = int(np.searchsorted(self.file_offset, end, side="left"))
         for row in range(max(0, first), last, _CHUNK_ROWS):
-            for start, size, device, place in zip(*self._rows(row, min(row + _CHUNK_ROWS, last)), strict=True):
+            starts, ends, devices, places = self._rows(row, min(row + _CHUNK_ROWS, last))
+            for start, stop, device, place in zip(starts, ends, devices, places, strict=True):
                 skip = max(0, offset - start)
-                size = min(start + size, end) - start - skip
-                yield Run(start + skip, size, device, place if device == ZERO else place + skip)
+                yield Run(start + skip, min(stop, end) - start - skip, device, 0 if device == ZERO else place + skip)
 
     def _rows(self, first: int, last: int) -> tuple[list[int], list[int], list[int], list[int]]:
+        starts = self.file_offset[first : last + 1].tolist()
+        if last == len(self):
+            starts.append(self.size_bytes)
         part = slice(first, last)
-        return (
-            self.file_offset[part].tolist(),
-            self.length[part].tolist(),
-            self.device[part].tolist(),
-            self.device_offset[part].tolist(),
-        )
+        return starts[:-1], starts[1:], self.device[part].tolist(), self.device_offset[part].tolist()
+
+    def chunks(self) -> Iterator[tuple[Offsets, Offsets, Columns, Offsets]]:
+        """All columns (file offset, length, device, device offset), some thousand rows at a time."""
+        for row in range(0, len(self), _CHUNK_ROWS):
+            part = slice(row, row + _CHUNK_ROWS)
+            starts = self.file_offset[part]
+            end = int(self.file_offset[row + _CHUNK_ROWS]) if row + _CHUNK_ROWS < len(self) else self.size_bytes
+            yield starts, np.diff(starts, append=end), self.device[part], self.device_offset[part]
 
     def extents(self) -> Iterator[Extent]:
         """DATA where a run lies on a device, ZERO elsewhere; neighbours of one kind are merged."""
@@ -95,40 +106,83 @@ class RunMap:
 
     def same_as(self, other: RunMap) -> bool:
         """Whether both put every byte at the same place."""
-        return self.size_bytes == other.size_bytes and all(
-            np.array_equal(mine, theirs) for mine, theirs in zip(self._columns(), other._columns(), strict=True)
+        return (
+            self.size_bytes == other.size_bytes
+            and np.array_equal(self.file_offset, other.file_offset)
+            and np.array_equal(self.device, other.device)
+            and np.array_equal(self.device_offset, other.device_offset)
         )
-
-    def _columns(self) -> tuple[npt.NDArray[np.int64] | Columns, ...]:
-        return self.file_offset, self.length, self.device, self.device_offset
 
     @property
     def allocated_bytes(self) -> int:
         """How many bytes of the file lie on devices."""
-        return int(self.length[self.device != ZERO].sum())
+        return sum(int(lengths[devices != ZERO].sum()) for _, lengths, devices, _ in self.chunks())
 
 
-def nothing() -> RunMap:
-    """The map of an empty file."""
-    none = np.empty(0, np.int64)
-    return RunMap(none, none, np.empty(0, np.int16), none, 0)
+class Builder:
+    """Makes a map of pieces that are added in file order, without a copy of what it already has.
+
+    Pieces that touch both in the file and on the device become one run; what no piece covers reads as zeroes.
+    """
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._devices = array("h")
+        self._places = array("q")
+        self._end = 0
+
+    def add(self, starts: Offsets, lengths: Offsets, devices: Columns, places: Offsets) -> None:
+        """Add pieces; the first starts no earlier than the last one so far ended."""
+        if not len(starts):
+            return
+        ends = starts + lengths
+        before = np.concatenate(([self._end], ends[:-1]))
+        assert (starts >= before).all(), "pieces out of order"
+        assert lengths.min() > 0, "an empty piece"
+        holes = np.flatnonzero(starts != before)
+        self._end = int(ends[-1])
+        if len(holes):
+            devices = np.insert(devices, holes, ZERO)
+            places = np.insert(places, holes, 0)
+            starts = np.insert(starts, holes, before[holes])
+        self._join(starts, devices, np.where(devices == ZERO, 0, places))
+
+    def _join(self, starts: Offsets, devices: Columns, places: Offsets) -> None:
+        """Append rows that follow one another, leaving out each that goes on where the one before it ends."""
+        apart = np.ones(len(starts), bool)
+        apart[1:] = (devices[1:] != devices[:-1]) | (
+            (devices[1:] != ZERO) & (places[1:] - places[:-1] != starts[1:] - starts[:-1])
+        )
+        if self._starts and self._devices[-1] == devices[0]:
+            goes_on = int(places[0]) - self._places[-1] == int(starts[0]) - self._starts[-1]
+            apart[0] = devices[0] != ZERO and not goes_on
+        self._starts.frombytes(raw_bytes(starts[apart].astype(np.int64, copy=False)))
+        self._devices.frombytes(raw_bytes(devices[apart].astype(np.int16, copy=False)))
+        self._places.frombytes(raw_bytes(places[apart].astype(np.int64, copy=False)))
+
+    def finish(self, size_bytes: int) -> RunMap:
+        """The map of a file of that size; what was added past its end is cut off."""
+        if size_bytes > self._end:
+            last = np.array([self._end], np.int64)
+            self._join(last, np.array([ZERO], np.int16), np.zeros(1, np.int64))
+        starts = np.frombuffer(self._starts, np.int64)
+        rows = int(np.searchsorted(starts, size_bytes, side="left"))
+        devices, places = np.frombuffer(self._devices, np.int16), np.frombuffer(self._places, np.int64)
+        return RunMap(starts[:rows], devices[:rows], places[:rows], size_bytes)
 
 
-def joined(starts: Offsets, devices: Columns, places: Offsets, size_bytes: int) -> RunMap:
-    """Make a map of pieces that follow one another from 0 to ``size_bytes``; those that touch are joined."""
-    lengths = np.diff(starts, append=size_bytes)
-    assert len(starts), "a map without pieces"
-    assert starts[0] == 0, "a map that does not start at 0"
-    assert lengths.min() > 0, "pieces out of order"
-    apart = np.ones(len(starts), bool)
-    same_device = devices[1:] == devices[:-1]
-    touching = (devices[1:] == ZERO) | (places[1:] == places[:-1] + lengths[:-1])
-    apart[1:] = ~(same_device & touching)
-    first = np.flatnonzero(apart)
-    starts = starts[first]
-    devices = devices[first].astype(np.int16)
-    places = np.where(devices == ZERO, 0, places[first])
-    return RunMap(starts, np.diff(starts, append=size_bytes), devices, places, size_bytes)
+def raw_bytes(column: npt.NDArray[np.generic]) -> memoryview:
+    """A column as bytes, to append to an ``array``: that grows in place, where NumPy would copy the whole."""
+    return np.ascontiguousarray(column).view(np.uint8).data
+
+
+def of_one(device: int, place: int, size_bytes: int) -> RunMap:
+    """The map of a file in one piece."""
+    build = Builder()
+    if size_bytes:
+        one = np.array([size_bytes], np.int64)
+        build.add(np.zeros(1, np.int64), one, np.array([device], np.int16), np.array([place], np.int64))
+    return build.finish(size_bytes)
 
 
 class Mapped:

@@ -19,6 +19,9 @@ from vcbproxy.device import Device
 from vcbproxy.errors import LvmError
 from vcbproxy.vmfs import lvm, runs
 from vcbproxy.vmfs.layout import Offsets
+from vcbproxy.vmfs.runs import Columns
+
+Rows = tuple[Offsets, Offsets, Columns, Offsets]
 
 
 class LogicalVolume(runs.Mapped):
@@ -32,46 +35,34 @@ class LogicalVolume(runs.Mapped):
 
     def place(self, file: runs.RunMap) -> runs.RunMap:
         """Turn runs whose device 0 is this volume into runs on the real devices."""
-        if len(file) == 0:
-            return file
-        starts, lengths, places = file.file_offset, file.length, file.device_offset
-        zero = file.device == runs.ZERO
-        first = self._row(places)
-        last = self._row(np.where(zero, places, places + lengths - 1))
-        crossing = np.flatnonzero((last > first) & ~zero)
-        if len(crossing):
-            starts, places, zero, first = self._cut(file, crossing, zero)
-        devices = np.where(zero, np.int16(runs.ZERO), self._runs.device[first]).astype(np.int16)
-        targets = self._runs.device_offset[first] + (places - self._runs.file_offset[first])
-        return runs.joined(starts, devices, np.where(zero, 0, targets), file.size_bytes)
+        build = runs.Builder()
+        edges, devices, places = self._runs.file_offset, self._runs.device, self._runs.device_offset
+        for starts, lengths, wheres, inside in file.chunks():
+            starts, lengths, wheres, inside = self._cut(starts, lengths, wheres, inside)
+            row = np.searchsorted(edges, inside, side="right") - 1
+            zero = wheres == runs.ZERO
+            build.add(starts, lengths, np.where(zero, wheres, devices[row]), places[row] + inside - edges[row])
+        return build.finish(file.size_bytes)
 
-    def _row(self, offsets: Offsets) -> Offsets:
-        return np.searchsorted(self._runs.file_offset, offsets, side="right") - 1
-
-    def _cut(
-        self, file: runs.RunMap, crossing: Offsets, zero: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    ) -> tuple[Offsets, Offsets, np.ndarray[tuple[int], np.dtype[np.bool_]], Offsets]:
-        """Cut the few runs that cross from one piece of the layout to the next."""
-        rows: list[int] = []
-        starts: list[int] = []
-        places: list[int] = []
-        for row in crossing.tolist():
-            begin, length, place = int(file.file_offset[row]), int(file.length[row]), int(file.device_offset[row])
-            edges = self._runs.file_offset
-            inside = edges[(edges > place) & (edges < place + length)].tolist()
-            rows.extend([row + 1] * len(inside))
-            starts.extend(begin + edge - place for edge in inside)
-            places.extend(inside)
-        all_starts = np.insert(file.file_offset, rows, starts)
-        all_places = np.insert(file.device_offset, rows, places)
-        all_zero = np.insert(zero, rows, np.zeros(len(rows), bool))
-        return all_starts, all_places, all_zero, self._row(all_places)
+    def _cut(self, starts: Offsets, lengths: Offsets, wheres: Columns, inside: Offsets) -> Rows:
+        """Cut runs that cross from one piece of the volume to the next; they are few."""
+        edges = self._runs.file_offset
+        last = np.searchsorted(edges, inside + lengths - 1, side="right") - 1
+        crossing = (last > np.searchsorted(edges, inside, side="right") - 1) & (wheres != runs.ZERO)
+        for row in np.flatnonzero(crossing)[::-1].tolist():
+            begin, end = int(inside[row]), int(inside[row] + lengths[row])
+            cuts = edges[(edges > begin) & (edges < end)]
+            starts = np.insert(starts, row + 1, starts[row] + cuts - begin)
+            inside = np.insert(inside, row + 1, cuts)
+            wheres = np.insert(wheres, row + 1, np.repeat(wheres[row], len(cuts)))
+            pieces = np.diff(np.concatenate(([begin], cuts, [end])))
+            lengths = np.concatenate((lengths[:row], pieces, lengths[row + 1 :]))
+        return starts, lengths, wheres, inside
 
 
 def whole(device: Device) -> LogicalVolume:
     """A device that is itself a logical volume: a file system without LVM, as in a copy of ``/dev/lvm/<volume>``."""
-    zero = np.zeros(1, np.int64)
-    return LogicalVolume(device.name, (device,), runs.joined(zero, zero.astype(np.int16), zero, device.size_bytes))
+    return LogicalVolume(device.name, (device,), runs.of_one(0, 0, device.size_bytes))
 
 
 def assemble(members: Sequence[lvm.Member]) -> LogicalVolume:
@@ -91,8 +82,9 @@ def assemble(members: Sequence[lvm.Member]) -> LogicalVolume:
     logical, physical, length, device = logical[order], physical[order], length[order], device[order]
     name, size_bytes = members[0].volume_name, members[0].volume_size_bytes
     _check_tiling(name, logical, length, size_bytes)
-    inside = logical < size_bytes
-    layout = runs.joined(logical[inside], device[inside], physical[inside], size_bytes)
+    build = runs.Builder()
+    build.add(logical, length, device, physical)
+    layout = build.finish(size_bytes)
     ordered = [member for member, _ in parts]
     return LogicalVolume(name, [member.device for member in ordered], layout, ordered)
 

@@ -43,7 +43,7 @@ class Tree:
         while todo:
             name = todo.pop()
             if name == "..":
-                del trail[1:][-1:], trail[max(1, len(trail) - 1) :]
+                del trail[max(1, len(trail) - 1) :]
                 continue
             found = self._child(trail, name, path)
             if found.type is FileType.SYMLINK and (todo or follow):

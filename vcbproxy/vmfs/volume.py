@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vcbproxy.device import Device
-from vcbproxy.errors import LvmError, VmfsError
+from vcbproxy.errors import LvmError, PathNotFound, Unreadable, VmfsError
 from vcbproxy.vmfs import descriptor, lvm, span
 from vcbproxy.vmfs.descriptor import FileSystem
 from vcbproxy.vmfs.directory import Entry
@@ -23,6 +23,8 @@ from vcbproxy.vmfs.file import FileInfo, Found, VmfsFile
 from vcbproxy.vmfs.span import LogicalVolume
 from vcbproxy.vmfs.tree import Tree
 from vcbproxy.vmfs.view import View
+
+_TRIES = 3
 
 
 class Volume:
@@ -113,12 +115,23 @@ class Volume:
         found = self._find(path)
         if found[0].is_directory:
             raise VmfsError(volume=self.fs.name, file=path, reason="is a directory", offset=found[0].offset)
-        return VmfsFile(found[0].name, self.logical, self.fs.name, found, lambda: self._find(path))
+        return VmfsFile(found[0].name, self.fs.name, self.devices, found, lambda: self._find(path))
 
     def _find(self, path: str) -> Found:
+        """Look up and map, afresh. A host may be in the middle of a change, so a failed check is looked at again."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._find_once(path)
+            except (PathNotFound, Unreadable):
+                raise
+            except VmfsError:
+                continue
+        return self._find_once(path)
+
+    def _find_once(self, path: str) -> Found:
         tree = self.tree()
         inode = tree.find(path)
-        return inode, tree.view.map_of(inode)
+        return inode, self.logical.place(tree.view.map_of(inode))
 
     def entries(self, path: str) -> Iterator[Entry]:
         """The entries of a directory, without ``.`` and ``..``.
