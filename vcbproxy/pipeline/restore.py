@@ -29,6 +29,7 @@ from vcbproxy.pipeline.crew import Cancel, Crew
 from vcbproxy.repository.ids import BlobKind
 
 _PROGRESS_S = 0.1
+_WAITING = 2
 
 
 class BlobLoader(Protocol):
@@ -74,7 +75,7 @@ def restore_disk(
         ids: uint8[n, 32], in order.
         lengths: uint32[n].
         path: the file; it must not exist.
-        workers: threads; 0 for one per processor.
+        workers: threads; 0 for one per processor and two more, since some always wait for a disk.
         sparse: leave zeroes out of the file's allocation; else write them.
         overwrite: it may exist, and is replaced once the new one is whole.
         progress: called by this thread, ten times a second.
@@ -187,7 +188,7 @@ def _load_all(
                 with lock:
                     taken += len(plain)
 
-        for _ in range(workers or os.cpu_count() or 1):
+        for _ in range(workers or (os.cpu_count() or 1) + _WAITING):
             crew.start(work)
         while not crew.wait(_PROGRESS_S):
             crew.check()

@@ -1,0 +1,61 @@
+"""Runs a program and says what it took; and prints what many took, as a table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a process took. ``rss_bytes`` is its peak; never below that of whoever started it (the kernel counts so)."""
+
+    wall_s: float
+    cpu_s: float
+    rss_bytes: int
+
+
+def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Taken:
+    """Run it to its end, everything written before being on disk; fail if it fails."""
+    os.sync()
+    started = time.monotonic()
+    process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)  # we have waited; Popen must not
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return Taken(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def best(runs: Sequence[Taken]) -> Taken:
+    """The least of each: what else happens on a machine only ever adds."""
+    return Taken(min(t.wall_s for t in runs), min(t.cpu_s for t in runs), max(t.rss_bytes for t in runs))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table; ratios are to the row named ``against``."""
+
+    name: str
+    taken: Taken
+    against: str = ""
+    note: str = ""
+
+
+def table(title: str, rows: Sequence[Row]) -> str:
+    """The table."""
+    taken = {row.name: row.taken for row in rows}
+    lines = [f"\n{title}", f"{'':34}{'wall s':>8}{'CPU s':>8}{'RSS MiB':>9}   ratios"]
+    for row in rows:
+        line = f"{row.name:34}{row.taken.wall_s:8.1f}{row.taken.cpu_s:8.1f}{row.taken.rss_bytes / 2**20:9.0f}   "
+        if row.against:
+            other = taken[row.against]
+            wall, cpu = row.taken.wall_s / other.wall_s, row.taken.cpu_s / other.cpu_s
+            line += f"wall {wall:.2f}×, CPU {cpu:.2f}× of {row.against}"
+        lines.append(f"{line} {row.note}".rstrip())
+    return "\n".join(lines)
