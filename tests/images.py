@@ -19,6 +19,7 @@ from itertools import groupby
 
 import numpy as np
 
+from vcbproxy.device import Device
 from vcbproxy.extent import Extent, Kind
 
 
@@ -80,3 +81,10 @@ def extents(text: str, grain: int) -> list[Extent]:
 def over(*layers: str) -> str:
     """Lay layouts over each other, newest first; ``-`` lets the next through: ``over("A0--", "--C-")`` is ``A0C-``."""
     return "".join(next((letter for letter in column if letter != "-"), "-") for column in zip(*layers, strict=True))
+
+
+def read_over(device: Device, offset: int, length: int) -> bytes:
+    """Read into a buffer that is full of something else: a reader that forgets to write zeroes is caught."""
+    buf = bytearray(b"\xa5" * length)
+    device.read_into(offset, memoryview(buf))
+    return bytes(buf)

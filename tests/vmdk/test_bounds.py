@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.images import read_over
 from tests.vmdk.builders import descriptor
-from vcbproxy.device import read
 from vcbproxy.extent import Extent, Kind
 from vcbproxy.vmdk.image import open_image
 
@@ -62,7 +62,7 @@ def test_reading_all_over_a_delta_keeps_the_cache_bounded(two_tib):
     tracemalloc.start()
     with open_image(two_tib) as disk:
         for table in range(500):
-            read(disk, table * 4096 * 512 + 700, 3000)
+            read_over(disk, table * 4096 * 512 + 700, 3000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40 << 20
@@ -84,7 +84,7 @@ def test_a_62_tib_empty_delta_costs_its_directory(tmp_path):
     tracemalloc.start()
     with open_image(tmp_path / "x.vmdk") as disk:
         assert list(disk.extents()) == [Extent(0, 62 * TIB, Kind.ZERO)]
-        assert not any(read(disk, 61 * TIB, 100_000))
+        assert not any(read_over(disk, 61 * TIB, 100_000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40 << 20

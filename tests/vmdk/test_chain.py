@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.images import data, extents, over
+from tests.images import data, extents, over, read_over
 from tests.vmdk.builders import MemoryFiles, chain, cowd, descriptor, sesparse
-from vcbproxy.device import MappedDevice, MemoryDevice, read
+from vcbproxy.device import MappedDevice, MemoryDevice
 from vcbproxy.errors import DeviceError, SourceError
 from vcbproxy.extent import Kind
 from vcbproxy.vmdk.chain import open_disk
@@ -16,7 +16,7 @@ CELL = 64 << 10
 
 def everything(files: MemoryFiles, path: str = "vm/disk-0.vmdk") -> bytes:
     with open_disk(files, path) as disk:
-        return read(disk, 0, disk.size_bytes)
+        return read_over(disk, 0, disk.size_bytes)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def everything(files: MemoryFiles, path: str = "vm/disk-0.vmdk") -> bytes:
 def test_the_newest_link_that_knows_decides(links):
     files, expected = chain(CELL, *links), over(*(text for _, text in links))
     with open_disk(files, "vm/disk-0.vmdk") as disk:
-        assert read(disk, 0, disk.size_bytes) == data(expected, CELL)
+        assert read_over(disk, 0, disk.size_bytes) == data(expected, CELL)
         assert list(disk.extents()) == extents(expected, CELL)
 
 
@@ -49,8 +49,8 @@ def test_reads_across_every_border():
     with open_disk(files, "vm/disk-0.vmdk") as disk:
         for offset in range(0, len(expected) - 5000, 1231):
             for length in (1, 511, 4096, 5000):
-                assert read(disk, offset, length) == expected[offset : offset + length]
-        assert read(disk, len(expected), 0) == b""
+                assert read_over(disk, offset, length) == expected[offset : offset + length]
+        assert read_over(disk, len(expected), 0) == b""
 
 
 def test_says_what_it_is_made_of():
@@ -74,7 +74,7 @@ def test_extents_of_a_split_disk_lie_end_to_end():
     files = MemoryFiles({"d.vmdk": descriptor("twoGbMaxExtentFlat", lines)})
     files.contents |= {"a.vmdk": data("XAB", 4096), "b.vmdk": data("C", 4096)}
     with open_disk(files, "d.vmdk") as disk:
-        assert read(disk, 0, disk.size_bytes) == data("XAB", 4096)[4096:] + bytes(4096) + data("C", 4096)
+        assert read_over(disk, 0, disk.size_bytes) == data("XAB", 4096)[4096:] + bytes(4096) + data("C", 4096)
         assert [(e.start, e.length, e.kind) for e in disk.extents()] == [
             (0, 8192, Kind.DATA),
             (8192, 4096, Kind.ZERO),
@@ -179,7 +179,7 @@ def test_many_threads_read_one_disk():
     expected = data(over(text, "-x" * 16, "AB-D" * 8), CELL)
     with open_disk(files, "vm/disk-0.vmdk") as disk, ThreadPoolExecutor(8) as pool:
         offsets = [(number * 37_337) % (len(expected) - 70_000) for number in range(400)]
-        for offset, got in zip(offsets, pool.map(lambda at: read(disk, at, 70_000), offsets), strict=True):
+        for offset, got in zip(offsets, pool.map(lambda at: read_over(disk, at, 70_000), offsets), strict=True):
             assert got == expected[offset : offset + 70_000]
 
 

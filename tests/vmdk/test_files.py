@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import data
+from tests.images import data, read_over
 from tests.vmdk.builders import descriptor
-from vcbproxy.device import FileDevice, read
+from vcbproxy.device import FileDevice
 from vcbproxy.errors import VmdkError
 from vcbproxy.vmdk.chain import DatastoreFiles, FolderFiles
 from vcbproxy.vmdk.image import open_image
@@ -31,7 +31,7 @@ def refused(path: Path, reason: str) -> None:
 
 def test_an_export_is_read(export):
     with open_image(export) as disk:
-        assert read(disk, 0, disk.size_bytes) == data("AB", 4096)
+        assert read_over(disk, 0, disk.size_bytes) == data("AB", 4096)
 
 
 def test_a_link_to_an_export_is_followed(export):

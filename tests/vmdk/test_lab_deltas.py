@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from vcbproxy.device import read
+from tests.images import read_over
 from vcbproxy.extent import Kind
 from vcbproxy.lab.cowd import CowdFile
 from vcbproxy.lab.descriptor import Descriptor, ExtentKind
@@ -45,7 +45,7 @@ def test_a_chain_written_by_the_lab(kind, seed, tmp_path):
         store.create_file(f"/w-{number}.vmdk", data=facts.text().encode())
     with open_image(tmp_path / "w-1.vmdk") as disk:
         assert [link.kind for link in disk.links][-1] == "vmfs"
-        assert read(disk, 0, SIZE) == truth
+        assert read_over(disk, 0, SIZE) == truth
         zeroes = [extent for extent in disk.extents() if extent.kind is Kind.ZERO]
         assert bool(zeroes) == (kind is ExtentKind.SESPARSE)  # COWD has no way to say so
         assert all(not any(truth[extent.start : extent.end]) for extent in zeroes)

@@ -3,9 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.images import data, extents, over
+from tests.images import data, extents, over, read_over
 from tests.vmdk.builders import chain
-from vcbproxy.device import read
 from vcbproxy.extent import Kind
 from vcbproxy.vmdk.chain import open_disk
 
@@ -31,7 +30,7 @@ def test_reading_a_chain_is_laying_its_layers_over_each_other(links, base, seed,
     expected = over(*(text for _, text in stack))
     content = data(expected, CELL)
     with open_disk(chain(CELL, *stack, seed=seed), "vm/disk-0.vmdk") as disk:
-        assert read(disk, 0, disk.size_bytes) == content
+        assert read_over(disk, 0, disk.size_bytes) == content
         found = list(disk.extents())
         assert found == extents(expected, CELL)
         for extent in found:
@@ -40,4 +39,4 @@ def test_reading_a_chain_is_laying_its_layers_over_each_other(links, base, seed,
         for _ in range(5):
             start = draw.draw(st.integers(0, len(content)))
             length = draw.draw(st.integers(0, len(content) - start))
-            assert read(disk, start, length) == content[start : start + length]
+            assert read_over(disk, start, length) == content[start : start + length]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import data, over, pattern
+from tests.images import data, over, pattern, read_over
 from tests.vmdk.builders import MemoryFiles, chain, stream
-from vcbproxy.device import Device, read
+from vcbproxy.device import Device
 from vcbproxy.extent import Kind
 from vcbproxy.vmdk.chain import FolderFiles, VirtualDisk, open_disk
 from vcbproxy.vmdk.image import open_image
@@ -34,7 +34,7 @@ def written(files: MemoryFiles, folder: Path) -> Path:
 
 
 def whole(device: Device) -> bytes:
-    return read(device, 0, device.size_bytes)
+    return read_over(device, 0, device.size_bytes)
 
 
 def as_qemu_reads(path: Path) -> bytes:
@@ -123,8 +123,8 @@ def test_we_read_an_empty_disk_of_qemu(subformat, tmp_path):
         assert disk.size_bytes == 5000 << 20
         if "Flat" not in subformat:
             assert [extent.kind for extent in disk.extents()] == [Kind.ZERO]
-        assert not any(read(disk, (5000 << 20) - 5000, 5000))
-        assert not any(read(disk, (2 << 30) - 5000, 10000))
+        assert not any(read_over(disk, (5000 << 20) - 5000, 5000))
+        assert not any(read_over(disk, (2 << 30) - 5000, 10000))
 
 
 def test_we_read_snapshots_that_qemu_made(tmp_path):

@@ -5,8 +5,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.images import read_over
 from tests.real.fetch import image
-from vcbproxy.device import FileDevice, read
+from vcbproxy.device import FileDevice
 from vcbproxy.errors import VmdkError
 from vcbproxy.extent import Extent, Kind
 from vcbproxy.units import GiB, MiB
@@ -35,7 +36,7 @@ def test_thin_disks(name, disk_name, sectors, gib):
             Extent(gib * GiB, MiB, Kind.DATA),
             Extent(end, disk.size_bytes - end, Kind.ZERO),
         ]
-        content = read(disk, gib * GiB - 4096, MiB + 8192)
+        content = read_over(disk, gib * GiB - 4096, MiB + 8192)
         assert not any(content[:4096] + content[-4096:])
         assert any(content[4096:-4096])
 

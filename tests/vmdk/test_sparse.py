@@ -5,9 +5,9 @@ import zlib
 
 import pytest
 
-from tests.images import data, extents
+from tests.images import data, extents, read_over
 from tests.vmdk.builders import MemoryFiles, cowd, descriptor, hosted, sesparse, stream
-from vcbproxy.device import MemoryDevice, read
+from vcbproxy.device import MemoryDevice
 from vcbproxy.errors import VmdkError
 from vcbproxy.vmdk.cache import Cache
 from vcbproxy.vmdk.chain import open_disk
@@ -174,7 +174,7 @@ def test_a_capacity_that_is_no_multiple_of_the_grain():
         sectors = 2 * CELL // 512 - 3
         odd = patched(content, 12, "<I", sectors)
         layer = open_cowd(MemoryDevice(odd), sectors, Cache(1 << 20))
-        buf = bytearray(sectors * 512)
+        buf = bytearray(b"\xff" * sectors * 512)
         assert layer.fill(0, memoryview(buf)) == []
         assert bytes(buf) == data("AB", CELL)[: len(buf)]
         assert [tile.length for tile in layer.tiles()] == [len(buf)]
@@ -189,15 +189,15 @@ def streamed(content: bytes) -> MemoryFiles:
 
 def stream_refusal(content: bytes) -> str:
     with pytest.raises(VmdkError) as caught, open_disk(streamed(content), "disk.vmdk") as disk:
-        read(disk, 0, disk.size_bytes)
+        read_over(disk, 0, disk.size_bytes)
     return str(caught.value)
 
 
 def test_a_stream_is_read_through_its_footer():
     with open_disk(streamed(stream("A0-BC", CELL)), "disk.vmdk") as disk:
-        assert read(disk, 0, disk.size_bytes) == data("A0-BC", CELL)
+        assert read_over(disk, 0, disk.size_bytes) == data("A0-BC", CELL)
         assert list(disk.extents()) == extents("A0-BC", CELL)
-        assert read(disk, 3 * CELL + 100, CELL) == data("A0-BC", CELL)[3 * CELL + 100 : 4 * CELL + 100]
+        assert read_over(disk, 3 * CELL + 100, CELL) == data("A0-BC", CELL)[3 * CELL + 100 : 4 * CELL + 100]
 
 
 def test_a_stream_that_was_cut_is_refused():
@@ -229,6 +229,18 @@ def test_a_bomb_in_a_packed_grain_does_not_go_off():
     assert "its length is wrong" in stream_refusal(bytes(content))
 
 
+@pytest.mark.parametrize("from_end", [3 * 512, 512])
+def test_a_stream_without_one_of_its_last_markers_is_refused(from_end):
+    content = bytearray(stream("A0-BC", CELL))
+    content[-from_end + 12] ^= 1  # the marker's type
+    assert "cut short" in stream_refusal(bytes(content))
+
+
+def test_a_second_directory_counts_only_where_the_header_says_so():
+    content = patched(GOOD["hosted"], 8, "<I", 1 | 4)
+    sweep("hosted", patched(content, 21 * 512, "<I", 0))
+
+
 def test_a_footer_of_another_disk_is_refused():
     content = bytearray(stream("A0-BC", CELL))
     other = stream("A0-B", CELL)
@@ -243,7 +255,7 @@ def test_a_split_disks_extent_is_told_from_a_disk():
 def test_a_monolithic_disk_may_have_been_renamed():
     inside = descriptor("monolithicSparse", [f'RW {2 * CELL // 512} SPARSE "old name.vmdk"'])
     with open_disk(streamed(hosted("AB", CELL, text_inside=inside)), "disk.vmdk") as disk:
-        assert read(disk, 0, disk.size_bytes) == data("AB", CELL)
+        assert read_over(disk, 0, disk.size_bytes) == data("AB", CELL)
 
 
 @pytest.mark.parametrize("lines", [['RW 128 SPARSE "a"', 'RW 128 SPARSE "b"'], ["RW 256 ZERO"]])
