@@ -133,6 +133,32 @@ def test_a_vm_shows_its_disks(client):
     assert disks(db.config)[2000].backing.deltaDiskFormat == "redoLogFormat"
 
 
+def test_one_name_twice_and_a_disk_that_snapshots_leave_out(tmp_path):
+    spec = LabSpec(
+        (DatastoreSpec("nfs1", 0),),
+        (
+            VmSpec("twin", "nfs1", inventory_folder="left"),
+            VmSpec("twin", "nfs1", (DiskSpec(4 * MiB), DiskSpec(4 * MiB, independent=True)), inventory_folder="right"),
+        ),
+    )
+    with Datacenter.create(tmp_path / "twins", spec) as datacenter, LabServer(datacenter) as server:
+        with connected(server) as client:
+            left, right = find(client, "left/twin"), find(client, "right/twin")
+            assert left.config.uuid != right.config.uuid
+            assert left.config.files.vmPathName == "[nfs1] twin/twin.vmx"
+            assert right.config.files.vmPathName == "[nfs1] twin_1/twin.vmx"
+            snapshot = snapshot_of(right)
+            assert disks(right.config)[2001].backing.diskMode == "independent_persistent"
+            assert disks(right.config)[2000].backing.parent is not None
+            assert disks(right.config)[2001].backing.parent is None
+            assert disks(snapshot.config)[2001].backing.fileName == "[nfs1] twin_1/twin_1.vmdk"
+            assert list(datacenter.truths()[-1].disks) == ["scsi0-0"]
+            WaitForTask(right.RemoveAllSnapshots_Task())
+            assert not right.runtime.consolidationNeeded
+        with pytest.raises(UsageError, match="vm-20, vm-21"):
+            datacenter.machine("twin")
+
+
 def test_vms_are_found_every_way(client):
     index, vm = client.content.searchIndex, find(client, "web01")
     assert index.FindByIp(None, "192.0.2.7", True) == vm

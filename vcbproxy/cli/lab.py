@@ -116,11 +116,12 @@ def truth(directory: Path, vm: str | None, disk: str | None, marker: str | None,
     from vcbproxy.lab import datacenter
 
     state = datacenter.peek(directory)
-    if vm is not None and vm not in {known.name for known in state.vms}:
+    if vm is not None and not any(vm in (known.name, known.moref) for known in state.vms):
         raise UsageError(f"the lab has no VM {vm!r}")
     rows = [
         {
             "vm": record.vm,
+            "moref": record.vm_moref,
             "snapshot": record.snapshot,
             "name": record.name,
             "description": record.description,
@@ -132,7 +133,7 @@ def truth(directory: Path, vm: str | None, disk: str | None, marker: str | None,
         }
         for record in state.truths
         for node, held in record.disks.items()
-        if vm in (None, record.vm) and disk in (None, node) and (marker or "") in record.description
+        if vm in (None, record.vm, record.vm_moref) and disk in (None, node) and (marker or "") in record.description
     ]
     frame.emit(rows, as_json=as_json, columns=("vm", "snapshot", "created", "disk", "sha256"))
 

@@ -82,27 +82,36 @@ def luns(spec: DatastoreSpec, seed: int) -> list[tuple[str, str]]:
 def new_vm(site: Site, spec: VmSpec, number: int) -> VmState:
     """Make a VM's folder, disks and configuration; the disks hold what the specification says."""
     seed = site.state.spec.seed
-    folder = f"/{spec.name}"
-    for datastore in sorted({spec.datastore, *(disk.datastore or spec.datastore for disk in spec.disks)}):
-        site.store(datastore).mkdir(folder)
+    folder = _new_folder(site, spec)
     disks = list(_disks(spec, seed))
     for at, disk in enumerate(disks):
         name = spec.name + (f"_{at}" if at else "")
         chain = site.chain(disk, path=f"{folder}/{name}.vmdk")
-        for offset, data in _content(spec.disks[at].content, f"{spec.name} {disk.node}", disk.size_bytes, seed):
+        for offset, data in _content(spec.disks[at].content, f"{spec.label} {disk.node}", disk.size_bytes, seed):
             chain.write(offset, data)
     return VmState(
         moref=f"vm-{20 + number}",
         name=spec.name,
         datastore=spec.datastore,
         folder=folder,
-        uuid=str(uuid.UUID(bytes=content.identifier(seed, spec.name, "bios"))),
-        instance_uuid=str(uuid.UUID(bytes=content.identifier(seed, spec.name, "instance"))),
+        uuid=str(uuid.UUID(bytes=content.identifier(seed, spec.label, "bios"))),
+        instance_uuid=str(uuid.UUID(bytes=content.identifier(seed, spec.label, "instance"))),
         powered_on=spec.powered_on,
         tools_running=spec.tools_running,
         change_tracking=spec.change_tracking,
         disks=disks,
+        inventory_folder=spec.inventory_folder,
     )
+
+
+def _new_folder(site: Site, spec: VmSpec) -> str:
+    """Make the VM's folder on all its datastores; a second VM of one name gets a number, as a host does it."""
+    stores = [site.store(name) for name in sorted({spec.datastore, *(disk.datastore for disk in spec.disks)} - {""})]
+    names = (f"/{spec.name}_{number}" if number else f"/{spec.name}" for number in range(len(site.state.spec.vms)))
+    folder = next(name for name in names if not any(store.exists(name) for store in stores))
+    for store in stores:
+        store.mkdir(folder)
+    return folder
 
 
 def write_after_snapshot(machine: Machine, writes: int, seed: int, number: int) -> None:
@@ -131,8 +140,9 @@ def _disks(spec: VmSpec, seed: int) -> Iterator[DiskState]:
             datastore=disk.datastore or spec.datastore,
             size_bytes=disk.size_bytes,
             allocation=disk.allocation,
-            uuid=content.identifier(seed, spec.name, node).hex(),
+            uuid=content.identifier(seed, spec.label, node).hex(),
             links=[],
+            independent=disk.independent,
         )
 
 

@@ -46,7 +46,7 @@ class Datacenter:
         self._lock = lock
         self._clock = clock
         self._mutex = threading.RLock()
-        self._machines = {vm.name: self._new_machine(vm) for vm in known.vms}
+        self._machines = {vm.moref: self._new_machine(vm) for vm in known.vms}
 
     @classmethod
     def create(cls, directory: Path, spec: LabSpec, clock: Clock | None = None) -> Self:
@@ -113,7 +113,7 @@ class Datacenter:
         for number, vm in enumerate(spec.vms):
             built = build.new_vm(self, vm, number)
             self.state.vms.append(built)
-            machine = self._machines[vm.name] = self._new_machine(built)
+            machine = self._machines[built.moref] = self._new_machine(built)
             machine.write_first_files()
             for at, snapshot in enumerate(vm.snapshots):
                 self._freeze(machine, snapshot.name, snapshot.description, quiesced=False)
@@ -129,12 +129,17 @@ class Datacenter:
         """A VM by its name or its reference.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or more than one.
         """
-        for machine in self._machines.values():
-            if name in (machine.state.name, machine.state.moref):
-                return machine
-        raise UsageError(f"the lab has no VM {name!r}; it has {', '.join(self._machines)}")
+        if name in self._machines:
+            return self._machines[name]
+        named = [machine for machine in self._machines.values() if machine.state.name == name]
+        if len(named) > 1:
+            raise UsageError(f"several VMs are called {name!r}; say {', '.join(vm.state.moref for vm in named)}")
+        if not named:
+            known = ", ".join(machine.state.name for machine in self._machines.values())
+            raise UsageError(f"the lab has no VM {name!r}; it has {known}")
+        return named[0]
 
     def store(self, datastore: str) -> Store:
         """A datastore's files."""
@@ -185,8 +190,8 @@ class Datacenter:
 
     def truths(self, vm: str | None = None) -> list[TruthRecord]:
         """What was recorded of snapshots, oldest first."""
-        name = None if vm is None else self.machine(vm).state.name
-        return [record for record in self.state.truths if name in (None, record.vm)]
+        moref = None if vm is None else self.machine(vm).state.moref
+        return [record for record in self.state.truths if moref in (None, record.vm_moref)]
 
     def close(self) -> None:
         """Save all, close the images, let others have the folder; a second time does nothing."""
@@ -222,7 +227,7 @@ class Datacenter:
         if kept is Truth.RAW:
             (self.directory / folder).mkdir(parents=True)
         disks = {}
-        for disk in machine.state.disks:
+        for disk in machine.state.frozen_disks:
             chain = machine.chain(disk.node)
             raw = folder / f"{disk.node}.raw" if kept is Truth.RAW else None
             level = chain.level_of(snapshot.frozen[disk.node])
@@ -232,6 +237,7 @@ class Datacenter:
             self.state.truths.append(
                 TruthRecord(
                     machine.state.name,
+                    machine.state.moref,
                     snapshot.moref,
                     snapshot.name,
                     snapshot.description,

@@ -85,9 +85,10 @@ class Machine:
         with self.still:
             self.state.deltas_made += 1
             self._start_tracking()
-            frozen = {disk.node: disk.live.path for disk in self.state.disks}
+            disks = self.state.frozen_disks
+            frozen = {disk.node: disk.live.path for disk in disks}
             self._grow()
-            change_ids = {disk.node: tracking.landmark(disk) for disk in self.state.disks if disk.tracking_id}
+            change_ids = {disk.node: tracking.landmark(disk) for disk in disks if disk.tracking_id}
             snapshot = SnapshotState(
                 moref, number, name, description, created, quiesced, self.state.powered_on, frozen, change_ids
             )
@@ -107,7 +108,7 @@ class Machine:
             self.state.snapshots.remove(snapshot)
             self._home.delete(self._state_path(snapshot))
             try:
-                for disk in self.state.disks if consolidate else ():
+                for disk in self.state.frozen_disks if consolidate else ():
                     self._merge(disk, self._chains[disk.node].level_of(snapshot.frozen[disk.node]))
             finally:
                 # What could not be merged is left to ``consolidate``; what could is already where the guest writes.
@@ -117,7 +118,7 @@ class Machine:
         """Merge all links that nobody needs. The caller holds ``operation``."""
         with self.still:
             try:
-                for disk in self.state.disks:
+                for disk in self.state.frozen_disks:
                     while (level := self._needless(disk)) is not None:
                         self._merge(disk, level)
             finally:
@@ -162,14 +163,14 @@ class Machine:
         self.write_files()
 
     def _start_tracking(self) -> None:
-        for disk in self.state.disks if self.state.change_tracking else ():
+        for disk in self.state.frozen_disks if self.state.change_tracking else ():
             if not disk.tracking_id:
                 disk.tracking_id, disk.epoch = self._new_tracking_id(), 1
 
     def _grow(self) -> None:
         grown: list[DiskState] = []
         try:
-            for disk in self.state.disks:
+            for disk in self.state.frozen_disks:
                 self._chains[disk.node].grow(self._delta_path(disk))
                 grown.append(disk)
         except Exception:
@@ -232,7 +233,7 @@ class Machine:
             pairs[f"{key}.filename"] = posixpath.basename(self._state_path(snapshot))
             pairs[f"{key}.displayName"] = snapshot.name
             pairs[f"{key}.description"] = snapshot.description
-            for at, disk in enumerate(self.state.disks):
+            for at, disk in enumerate(self.state.frozen_disks):
                 pairs[f"{key}.disk{at}.fileName"] = posixpath.basename(snapshot.frozen[disk.node])
                 pairs[f"{key}.disk{at}.node"] = disk.node.replace("-", ":")
         return pairs

@@ -67,6 +67,8 @@ class DiskSpec:
     node: str = ""
     datastore: str = ""
     """Another datastore than the VM's own."""
+    independent: bool = False
+    """Left out of snapshots; it can not be backed up this way."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -94,6 +96,13 @@ class VmSpec:
     guest_full_name: str = "Debian GNU/Linux 12 (64-bit)"
     cpus: int = 2
     memory_mib: int = 2048
+    inventory_folder: str = ""
+    """A folder under DC0/vm; VMs in different ones may have the same name."""
+
+    @property
+    def label(self) -> str:
+        """A name that no other VM of the lab has."""
+        return f"{self.inventory_folder}/{self.name}" if self.inventory_folder else self.name
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -123,7 +132,10 @@ class LabSpec:
     def __post_init__(self) -> None:
         """Refuse what does not fit together, naming it."""
         datastores = _unique("datastore", [datastore.name for datastore in self.datastores])
-        _unique("VM", [vm.name for vm in self.vms])
+        _unique("VM", [vm.label for vm in self.vms])
+        _proper("datastore", [datastore.name for datastore in self.datastores])
+        _proper("VM", [vm.name for vm in self.vms])
+        _proper("folder", [vm.inventory_folder for vm in self.vms if vm.inventory_folder])
         for vm in self.vms:
             nodes = [node for disk in vm.disks if (node := disk.node)]
             _unique(f"disk node of {vm.name}", nodes)
@@ -142,9 +154,13 @@ def _unique(what: str, names: list[str]) -> set[str]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two of one name: {what} {name!r}")
+    return set(names)
+
+
+def _proper(what: str, names: list[str]) -> None:
+    for name in names:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"not a name for a {what}: {name!r}")
-    return set(names)
 
 
 _ADAPTER = TypeAdapter(LabSpec)

@@ -42,6 +42,7 @@ class DiskState:
     allocation: Allocation
     uuid: str
     links: list[Link]
+    independent: bool = False
     tracking_id: str = ""
     epoch: int = 0
     """Change tracking counts snapshots; a write belongs to the epoch in which it came."""
@@ -94,8 +95,14 @@ class VmState:
     tools_running: bool
     change_tracking: bool
     disks: list[DiskState]
+    inventory_folder: str = ""
     snapshots: list[SnapshotState] = Field(default_factory=list)
     deltas_made: int = 0
+
+    @property
+    def frozen_disks(self) -> list[DiskState]:
+        """The disks that snapshots take."""
+        return [disk for disk in self.disks if not disk.independent]
 
     def disk(self, node: str) -> DiskState:
         """The disk at a node.
@@ -139,6 +146,7 @@ class TruthRecord:
     """The truth of one snapshot; it outlives the snapshot."""
 
     vm: str
+    vm_moref: str
     snapshot: str
     name: str
     description: str

@@ -14,7 +14,6 @@ from typing import Any
 from vcbproxy.clock import Clock
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.machine import Machine
-from vcbproxy.lab.spec import VmSpec
 from vcbproxy.lab.state import DatastoreState
 from vcbproxy.lab.vcenter import render, wire
 from vcbproxy.lab.vcenter.faults import Faults
@@ -42,7 +41,7 @@ class Centre:
         self.sessions = Sessions(spec.username, spec.password, clock)
         self.faults = Faults()
         self.collectors = Collectors(self.inventory)
-        self._specs = {vm.name: vm for vm in spec.vms}
+        self._specs = {vm.moref: known for vm, known in zip(datacenter.state.vms, spec.vms, strict=True)}
         self._refs: dict[str, Any] = {}
         manager = self.inventory.add(vim.TaskManager, "TaskManager", recentTask=[])
         self.tasks = Tasks(self.inventory, manager, self.faults, clock, spec.username)
@@ -77,7 +76,7 @@ class Centre:
         """Show a VM as it is now."""
         machine = self.machine(vm)
         with machine.still, self.inventory.changed:
-            state, spec = machine.state, self._specs[machine.state.name]
+            state, spec = machine.state, self._specs[machine.state.moref]
             self._sync_snapshots(vm, machine)
             tree = render.snapshots(state, self._refs)
             self.inventory.set(
@@ -92,7 +91,7 @@ class Centre:
 
     def _sync_snapshots(self, vm: Managed, machine: Machine) -> None:
         """Make the snapshots' own objects those that the state has; chains under them may have changed shape."""
-        state, spec = machine.state, self._specs[machine.state.name]
+        state, spec = machine.state, self._specs[machine.state.moref]
         names = [snapshot.moref for snapshot in state.snapshots]
         for known in self.inventory.all_of(vim.vm.Snapshot):
             if known.properties["vm"] == vm.ref and known.moref not in names:
@@ -228,15 +227,17 @@ class Centre:
 
     def _add_vms(self, folder: Managed) -> None:
         pool = vim.ResourcePool("resgroup-9", None)
+        folders = self._add_folders(folder)
         refs = []
         for machine in self.datacenter.machines:
             state = machine.state
+            home = folders[state.inventory_folder]
             names = {state.datastore, *(disk.datastore for disk in state.disks)}
             managed = self.inventory.add(
                 vim.VirtualMachine,
                 state.moref,
                 name=state.name,
-                parent=folder.ref,
+                parent=home.ref,
                 datastore=[self._refs[name] for name in sorted(names)],
                 network=[],
                 resourcePool=pool,
@@ -248,17 +249,23 @@ class Centre:
             )
             self._refs[state.moref] = managed.ref
             refs.append(managed.ref)
+            self.inventory.set(home, childEntity=[*home.properties["childEntity"], managed.ref])
             self.refresh(managed)
-        self.inventory.set(folder, childEntity=refs)
         self.inventory.set(self._host, vm=refs)
         self.inventory.set(self.inventory.get(pool), vm=refs)
         for known in self.datacenter.state.datastores:
             users = [ref for ref in refs if self._refs[known.name] in self.inventory.get(ref).properties["datastore"]]
             self.inventory.set(self.inventory.get(self._refs[known.name]), vm=users)
 
-    def spec_of(self, machine: Machine) -> VmSpec:
-        """What was asked for when the VM was made."""
-        return self._specs[machine.state.name]
+    def _add_folders(self, top: Managed) -> dict[str, Managed]:
+        """The folders that VMs are sorted into; the empty name is the one above them."""
+        names = sorted({machine.state.inventory_folder for machine in self.datacenter.machines} - {""})
+        folders = {
+            name: self.inventory.add(vim.Folder, f"group-v{100 + at}", name=name, parent=top.ref, childEntity=[])
+            for at, name in enumerate(names)
+        }
+        self.inventory.set(top, childEntity=[managed.ref for managed in folders.values()])
+        return {"": top, **folders}
 
 
 def _url(known: DatastoreState) -> str:

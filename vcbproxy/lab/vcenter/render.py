@@ -89,7 +89,7 @@ def _controller(name: str, disks: list[DiskState]) -> Any:
 def _disk(disk: DiskState, datastores: Refs, snapshot: SnapshotState | None) -> Any:
     name, unit = disk.node.split("-")
     top = len(disk.links) - 1
-    if snapshot is not None:
+    if snapshot is not None and not disk.independent:
         top = next(level for level, link in enumerate(disk.links) if link.path == snapshot.frozen[disk.node])
     backing = _backing(disk, top, datastores)
     if snapshot is not None:
@@ -118,7 +118,7 @@ def _one_backing(disk: DiskState, link: Link, datastores: Refs, parent: Any) -> 
     backing = _Disk.FlatVer2BackingInfo(
         fileName=f"[{disk.datastore}] {link.path[1:]}",
         datastore=datastores[disk.datastore],
-        diskMode="persistent",
+        diskMode="independent_persistent" if disk.independent else "persistent",
         split=False,
         writeThrough=False,
         thinProvisioned=disk.allocation is Allocation.THIN,

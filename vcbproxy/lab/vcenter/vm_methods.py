@@ -46,7 +46,7 @@ def _begin_snapshot(call: Call, method: str, name: str, description: str, *, qui
             )
         # A VM that is off is at rest by itself, and hosts do not call that quiesced.
         at_rest = quiesced and state.powered_on
-        return call.centre.datacenter.take_snapshot(state.name, name, description, quiesced=at_rest)
+        return call.centre.datacenter.take_snapshot(state.moref, name, description, quiesced=at_rest)
 
     return call.centre.task(method, call.this, work)
 
