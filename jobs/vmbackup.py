@@ -34,6 +34,7 @@ from vcbproxy.source.storage import Storage
 from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
 
 ATTEMPTS_MAX = 2
+SETTLE_S = 1.0  # what hosts had in their journals when the snapshot was made is in its place by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class _VmBackup:
         self._disks: list[DiskResult] = []
         self._warnings: list[str] = []
         self._documents: list[dict[str, Any]] = []
+        self._frozen_s = 0.0
 
     def run(self) -> VmResult:
         around, vm = self._around, self._vm
@@ -104,6 +106,7 @@ class _VmBackup:
                     quiesce=self._choices.quiesce,
                     clock=around.clock,
                 ) as frozen:
+                    self._frozen_s = around.clock.monotonic()
                     writer.taken_at(frozen.created)
                     self._read(writer, frozen, refused)
                     config = self._config(writer, frozen)
@@ -171,6 +174,7 @@ class _VmBackup:
                 if attempt == ATTEMPTS_MAX:
                     raise
                 self._warn(f"{disk.key} is read again from its start: {error}")
+                self._frozen_s = self._around.clock.monotonic()
             else:
                 return
 
@@ -185,6 +189,7 @@ class _VmBackup:
                     options=pipeline.Options(workers=self._choices.workers),
                     progress=lambda seen: advance(seen.bytes_done),
                 )
+            self._settle()
             source.recheck()
             if content.stats.bytes_read == 0 and _has_data(source):
                 raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
@@ -193,6 +198,17 @@ class _VmBackup:
         stats = content.stats
         self._documents.append(manifest.disk_document(disk, links, stats, around.rule))
         return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored, attempt)
+
+    def _settle(self) -> None:
+        """Look again no sooner than the hosts' metadata have settled.
+
+        A map read right after the snapshot may miss blocks that a host has allocated, but so far only journaled. By
+        then it shows in the file descriptor, the second look differs, and the disk is read again.
+        """
+        around = self._around
+        left_s = self._frozen_s + SETTLE_S - around.clock.monotonic()
+        if left_s > 0:
+            around.clock.sleep(left_s)
 
     def _config(self, writer: PointWriter, frozen: VmSnapshot) -> dict[str, Any]:
         config = vmconfig.capture(self._around.session, self._vm, frozen)

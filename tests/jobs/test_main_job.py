@@ -48,7 +48,9 @@ def add_mount(lab: Lab, datastore: str) -> None:
     config = lab.directory / "vcbproxy.toml"
     text = config.read_text()
     if "mounts" not in text:
-        config.write_text(text.replace("[san]\n", f'[san]\nmounts = [{{ datastore = "{datastore}", path = "nfs/{datastore}" }}]\n'))
+        config.write_text(
+            text.replace("[san]\n", f'[san]\nmounts = [{{ datastore = "{datastore}", path = "nfs/{datastore}" }}]\n')
+        )
 
 
 def test_a_second_backup_stores_next_to_nothing(tmp_path):
@@ -72,10 +74,14 @@ def test_stock_restic_takes_it_for_its_own(tmp_path):
         lab.vcbproxy("backup", "vm1")
         stock = [restic, "--no-cache", "-r", str(lab.repo), "--password-file", str(lab.password_file)]
         subprocess.run([*stock, "check", "--read-data"], check=True, capture_output=True)
-        subprocess.run([*stock, "restore", "latest", "--target", str(tmp_path / "back")], check=True, capture_output=True)
+        subprocess.run(
+            [*stock, "restore", "latest", "--target", str(tmp_path / "back")], check=True, capture_output=True
+        )
         for disk, digest in lab.truth("vm1").items():
             assert sha256(tmp_path / "back" / "vm1" / disk / f"{disk}.raw") == digest
-            dump = subprocess.run([*stock, "dump", "latest", f"/vm1/{disk}/{disk}.raw"], check=True, capture_output=True)
+            dump = subprocess.run(
+                [*stock, "dump", "latest", f"/vm1/{disk}/{disk}.raw"], check=True, capture_output=True
+            )
             assert hashlib.sha256(dump.stdout).hexdigest() == digest
 
 

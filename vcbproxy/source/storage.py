@@ -37,6 +37,7 @@ class Placement:
     luns: tuple[LunInfo, ...] = ()
     mount: Path | None = None
     missing: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
 
     @property
     def reachable(self) -> bool:
@@ -52,6 +53,9 @@ class Placement:
         if kind is not DatastoreKind.VMFS:
             where = f"{self.datastore.nfs_host}:{self.datastore.nfs_path}"
             return f"mount {where} read-only on this proxy and name it under [san] mounts"
+        if self.twins:
+            clones = ", ".join(self.twins)
+            return f"{clones} all call themselves {self.missing[0]}: unmap the copies, which of them is live cannot be told"
         return f"map {', '.join(self.missing) or 'its LUNs'} to this proxy, read-only"
 
 
@@ -97,7 +101,10 @@ class Storage:
         for extent in datastore.extents:
             wanted = naa.bare(extent.disk_name)
             match = [lun for lun in self._luns if lun.wwn and lun.wwn == wanted]
-            found.extend(match[:1])
+            if len(match) > 1:
+                twins = tuple(lun.name for lun in match)
+                return Placement(datastore, missing=(extent.disk_name,), twins=twins)
+            found.extend(match)
             if not match:
                 missing.append(extent.disk_name)
         if missing:
@@ -114,7 +121,9 @@ class Storage:
         lvm_uuids = {m.lvm_uuid for lun, m in members if m is not None and lun in matching}
         lvm_uuids |= {m.lvm_uuid for m in map(self._member, found) if m is not None}
         spans = [lun for lun, m in members if m is not None and m.lvm_uuid in lvm_uuids]
-        still = missing[len(spans) :]
+        # Which of the names a nameless span answers to cannot be told, only whether there are enough of them. Opening the
+        # volume then proves that they are the right ones.
+        still = missing if len(spans) != len(missing) else []
         return [*found, *spans], still
 
     def _member(self, lun: LunInfo) -> probe.Member | None:
