@@ -167,7 +167,7 @@ def test_damaged_answers_give_our_errors_only(server: LabServer, session: Sessio
         status, body = forwarded(server, post)
         return status, mutated(body, chance)
 
-    outcomes = set()
+    outcomes: set[type] = set()
     with https(server.ca_file.parent, damaged) as port, diverted(session, port):
         for _ in range(100):
             try:

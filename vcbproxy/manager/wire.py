@@ -122,7 +122,8 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         try:
             return self._invoke(mo, info, args, outerStub)
         except ManagerError as error:
-            if trouble_of(error) is not Trouble.SESSION or self._login is None:
+            inside_login = getattr(self._calls, "logging_in", False)
+            if trouble_of(error) is not Trouble.SESSION or inside_login or self._login is None:
                 raise
         self._log_in(generation)
         return self._invoke(mo, info, args, outerStub)
@@ -154,11 +155,11 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
             if login is None or generation != self.generation:
                 return
             self.cookie = ""  # a Login inside a live session is refused as InvalidLogin
-            self._login = None  # a NotAuthenticated answer to Login itself must not recurse
+            self._calls.logging_in = True  # this thread's; the others wait for the lock and then repeat their calls
             try:
                 login()
             finally:
-                self._login = login
+                self._calls.logging_in = False
             self.generation += 1
 
 

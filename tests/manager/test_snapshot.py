@@ -1,0 +1,355 @@
+"""A held snapshot freezes the disks, and is gone on every exit: normal, failed, interrupted, disconnected."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
+from vcbproxy.lab.vcenter import LabServer
+from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.manager import inventory, vmconfig
+from vcbproxy.manager.datastore import DatastorePath
+from vcbproxy.manager.faults import Trouble, trouble_of
+from vcbproxy.manager.session import Session
+from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, VmSnapshot, find_ours, held, remove_marked
+from vcbproxy.manager.vm import Power, Vm
+
+Hold = Callable[..., AbstractContextManager[VmSnapshot]]
+MARKER = Marker("20261123T080000Z-1f", "proxy01")
+
+
+@pytest.fixture
+def vm(session: Session) -> Vm:
+    return inventory.find(session, "vm1")
+
+
+@pytest.fixture
+def hold(session: Session, vm: Vm, clock: ManualClock) -> Hold:
+    def with_defaults(**facts: Any) -> AbstractContextManager[VmSnapshot]:
+        chosen = {"name": "vcbproxy", "marker": MARKER, "quiesce": Quiesce.TRY, "clock": clock, **facts}
+        return held(session, chosen.pop("vm", vm), **chosen)
+
+    return with_defaults
+
+
+@pytest.fixture(autouse=True)
+def left_as_found(server: LabServer, session: Session, vm: Vm) -> Iterator[None]:
+    """However a test ends: no snapshot of ours, the user's own untouched, the disks where they were."""
+    yield
+    server.faults.clear()
+    assert find_ours(session, vm) == []
+    assert [snapshot.name for snapshot in server.datacenter.state.vms[0].snapshots] == ["user 0"]
+    assert inventory.get(session, vm.moref) == vm
+
+
+def snapshots(server: LabServer) -> list[str]:
+    return [snapshot.name for snapshot in server.datacenter.state.vms[0].snapshots]
+
+
+def test_the_disks_are_those_of_the_snapshot(server: LabServer, session: Session, vm: Vm, hold: Hold) -> None:
+    with hold() as frozen:
+        assert frozen.quiesced
+        assert frozen.not_quiesced_because is None
+        assert frozen.disks == vm.disks
+        now = inventory.get(session, vm.moref)
+        assert {disk.path for disk in now.disks}.isdisjoint(disk.path for disk in frozen.disks)
+        (ours,) = find_ours(session, vm)
+        assert (ours.moref, ours.name, ours.marker, ours.created) == (
+            frozen.moref,
+            "vcbproxy",
+            MARKER,
+            frozen.created,
+        )
+
+
+def test_the_configuration_is_plain_data(session: Session, vm: Vm, hold: Hold) -> None:
+    with hold() as frozen:
+        captured = vmconfig.capture(session, vm, frozen)
+    document = json.loads(json.dumps(captured.document))
+    assert document == captured.document
+    assert document["instance_uuid"] == vm.instance_uuid
+    backings = [
+        device["backing"]["fileName"] for device in document["config"]["hardware"]["device"] if "backing" in device
+    ]
+    assert backings == [str(disk.path) for disk in vm.disks]
+    assert [(file.role.value, file.path) for file in captured.files] == [
+        ("vmx", DatastorePath("ds1", "vm1/vm1.vmx")),
+        ("nvram", DatastorePath("ds1", "vm1/vm1.nvram")),
+        ("vmxf", DatastorePath("ds1", "vm1/vm1.vmxf")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [ManagerError("boom"), Cancelled(), KeyboardInterrupt(), SystemExit(1), ZeroDivisionError()]
+)
+def test_gone_after_an_error(server: LabServer, hold: Hold, error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, hold():
+        raise error
+    assert caught.value is error
+    assert snapshots(server) == ["user 0"]
+
+
+@contextmanager
+def ctrl_c_once(begun: Callable[[], int]) -> Iterator[None]:
+    """Press Ctrl-C on this process as soon as something has begun."""
+
+    def press() -> None:
+        while not begun():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield
+    thread.join()
+
+
+def fail_with(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+
+
+def read_on() -> None:
+    """Read until the interrupt comes."""
+    time.sleep(20)
+    pytest.fail("no interrupt came")
+
+
+def test_gone_after_ctrl_c_while_reading(server: LabServer, hold: Hold) -> None:
+    with ctrl_c_once(lambda: len(snapshots(server)) > 1), pytest.raises(KeyboardInterrupt), hold():
+        read_on()
+    assert snapshots(server) == ["user 0"]
+
+
+def test_gone_after_ctrl_c_while_it_is_being_created(server: LabServer, hold: Hold) -> None:
+    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=0.5)
+    creating = partial(server.calls.__getitem__, "CreateSnapshot_Task")
+    with ctrl_c_once(creating), pytest.raises(KeyboardInterrupt), hold():
+        pytest.fail("the block was entered")
+    assert server.calls["RemoveSnapshot_Task"] == 1
+    assert snapshots(server) == ["user 0"]
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ManagerError("boom")], ids=["fine", "ctrl-c", "failed"])
+def test_gone_after_ctrl_c_while_it_is_being_removed(
+    server: LabServer, hold: Hold, error: BaseException | None
+) -> None:
+    """An interrupt even comes before an error, else it would be taken for one failed VM and the job would go on."""
+    server.faults.add("RemoveSnapshot_Task", where=Where.TASK, delay_s=0.5)
+    removing = partial(server.calls.__getitem__, "RemoveSnapshot_Task")
+    with ctrl_c_once(removing), pytest.raises(KeyboardInterrupt) as caught, hold():
+        fail_with(error)
+    assert caught.value.__cause__ is (error if isinstance(error, ManagerError) else None)
+    assert snapshots(server) == ["user 0"]
+
+
+def test_a_cancelled_job_creates_nothing(server: LabServer, hold: Hold) -> None:
+    with pytest.raises(Cancelled), hold(cancelled=lambda: True):
+        pytest.fail("the block was entered")
+    assert server.calls["CreateSnapshot_Task"] == 0
+
+
+def test_a_job_cancelled_while_it_is_being_created(server: LabServer, hold: Hold) -> None:
+    answers = iter([False, True])
+    with pytest.raises(Cancelled), hold(cancelled=lambda: next(answers, True)):
+        pytest.fail("the block was entered")
+    assert server.calls["CreateSnapshot_Task"] == 1
+
+
+# Quiescing
+
+
+def test_try_ends_crash_consistent_and_says_so(server: LabServer, hold: Hold) -> None:
+    fault = vim.fault.ApplicationQuiesceFault(msg="The guest OS has reported an error during quiescing.")
+    server.faults.add("CreateSnapshot_Task", fault, times=3, where=Where.TASK)
+    with hold(quiesce=Quiesce.TRY) as frozen:
+        assert not frozen.quiesced
+        assert "reported an error during quiescing" in str(frozen.not_quiesced_because)
+    assert server.calls["CreateSnapshot_Task"] == 4
+
+
+def test_try_succeeds_at_the_second_attempt(server: LabServer, hold: Hold) -> None:
+    server.faults.add("CreateSnapshot_Task", vim.fault.SnapshotFault(), where=Where.TASK)
+    with hold(quiesce=Quiesce.TRY) as frozen:
+        assert frozen.quiesced
+        assert frozen.not_quiesced_because is None
+
+
+def test_require_fails_when_the_guest_does_not_come_to_rest(server: LabServer, hold: Hold) -> None:
+    server.faults.add("CreateSnapshot_Task", vim.fault.FilesystemQuiesceFault(), times=9, where=Where.TASK)
+    with pytest.raises(TaskFailed) as caught, hold(quiesce=Quiesce.REQUIRE):
+        pytest.fail("the block was entered")
+    assert trouble_of(caught.value) is Trouble.QUIESCE
+    assert server.calls["CreateSnapshot_Task"] == 3
+
+
+def test_off_never_asks(hold: Hold) -> None:
+    with hold(quiesce=Quiesce.OFF) as frozen:
+        assert not frozen.quiesced
+        assert frozen.not_quiesced_because == "not asked for"
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [({"tools_running": False}, "VMware Tools do not run"), ({"power_state": Power.OFF}, "the VM is off")],
+)
+def test_try_does_not_ask_in_vain(server: LabServer, vm: Vm, hold: Hold, facts: dict[str, Any], why: str) -> None:
+    with hold(vm=dataclasses.replace(vm, **facts)) as frozen:
+        assert why in str(frozen.not_quiesced_because)
+    assert server.calls["CreateSnapshot_Task"] == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"tools_running": False}, "VMware Tools do not run"),
+        ({"template": True}, "template"),
+        ({"connected": False}, "lost its host"),
+    ],
+)
+def test_refused_before_anything_is_touched(
+    server: LabServer, vm: Vm, hold: Hold, facts: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ManagerError, match=why), hold(vm=dataclasses.replace(vm, **facts), quiesce=Quiesce.REQUIRE):
+        pytest.fail("the block was entered")
+    assert server.calls["CreateSnapshot_Task"] == 0
+
+
+# Trouble on the way
+
+
+@pytest.mark.parametrize("where", [Where.CALL, Where.TASK])
+def test_a_busy_vm_is_waited_for(server: LabServer, hold: Hold, where: Where) -> None:
+    server.faults.add("CreateSnapshot_Task", vim.fault.TaskInProgress(), times=4, where=where)
+    server.faults.add("RemoveSnapshot_Task", vim.fault.TaskInProgress(), times=4, where=where)
+    with hold() as frozen:
+        assert frozen.quiesced
+
+
+def test_a_vm_that_stays_busy_is_an_error(server: LabServer, hold: Hold, clock: ManualClock) -> None:
+    server.faults.add("CreateSnapshot_Task", vim.fault.TaskInProgress(), times=999)
+    with pytest.raises(ManagerError) as caught, hold(limits=Limits(busy_s=300)):
+        pytest.fail("the block was entered")
+    assert trouble_of(caught.value) is Trouble.BUSY
+    assert 300 <= clock.monotonic() < 400
+
+
+def test_a_missing_privilege_is_named_at_once(server: LabServer, hold: Hold) -> None:
+    fault = vim.fault.NoPermission(privilegeId="VirtualMachine.State.CreateSnapshot")
+    server.faults.add("CreateSnapshot_Task", fault, times=9)
+    with pytest.raises(ManagerError, match=r"VirtualMachine\.State\.CreateSnapshot"), hold():
+        pytest.fail("the block was entered")
+    assert server.calls["CreateSnapshot_Task"] == 1
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.5])
+def test_a_creation_whose_answer_was_lost_leaves_nothing(server: LabServer, hold: Hold, delay_s: float) -> None:
+    """The manager heard it; nobody knows the task. It is waited for, and what it made is removed."""
+    server.faults.add("CreateSnapshot_Task", drop=True, where=Where.ANSWER)
+    server.faults.add("CreateSnapshot_Task", delay_s=delay_s, where=Where.TASK)
+    with pytest.raises(ManagerError) as caught, hold():
+        pytest.fail("the block was entered")
+    assert trouble_of(caught.value) is Trouble.CONNECTION
+    assert server.calls["RemoveSnapshot_Task"] == 1
+    assert snapshots(server) == ["user 0"]
+
+
+def test_a_session_that_ends_while_it_is_held(server: LabServer, hold: Hold) -> None:
+    with hold():
+        server.expire_sessions()
+    assert snapshots(server) == ["user 0"]
+
+
+@pytest.mark.parametrize(
+    "call", ["WaitForUpdatesEx", "CreateFilter", "CreatePropertyCollector", "RetrievePropertiesEx"]
+)
+@pytest.mark.parametrize("after", range(3))
+def test_connections_dropped_while_waiting(server: LabServer, hold: Hold, call: str, after: int) -> None:
+    server.faults.add(call, drop=True, times=2, after=after)
+    with hold():
+        server.faults.add(call, drop=True, times=2, after=after)
+    assert snapshots(server) == ["user 0"]
+
+
+@pytest.mark.parametrize("where", Where)
+def test_a_removal_that_fails_is_tried_again(server: LabServer, hold: Hold, where: Where) -> None:
+    lost = where is Where.ANSWER
+    fault = None if lost else vmodl.fault.SystemError(reason="disk is locked", msg="disk is locked")
+    server.faults.add("RemoveSnapshot_Task", fault, times=1 if lost else 3, where=where, drop=lost)
+    with hold():
+        pass
+    assert snapshots(server) == ["user 0"]
+
+
+def removable_again(server: LabServer, session: Session, vm: Vm, clock: ManualClock) -> None:
+    server.faults.clear()
+    remove_marked(session, vm, MARKER, clock=clock, limits=Limits())
+
+
+def test_a_removal_that_keeps_failing_says_what_to_do(
+    server: LabServer,
+    session: Session,
+    vm: Vm,
+    hold: Hold,
+    clock: ManualClock,
+) -> None:
+    server.faults.add("RemoveSnapshot_Task", vim.fault.FileFault(msg="lock"), times=99, where=Where.TASK)
+    with pytest.raises(ManagerError, match="delete the snapshot in the vSphere client") as caught, hold():
+        pass
+    assert str(MARKER) in str(caught.value)
+    removable_again(server, session, vm, clock)
+
+
+def test_a_failed_removal_does_not_hide_the_first_error(
+    server: LabServer,
+    session: Session,
+    vm: Vm,
+    hold: Hold,
+    clock: ManualClock,
+) -> None:
+    server.faults.add("RemoveSnapshot_Task", vim.fault.FileFault(msg="lock"), times=99, where=Where.TASK)
+    first = Error("the disk could not be read")
+    with pytest.raises(Error) as caught, hold():
+        raise first
+    assert caught.value is first
+    assert any("is not removed" in note for note in first.__notes__)
+    removable_again(server, session, vm, clock)
+
+
+def test_a_missing_privilege_to_remove_is_not_retried(
+    server: LabServer,
+    session: Session,
+    vm: Vm,
+    hold: Hold,
+    clock: ManualClock,
+) -> None:
+    fault = vim.fault.NoPermission(privilegeId="VirtualMachine.State.RemoveSnapshot")
+    server.faults.add("RemoveSnapshot_Task", fault, times=99)
+    with pytest.raises(ManagerError, match=r"VirtualMachine\.State\.RemoveSnapshot"), hold():
+        pass
+    assert server.calls["RemoveSnapshot_Task"] == 1
+    removable_again(server, session, vm, clock)
+
+
+def test_snapshots_of_others_stay(server: LabServer, session: Session, vm: Vm, hold: Hold, clock: ManualClock) -> None:
+    """One of another job run, and one that somebody takes on top of ours."""
+    other = Marker("another-run", "proxy01")
+    with hold(marker=other):
+        with hold():
+            names = [snapshot.marker for snapshot in find_ours(session, vm)]
+            assert names == [other, MARKER]
+        assert [snapshot.marker for snapshot in find_ours(session, vm)] == [other]
+    assert find_ours(session, vm) == []
