@@ -130,6 +130,8 @@ def fill_rest(made: Case) -> None:
         made.create("/rest/resident", 900, (10, 50), layout=Layout.RESIDENT)
         made.create("/rest/huge-flat.vmdk", 42 * 1024 * GiB, (117 * GiB + 5, 70000), (41 * 1024 * GiB, 9))
         made.create("/rest/double-flat.vmdk", 7 * MiB, (3 * MiB, 5), layout=Layout.DOUBLE)
+    small = volume.store.geometry.sub_block_bytes
+    made.create("/rest/subs", 3 * small - 7, (small - 5, 10), (2 * small, small - 7), layout=Layout.SUB_BLOCK)
     made.create("/rest/growing", 0)
     for offset in (10, 2000, 70_000, 3 * MiB, 400 * MiB):
         made.write("/rest/growing", offset, 500)

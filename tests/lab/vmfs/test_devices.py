@@ -109,6 +109,7 @@ def test_what_no_host_would_make_is_refused(options: dict[str, object], complain
     options.setdefault("size_bytes", 256 * MiB)
     with pytest.raises(UsageError, match=complaint):
         LabVolume.create([tmp_path / "lun.img"], VolumeSpec(**options), ManualClock(FIRST_DAY))  # type: ignore[arg-type]
+    assert not (tmp_path / "lun.img").exists(), "nothing half made stays"
 
 
 def test_a_two_tib_map_can_be_had_without_its_data(big_place: Path) -> None:

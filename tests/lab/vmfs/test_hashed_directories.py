@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests import oracles
 from tests.lab.vmfs.cases import case
 from vcbproxy.lab.vmfs.directory import Entry
-from vcbproxy.lab.vmfs.hashed import HashedDirectory, name_hash
+from vcbproxy.lab.vmfs.hashed import HashedDirectory
+from vcbproxy.lab.vmfs.namehash import name_hash
 
 SELF = Entry(".", 2, 0x400004, 1)
 

@@ -12,8 +12,8 @@ from tests.lab.vmfs.cases import FIRST_DAY, case, fill_plain, fill_rest
 from vcbproxy.clock import ManualClock
 from vcbproxy.device import MemoryDevice
 from vcbproxy.errors import PathNotFound, TargetError, UsageError
-from vcbproxy.lab.vmfs import Allocation, LabVolume, Layout
-from vcbproxy.lab.vmfs.files import POISON
+from vcbproxy.lab.vmfs import Allocation, LabVolume, Layout, VolumeSpec
+from vcbproxy.lab.vmfs.fill import POISON
 from vcbproxy.units import GiB, MiB
 
 
@@ -192,6 +192,47 @@ def test_huge_files_cost_only_what_is_written(tmp_path: Path) -> None:
         assert made.volume.read("/huge-flat.vmdk", 61 * 1024 * GiB, 7) == b"far out"
         assert made.volume.data_ranges("/huge-flat.vmdk") == [(61 * 1024 * GiB, MiB)]
         assert sum(path.stat().st_blocks * 512 for path in made.volume.paths) < 64 * MiB
+
+
+def test_large_blocks_come_back_whole(tmp_path: Path) -> None:
+    with case(tmp_path, version=6, size_bytes=3 * GiB) as made:
+        volume = made.volume
+        free = volume.free_bytes
+        volume.create_file("/lfb-flat.vmdk", GiB + 100 * MiB, allocation=Allocation.EAGER, use_lfb=True)
+        volume.write("/lfb-flat.vmdk", 700 * MiB, b"old" * 1000)
+        volume.truncate("/lfb-flat.vmdk", 600 * MiB)
+        assert volume.node("/lfb-flat.vmdk").large == 2, "the second large block is half in use"
+        assert volume.node("/lfb-flat.vmdk").blocks == 1024
+        volume.truncate("/lfb-flat.vmdk", 800 * MiB)
+        assert volume.read("/lfb-flat.vmdk", 700 * MiB, 3000) == bytes(3000)
+        assert oracles.dissect_read(volume.paths, "/lfb-flat.vmdk", 700 * MiB, 3000) == bytes(3000)
+        volume.truncate("/lfb-flat.vmdk", 512 * MiB)
+        assert volume.node("/lfb-flat.vmdk").large == 1
+        volume.delete("/lfb-flat.vmdk")
+        assert volume.free_bytes == free
+
+
+def test_saving_waits_for_writers_and_they_for_it(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    with case(tmp_path) as made:
+        made.volume.create_file("/f", 100 * MiB)
+        writer = threading.Thread(target=lambda: [made.volume.write("/f", n * 300_000, b"w" * 9) for n in range(300)])
+        writer.start()
+        while writer.is_alive():
+            made.volume.save(state)
+        writer.join()
+        made.volume.save(state)
+        with LabVolume.load(state) as again:
+            assert all(again.read("/f", n * 300_000, 9) == b"w" * 9 for n in range(300))
+
+
+def test_existing_images_are_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "b.img"
+    other.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="cannot make the image"):
+        LabVolume.create([tmp_path / "a.img", other], VolumeSpec())
+    assert other.read_bytes() == b"precious"
+    assert not (tmp_path / "a.img").exists()
 
 
 def test_a_full_volume_says_so(tmp_path: Path) -> None:

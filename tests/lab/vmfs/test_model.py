@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests import oracles
 from tests.images import pattern
 from tests.lab.vmfs.cases import case
-from vcbproxy.lab.vmfs import Allocation, LabVolume
+from vcbproxy.lab.vmfs import Allocation, LabVolume, Layout
 from vcbproxy.units import MiB
 
 SIZE_MAX = 6 * MiB
@@ -38,12 +38,17 @@ STEPS = st.one_of(
     st.builds(Write, OFFSETS, st.sampled_from([1, 100, 1024, 5000, 65536, MiB, MiB + 4097])),
     st.builds(Truncate, OFFSETS),
 )
-CHOICES = st.tuples(st.sampled_from(list(Allocation)), OFFSETS, st.lists(STEPS, max_size=8))
+LAYOUTS = st.sampled_from([Layout.AUTO, Layout.BLOCKS, Layout.POINTERS, Layout.DOUBLE])
+CHOICES = st.tuples(st.sampled_from(list(Allocation)), LAYOUTS, OFFSETS, st.lists(STEPS, max_size=8))
 
 
-def run(volume: LabVolume, path: str, allocation: Allocation, size: int, steps: list[Write | Truncate]) -> bytearray:
+def run(
+    volume: LabVolume, path: str, allocation: Allocation, layout: Layout, size: int, steps: list[Write | Truncate]
+) -> bytearray:
     """Play a history on a volume and on plain bytes; returns the bytes."""
-    volume.create_file(path, size, allocation=allocation)
+    if volume.store.geometry.version == 3 and layout is Layout.DOUBLE:
+        layout = Layout.POINTERS
+    volume.create_file(path, size, allocation=allocation, layout=layout)
     model = bytearray(size)
     for number, step in enumerate(steps):
         if isinstance(step, Truncate):

@@ -1,7 +1,8 @@
 """Named ways to damage a volume, for tests of readers. The record tells where to hit; the record itself stays true.
 
 Three tables: ``FILE_DAMAGES`` take a volume and the path of a file, ``DIRECTORY_DAMAGES`` that of a directory,
-``VOLUME_DAMAGES`` the volume alone. After any of them a reader of what was hit has one right answer: a typed error.
+``VOLUME_DAMAGES`` the volume alone. After any of them a reader of what was hit has one right answer: a typed error,
+never a wrong byte and never an endless walk.
 """
 
 from __future__ import annotations
@@ -166,9 +167,11 @@ def symlink_cycle(volume: LabVolume, path: str) -> None:
 
 
 def directory_cycle(volume: LabVolume, path: str) -> None:
-    """The directory has a subdirectory ``cycle`` that is the directory itself."""
+    """The directory has a subdirectory ``cycle`` that is itself again: each path is right, a walk never ends."""
     volume.mkdir(f"{path.rstrip('/')}/cycle")
-    places.change_entry(volume, path, "cycle", 4, volume.node(path).address)
+    node = volume.node(path)
+    places.change_entry(volume, path, "cycle", 4, node.address)
+    places.change_entry(volume, path, "cycle", 8, node.generation)
 
 
 def entry_to_nowhere(volume: LabVolume, path: str) -> None:

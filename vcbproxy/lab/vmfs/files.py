@@ -11,31 +11,18 @@ shortly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import UsageError
-from vcbproxy.lab.vmfs.address import LARGE_BLOCKS, Kind, Pointers, Wide
+from vcbproxy.lab.vmfs import fill, reclaim
+from vcbproxy.lab.vmfs.address import Kind
+from vcbproxy.lab.vmfs.blocks import Blocks
 from vcbproxy.lab.vmfs.directory import Patch
 from vcbproxy.lab.vmfs.node import INDIRECT, Node, Zla
 from vcbproxy.lab.vmfs.resource import runs
-from vcbproxy.lab.vmfs.spec import Allocation
 from vcbproxy.lab.vmfs.store import Store
-
-POISON = b"STALE BYTES OF A DELETED FILE. "
-_POISON_PAGE = (POISON * 133)[:4096]
-
-
-@dataclass(frozen=True, slots=True)
-class Preallocation:
-    """How to give a file its blocks before anything is written."""
-
-    allocation: Allocation
-    use_large: bool = False
-    materialise: bool = True
-    """Without it nothing is written to the data blocks, neither zeroes nor poison."""
 
 
 class Files:
@@ -45,6 +32,7 @@ class Files:
         self._store = store
         self._geometry = store.geometry
         self._codec = store.codec
+        self._blocks = Blocks(store)
 
     def limit(self, node: Node) -> int:
         """The largest length that the node's layout can have."""
@@ -90,7 +78,7 @@ class Files:
             step = node.block_bytes
             first, last = offset // step, (offset + length - 1) // step
             pointers = node.gather(first, last + 1 - first, self._geometry)
-            places = self._places(node, first, pointers)
+            places = self._blocks.places(node, first, pointers)
             parts = []
             for start, place, count in runs(places // step) if node.zla is not Zla.SUB_BLOCKS else _singly(places):
                 low = max(offset, (first + start) * step)
@@ -111,7 +99,7 @@ class Files:
             found: list[tuple[int, int]] = []
             for leaf in sorted(node.leaves):
                 pointers = node.leaves[leaf]
-                real = np.flatnonzero((pointers != 0) & ~self._is_tbz(node, pointers))
+                real = np.flatnonzero((pointers != 0) & ~self._blocks.is_tbz(node, pointers))
                 base = leaf * node.leaf_length(self._geometry)
                 for _, first, count in runs(real):
                     start = (base + first) * step
@@ -133,15 +121,13 @@ class Files:
         """Whether a block is allocated and not to be zeroed."""
         with node.guard:
             pointers = node.gather(index, 1, self._geometry)
-            return bool(pointers[0]) and not bool(self._is_tbz(node, pointers)[0])
+            return bool(pointers[0]) and not bool(self._blocks.is_tbz(node, pointers)[0])
 
-    def preallocate(self, node: Node, how: Preallocation) -> None:
+    def preallocate(self, node: Node, how: fill.Preallocation) -> None:
         """Give every block of the node's length a place."""
         with node.guard:
-            count = -(-node.length // node.block_bytes)
-            step = 1 << 18
-            for first in range(0, count, step):
-                self._preallocate(node, first, min(step, count - first), how)
+            self._store.check_alive(node)
+            fill.preallocate(self._store, node, how)
 
     def truncate(self, node: Node, length: int) -> None:
         """Set the length: a hole behind the old end, or blocks freed and the last one's tail zeroed."""
@@ -152,8 +138,8 @@ class Files:
             if node.zla is Zla.RESIDENT:
                 node.small = node.small[:length].ljust(length, b"\0")
             elif length < old:
-                self._zero_tail(node, length)
-                self._free_from(node, -(-length // node.block_bytes))
+                reclaim.zero_tail(self._store, node, length)
+                reclaim.free_from(self._store, node, -(-length // node.block_bytes))
                 return
             self._store.write_descriptor(node, data=node.zla is Zla.RESIDENT)
 
@@ -162,7 +148,7 @@ class Files:
         with node.guard:
             node.deleted = True
             node.links = 0
-            self._free_from(node, 0)
+            reclaim.free_from(self._store, node, 0)
             with self._store.guard:
                 self._store.release_descriptor(node)
 
@@ -243,13 +229,13 @@ class Files:
         first, count = offset // step, (end - 1) // step + 1 - offset // step
         pointers = node.gather(first, count, self._geometry)
         holes = pointers == 0
-        to_zero = self._is_tbz(node, pointers)
+        to_zero = self._blocks.is_tbz(node, pointers)
         new = int(np.count_nonzero(holes))
         if new:
             with self._store.guard:
                 pointers[holes] = self._codec.blocks(self._store.space.take(new))
         pointers[to_zero] &= ~np.uint64(self._codec.tbz)
-        numbers = self._numbers(first, pointers)
+        numbers = self._blocks.numbers(first, pointers)
         for index in {0, count - 1}:
             if holes[index] or to_zero[index]:
                 self._zero_around(node, int(numbers[index]), first + index, offset, end, bool(to_zero[index]))
@@ -282,127 +268,6 @@ class Files:
             self._store.images.zero(number * step, before)
         if after:
             self._store.images.zero((number + 1) * step - after, after)
-
-    def _preallocate(self, node: Node, first: int, count: int, how: Preallocation) -> None:
-        pointers = node.gather(first, count, self._geometry)
-        with self._store.guard:
-            if how.use_large and isinstance(self._codec, Wide):
-                self._take_large(node, first, pointers, self._codec)
-            holes = pointers == 0
-            pointers[holes] = self._codec.blocks(self._store.space.take(int(np.count_nonzero(holes))))
-        numbers = self._numbers(first, pointers)
-        thick = how.allocation is Allocation.ZEROEDTHICK
-        if thick:
-            pointers |= np.uint64(self._codec.tbz)
-        if how.materialise:
-            self._fill(numbers, node.block_bytes, poison=thick)
-        node.blocks += count
-        node.tbz += count if thick else 0
-        self._store.write_pointers(node, node.scatter(first, pointers, self._geometry))
-        self._store.write_descriptor(node, data=True)
-
-    def _take_large(self, node: Node, first: int, pointers: Pointers, codec: Wide) -> None:
-        """Large blocks for every aligned 512 slots, as far as free ones exist."""
-        start = -first % LARGE_BLOCKS
-        for slot in range(start, len(pointers) - LARGE_BLOCKS + 1, LARGE_BLOCKS):
-            number = self._store.space.take_large()
-            if number is None:
-                return
-            pointers[slot : slot + LARGE_BLOCKS] = codec.large(number)
-            node.large += 1
-
-    def _fill(self, numbers: NDArray[np.int64], step: int, *, poison: bool) -> None:
-        images = self._store.images
-        if poison:
-            for number in numbers.tolist():
-                for place in (0, step // 2, step - len(_POISON_PAGE)):
-                    images.write(number * step + place, _POISON_PAGE)
-            self._store.space.stale[numbers] = True
-            return
-        stale = numbers[self._store.space.stale[numbers]]
-        for _, number, count in runs(stale):
-            images.zero(number * step, count * step)
-
-    # freeing
-
-    def _zero_tail(self, node: Node, length: int) -> None:
-        index, used = divmod(length, node.block_bytes)
-        if not used:
-            return
-        place = int(self._places(node, index, node.gather(index, 1, self._geometry))[0])
-        if place >= 0:
-            self._store.images.zero(place + used, node.block_bytes - used)
-
-    def _free_from(self, node: Node, index: int) -> None:
-        """Free blocks from an index on; a large block only when all of it goes."""
-        blocks: list[NDArray[np.int64]] = []
-        large: set[int] = set()
-        subs: list[int] = []
-        length = node.leaf_length(self._geometry)
-        touched = []
-        for leaf in sorted(node.leaves):
-            slot = min(max(0, index - leaf * length), length)
-            held = node.leaves[leaf]
-            slots = np.arange(slot, length)
-            slots = slots[held[slot:] != 0]
-            slots = slots[~self._pinned(held[slots], leaf * length + slots, index)]
-            if not len(slots):
-                continue
-            gone = held[slots]
-            touched.append((leaf, int(slots[0]), int(slots[-1]) + 1))
-            node.tbz -= int(np.count_nonzero(self._is_tbz(node, gone)))
-            node.blocks -= len(gone)
-            if node.zla is Zla.SUB_BLOCKS:
-                subs.extend(gone.tolist())
-            else:
-                is_large = self._is_large(gone)
-                numbers = self._codec.numbers(gone, leaf * length + slots)
-                large.update((numbers[is_large] // LARGE_BLOCKS).tolist())
-                blocks.append(numbers[~is_large])
-            held[slots] = 0
-        node.large -= len(large)
-        dead = [leaf for leaf, held in node.leaves.items() if not held.any()]
-        if node.deleted:
-            self._store.write_descriptor(node, data=False)
-        else:
-            self._store.write_pointers(node, [piece for piece in touched if piece[0] not in dead])
-        pointer_blocks = self._store.drop_leaves(node, dead)
-        if not node.deleted:
-            self._store.write_descriptor(node, data=True)
-        with self._store.guard:
-            for numbers in blocks:
-                self._store.space.give_back(numbers)
-            for number in large:
-                self._store.space.give_back_large(number)
-            for address in subs + pointer_blocks:
-                self._store.give_back(address)
-            self._store.flush_bitmaps()
-
-    # pointers
-
-    def _is_large(self, pointers: Pointers) -> NDArray[np.bool_]:
-        return np.asarray((pointers & np.uint64(7)) == np.uint64(Kind.LARGE))
-
-    def _pinned(self, pointers: Pointers, indexes: NDArray[np.int64], first: int) -> NDArray[np.bool_]:
-        """Slots of a large block that is only partly behind ``first``."""
-        return self._is_large(pointers) & (indexes - indexes % LARGE_BLOCKS < first)
-
-    def _is_tbz(self, node: Node, pointers: Pointers) -> NDArray[np.bool_]:
-        if node.zla is Zla.SUB_BLOCKS:
-            return np.zeros(len(pointers), dtype=np.bool_)
-        return np.asarray((pointers & np.uint64(self._codec.tbz)) != 0)
-
-    def _numbers(self, first: int, pointers: Pointers) -> NDArray[np.int64]:
-        return self._codec.numbers(pointers, np.arange(first, first + len(pointers), dtype=np.int64))
-
-    def _places(self, node: Node, first: int, pointers: Pointers) -> NDArray[np.int64]:
-        """Volume offset of each block; negative for what reads as zeroes, and then a run of one."""
-        if node.zla is Zla.SUB_BLOCKS:
-            return np.array([self._store.locate(int(p)) if p else -1 for p in pointers], dtype=np.int64)
-        zero = (pointers == 0) | self._is_tbz(node, pointers)
-        places = self._numbers(first, pointers) * node.block_bytes
-        places[zero] = -2 * node.block_bytes * (np.arange(int(zero.sum())) + 1)
-        return places
 
 
 def _singly(places: NDArray[np.int64]) -> list[tuple[int, int, int]]:

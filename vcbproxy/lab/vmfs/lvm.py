@@ -18,7 +18,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from vcbproxy.errors import UsageError
 from vcbproxy.lab.vmfs.geometry import Geometry, device_bytes
 from vcbproxy.lab.vmfs.identity import Identity, disk_id
 from vcbproxy.lab.vmfs.image import Segment
@@ -70,17 +72,34 @@ def _joined(extents: Iterable[Extent]) -> Iterator[Extent]:
 
 
 def format_devices(paths: Sequence[Path], spec: VolumeSpec, geometry: Geometry, who: Identity, now_us: int) -> None:
-    """Create the image files, which must not exist, and write all that is not the volume itself."""
-    for number, path in enumerate(paths):
-        size_bytes = _partition_bytes(spec)
-        with path.open("xb") as out:
-            out.truncate(PARTITION_START[spec.partition] + size_bytes + _tail(spec))
-            for offset, data in _partition_table(spec, size_bytes):
-                out.seek(offset)
-                out.write(data)
-            for offset, data in _metadata(spec, geometry, who, number, now_us):
-                out.seek(PARTITION_START[spec.partition] + offset)
-                out.write(data)
+    """Create the image files and write all that is not the volume itself.
+
+    Raises:
+        UsageError: a file exists already, or cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for number, path in enumerate(paths):
+            with path.open("xb") as out:
+                made.append(path)
+                _format_device(out, spec, geometry, who, number, now_us)
+    except OSError as error:
+        for path in made:
+            path.unlink()
+        raise UsageError(f"cannot make the image {error.filename}: {error.strerror}; choose another place") from error
+
+
+def _format_device(
+    out: BinaryIO, spec: VolumeSpec, geometry: Geometry, who: Identity, number: int, now_us: int
+) -> None:
+    start, size_bytes = PARTITION_START[spec.partition], _partition_bytes(spec)
+    out.truncate(start + size_bytes + _tail(spec))
+    for offset, data in _partition_table(spec, size_bytes):
+        out.seek(offset)
+        out.write(data)
+    for offset, data in _metadata(spec, geometry, who, number, now_us):
+        out.seek(start + offset)
+        out.write(data)
 
 
 def _tail(spec: VolumeSpec) -> int:

@@ -63,6 +63,16 @@ def make(paths: Sequence[Path], spec: VolumeSpec, clock: Clock) -> tuple[Store, 
         raise UsageError(f"{len(paths)} devices need as many names, not {len(who.wwns)}")
     lvm.format_devices(paths, spec, geometry, who, int(now * 1e6))
     store = open_store(paths, spec, who, clock)
+    try:
+        return store, _format(store)
+    except BaseException:
+        store.images.close()
+        for path in paths:
+            path.unlink()
+        raise
+
+
+def _format(store: Store) -> dict[int, Directory]:
     nodes = _place_system_files(store)
     _write_volume_descriptor(store)
     _write_heartbeats(store)
@@ -74,7 +84,7 @@ def make(paths: Sequence[Path], spec: VolumeSpec, clock: Clock) -> tuple[Store, 
             packed = node.leaves[leaf].astype(store.codec.dtype).tobytes()
             store.images.write(store.locate(address), packed)
         store.write_descriptor(node, data=True)
-    return store, _make_directories(store, nodes)
+    return _make_directories(store, nodes)
 
 
 def system_files(store: Store) -> list[SystemFile]:

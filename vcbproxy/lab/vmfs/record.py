@@ -7,6 +7,7 @@ edits it gets what they deserve, except that another version of it is refused.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
 import zlib
@@ -49,8 +50,11 @@ _NUMBERS = (
 
 
 def save(state_path: Path, paths: Sequence[Path], store: Store, directories: dict[int, Directory]) -> None:
-    """Write the record beside its place and move it there."""
-    with store.guard:
+    """Write the record beside its place and move it there. The caller keeps the tree still."""
+    with contextlib.ExitStack() as held:
+        for _, node in sorted(store.nodes.items()):  # every writer holds one of these before the store's
+            held.enter_context(node.guard)
+        held.enter_context(store.guard)
         state = {
             "format": _FORMAT,
             "paths": [str(path.absolute()) for path in paths],
@@ -137,15 +141,14 @@ def _identity_in(saved: dict[str, Any]) -> Identity:
 
 
 def _node_out(node: Node) -> dict[str, Any]:
-    with node.guard:
-        return {name: getattr(node, name) for name in _NUMBERS} | {
-            "kind": node.kind.name,
-            "zla": node.zla.name,
-            "small": _pack(node.small),
-            "leaves": {str(leaf): _pack(pointers.tobytes()) for leaf, pointers in node.leaves.items()},
-            "leaf_addresses": {str(leaf): address for leaf, address in node.leaf_addresses.items()},
-            "outer_addresses": {str(outer): address for outer, address in node.outer_addresses.items()},
-        }
+    return {name: getattr(node, name) for name in _NUMBERS} | {
+        "kind": node.kind.name,
+        "zla": node.zla.name,
+        "small": _pack(node.small),
+        "leaves": {str(leaf): _pack(pointers.tobytes()) for leaf, pointers in node.leaves.items()},
+        "leaf_addresses": {str(leaf): address for leaf, address in node.leaf_addresses.items()},
+        "outer_addresses": {str(outer): address for outer, address in node.outer_addresses.items()},
+    }
 
 
 def _node_in(saved: dict[str, Any]) -> Node:

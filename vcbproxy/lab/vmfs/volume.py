@@ -16,26 +16,18 @@ from typing import Self
 from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.device import Device, FileDevice
 from vcbproxy.errors import PathNotFound, UsageError
-from vcbproxy.lab.vmfs import identity, record
+from vcbproxy.lab.vmfs import identity, layouts, record
+from vcbproxy.lab.vmfs.copyin import copy_in
 from vcbproxy.lab.vmfs.directory import NAME_MAX_BYTES, Directory, Entry
-from vcbproxy.lab.vmfs.files import Files, Preallocation
+from vcbproxy.lab.vmfs.files import Files
+from vcbproxy.lab.vmfs.fill import Preallocation
 from vcbproxy.lab.vmfs.make import ROOT, make, new_directory
 from vcbproxy.lab.vmfs.node import FileKind, Node, Zla
 from vcbproxy.lab.vmfs.spec import Allocation, Layout, VolumeSpec
 from vcbproxy.lab.vmfs.store import Store
-from vcbproxy.units import MiB
 
 Ranges = list[tuple[int, int]]
 """(offset, length) in order."""
-
-_COPY_STEP = 8 * MiB
-_ZLA = {
-    Layout.RESIDENT: Zla.RESIDENT,
-    Layout.SUB_BLOCK: Zla.SUB_BLOCKS,
-    Layout.BLOCKS: Zla.BLOCKS,
-    Layout.POINTERS: Zla.POINTERS,
-    Layout.DOUBLE: Zla.DOUBLE,
-}
 
 
 class LabVolume:
@@ -132,7 +124,7 @@ class LabVolume:
         """Make a symbolic link."""
         with self._tree:
             parent, name = self._parent_of_new(path)
-            node = self.store.new_node(FileKind.SYMLINK, self._smallest(), parent.address, 0o777)
+            node = self.store.new_node(FileKind.SYMLINK, layouts.smallest(self.store.geometry), parent.address, 0o777)
             self._files.write(node, 0, target.encode())
             self._link(parent, name, node)
 
@@ -168,7 +160,7 @@ class LabVolume:
         size_bytes = max(size_bytes, len(data))
         with self._tree:
             parent, name = self._parent_of_new(path)
-            zla = self._choose(size_bytes, layout, allocation)
+            zla = layouts.choose(self.store.geometry, size_bytes, layout, allocation)
             node = self.store.new_node(FileKind.FILE, zla, parent.address, 0o600)
             node.sub_blocks_max = max(1, -(-size_bytes // node.block_bytes)) if zla is Zla.SUB_BLOCKS else 1
             if size_bytes > self._files.limit(node):
@@ -245,18 +237,7 @@ class LabVolume:
             with FileDevice(source) as device:
                 self.write_from(path, device, keep_holes=keep_holes)
             return
-        node = self._file(path)
-        buffer = memoryview(bytearray(_COPY_STEP))
-        zeroes = bytes(_COPY_STEP)
-        for offset in range(0, source.size_bytes, _COPY_STEP):
-            part = buffer[: min(_COPY_STEP, source.size_bytes - offset)]
-            source.read_into(offset, part)
-            if not keep_holes or node.zla in (Zla.RESIDENT, Zla.SUB_BLOCKS):
-                self._files.write(node, offset, part)
-                continue
-            self._write_blocks_with_data(node, offset, part, zeroes)
-        if source.size_bytes > node.length:
-            self._files.truncate(node, source.size_bytes)
+        copy_in(self._files, self._file(path), source, keep_holes=keep_holes)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """The truth, from the record and the image; ends at the file's end."""
@@ -286,42 +267,6 @@ class LabVolume:
         return self._find(path)
 
     # within
-
-    def _write_blocks_with_data(self, node: Node, offset: int, part: memoryview, zeroes: bytes) -> None:
-        """Write each stretch of blocks that has data, or that would not read as zeroes if left alone."""
-        step = node.block_bytes
-        start: int | None = None
-        for low in range(0, len(part), step):
-            piece = part[low : low + step]
-            empty = piece == zeroes[: len(piece)] and not self._files.has_data(node, (offset + low) // step)
-            if empty and start is not None:
-                self._files.write(node, offset + start, part[start:low])
-                start = None
-            elif not empty and start is None:
-                start = low
-        if start is not None:
-            self._files.write(node, offset + start, part[start:])
-
-    def _choose(self, size_bytes: int, layout: Layout, allocation: Allocation) -> Zla:
-        geometry = self.store.geometry
-        if layout is Layout.DOUBLE and geometry.version == 3:
-            raise UsageError("VMFS-3 has no double indirection")
-        if layout is Layout.RESIDENT and not geometry.resident_bytes:
-            raise UsageError("VMFS-3 has no resident files")
-        if layout is not Layout.AUTO:
-            return _ZLA[layout]
-        if allocation is Allocation.THIN:
-            if size_bytes <= geometry.resident_bytes:
-                return Zla.RESIDENT
-            if size_bytes <= geometry.sub_block_bytes:
-                return Zla.SUB_BLOCKS
-        direct = geometry.pointers_direct * geometry.block_bytes
-        if size_bytes <= direct:
-            return Zla.BLOCKS
-        return Zla.POINTERS if size_bytes <= direct * geometry.pointers_block or geometry.version == 3 else Zla.DOUBLE
-
-    def _smallest(self) -> Zla:
-        return Zla.RESIDENT if self.store.geometry.resident_bytes else Zla.SUB_BLOCKS
 
     def _find(self, path: str) -> Node:
         with self._tree:
