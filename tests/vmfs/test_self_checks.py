@@ -1,0 +1,314 @@
+"""One fault at a time on a good volume: each must be refused, by the check that is meant for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.vmfs.labs import SMALL, lab, opened, overlaid
+from tests.vmfs.overlay import Overlay
+from vcbproxy.device import FileDevice
+from vcbproxy.errors import Changed, LvmError, SourceError, VmfsError
+from vcbproxy.lab.vmfs import Allocation, LabVolume, Layout, VolumeSpec
+from vcbproxy.units import GiB, MiB
+from vcbproxy.vmfs.volume import Volume
+
+DATA = 0x1100000  # where the volume starts on its first device
+META = {3: 512, 5: 512, 6: 4096}
+POINTERS = {3: 1024, 5: 1024, 6: 0x1600}
+WIDTH = {3: 4, 5: 4, 6: 8}
+PATH = "/vm/disk"
+
+
+@dataclass
+class Patient:
+    """A volume with one file of eight blocks, and where its file descriptor lies on the device."""
+
+    truth: LabVolume
+    volume: Volume
+    overlay: Overlay
+    fd: int
+
+    @property
+    def version(self) -> int:
+        return self.volume.major
+
+    def meta(self, offset: int, number: int, size: int = 4) -> None:
+        self.overlay.patch_number(self.fd + META[self.version] + offset, number, size)
+
+    def pointer(self, index: int) -> int:
+        width = WIDTH[self.version]
+        return self.overlay.number(self.fd + POINTERS[self.version] + width * index, width)
+
+    def set_pointer(self, index: int, number: int) -> None:
+        width = WIDTH[self.version]
+        self.overlay.patch_number(self.fd + POINTERS[self.version] + width * index, number, width)
+
+    def refused(self, match: str) -> None:
+        with pytest.raises(VmfsError, match=match) as caught:
+            self.volume.open_file(PATH)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(params=[3, 5, 6], ids=lambda version: f"vmfs{version}")
+def patient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Patient]:
+    with lab(tmp_path, VolumeSpec(version=request.param, size_bytes=SMALL)) as truth:
+        truth.mkdir("/vm")
+        truth.create_file(PATH, 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
+        with overlaid(truth) as (volume, overlay):
+            inode = volume.tree().find(PATH)
+            yield Patient(truth, volume, overlay, DATA + inode.offset)
+
+
+def test_untouched(patient: Patient) -> None:
+    assert len(patient.volume.open_file(PATH).runs()) >= 1
+
+
+def test_magic(patient: Patient) -> None:
+    patient.overlay.patch_number(patient.fd, 0x10C00002)
+    patient.refused("no file descriptor here: magic 0x10c00002")
+
+
+def test_own_offset(patient: Patient) -> None:
+    patient.overlay.patch_number(patient.fd + 4, 0x1234000, 8)
+    patient.refused("says it lies at 0x1234000")
+
+
+def test_own_address(patient: Patient) -> None:
+    patient.meta(0x00, 0x03C00044)
+    patient.refused("says its address is 0x3c00044")
+
+
+def test_deleted(patient: Patient) -> None:
+    patient.meta(0x08, 0)
+    patient.refused("it is deleted: link count 0")
+
+
+def test_generation(patient: Patient) -> None:
+    patient.meta(0x04, 4242)
+    patient.refused("generation 4242 in its file descriptor")
+
+
+@pytest.mark.parametrize(("kind", "match"), [(9, "its type 9 is unknown"), (4, "a SYMLINK by its file descriptor")])
+def test_type(patient: Patient, kind: int, match: str) -> None:
+    patient.meta(0x0C, kind)
+    patient.refused(match)
+
+
+@pytest.mark.parametrize(
+    ("zla", "match"),
+    [
+        (7, r"block layout \(ZLA\) 7 is unknown"),
+        (0, "a length but no block layout"),
+        (2, "is a file block, where a sub-block belongs"),
+        (3, "is a file block, where a .* belongs"),
+        (0x10D0, "is a file block, where a .* belongs|second-level"),
+        (0x10D1, "are said to lie in its file descriptor"),
+    ],
+)
+def test_layout(patient: Patient, zla: int, match: str) -> None:
+    patient.meta(0x44, zla)
+    patient.refused(match)
+
+
+@pytest.mark.parametrize("blocks", [0, 7, 9, 1 << 40])
+def test_number_of_blocks(patient: Patient, blocks: int) -> None:
+    patient.meta(0x24, blocks, 8)
+    patient.refused(f"8 blocks were found, its file descriptor says {blocks}")
+
+
+def test_number_of_blocks_to_be_zeroed(patient: Patient) -> None:
+    patient.meta(0x48, 3)
+    patient.refused("0 blocks to be zeroed were found, its file descriptor says 3")
+
+
+@pytest.mark.parametrize("length", [10_000 * MiB, 1 << 62, (1 << 64) - 1])
+def test_length(patient: Patient, length: int) -> None:
+    patient.meta(0x14, length, 8)
+    patient.refused("but its layout can hold")
+
+
+@pytest.mark.parametrize("size", [0, 4096, 3 * MiB, 1 << 62])
+def test_block_size(patient: Patient, size: int) -> None:
+    patient.meta(0x1C, size, 8)
+    patient.refused("its block size is|its layout can hold")
+
+
+@pytest.mark.parametrize("kind", [2, 3, 4, 5, 6])
+def test_pointer_type(patient: Patient, kind: int) -> None:
+    patient.set_pointer(3, patient.pointer(3) & ~7 | kind)
+    patient.refused("where a file block.* belongs")
+
+
+def test_pointer_past_the_end(patient: Patient) -> None:
+    high = {4: 0xFFFFFFC1, 8: (0x7FFFFFFF << 15) | 1}[WIDTH[patient.version]]
+    patient.set_pointer(3, high)
+    patient.refused("lies past the end of the volume")
+
+
+def test_pointer_twice(patient: Patient) -> None:
+    patient.set_pointer(3, patient.pointer(5))
+    patient.refused("one of its blocks is used twice")
+
+
+def test_pointer_lost(patient: Patient) -> None:
+    """A pointer that reads as zero would be a hole: the count tells."""
+    patient.set_pointer(3, 0)
+    patient.refused("7 blocks were found, its file descriptor says 8")
+
+
+def test_pointer_with_an_unknown_flag(patient: Patient) -> None:
+    patient.set_pointer(3, patient.pointer(3) | 1 << 3)
+    patient.refused("has unknown bits set")
+
+
+def test_part_of_a_block_to_be_zeroed(patient: Patient) -> None:
+    if patient.version != 6:
+        pytest.skip("older versions have one bit for a whole block")
+    patient.set_pointer(3, patient.pointer(3) | 0x0F << 7)
+    patient.refused("to be zeroed in part")
+
+
+def test_link_in_a_circle(patient: Patient) -> None:
+    patient.truth.symlink("/a", "b")
+    patient.truth.symlink("/b", "a")
+    with pytest.raises(VmfsError, match="more than 16 symbolic links"):
+        patient.volume.open_file("/a")
+
+
+def test_link_off_the_volume(patient: Patient) -> None:
+    patient.truth.symlink("/away", "/vmfs/volumes/other/disk")
+    patient.truth.symlink("/home", f"/vmfs/volumes/{patient.volume.uuid}/vm")
+    with pytest.raises(VmfsError, match="a symbolic link off this volume, to /vmfs/volumes/other/disk"):
+        patient.volume.open_file("/away")
+    assert patient.volume.open_file("/home/disk").size_bytes == 8 * MiB
+
+
+def test_another_logical_volume(patient: Patient) -> None:
+    patient.overlay.patch(DATA + 0x200000 + 0xB1, b"somebody else's!")
+    with pytest.raises(VmfsError, match="the file system belongs to logical volume"):
+        Volume.open([patient.overlay])
+
+
+@pytest.mark.parametrize(
+    ("offset", "number", "size", "match"),
+    [
+        (0x00, 0x11223344, 4, "no VMFS file system here"),
+        (0x04, 34, 4, "VMFS version code 34 is unknown"),
+        (0xA1, 1000, 8, "a file block size of 1000 bytes cannot be"),
+        (0xA1, 0, 8, "a file block size of 0 bytes cannot be"),
+        (0xD9, 3, 4, "a sub-block size of 3 bytes cannot be"),
+    ],
+)
+def test_descriptor(patient: Patient, offset: int, number: int, size: int, match: str) -> None:
+    patient.overlay.patch_number(DATA + 0x200000 + offset, number, size)
+    with pytest.raises(VmfsError, match=match):
+        Volume.open([patient.overlay])
+
+
+@pytest.mark.parametrize(
+    ("offset", "number", "match"),
+    [
+        (0x00, 1, "no VMFS volume starts here"),
+        (0x04, 7, "LVM version 7.* is unknown"),
+        (0x66, 2, "names 2 volumes"),
+        (0xBE, 9, "9 physical extent tables"),
+        (0xC2, 0x500, "points back to 0x500|cut short"),
+    ],
+)
+def test_lvm_header(patient: Patient, offset: int, number: int, match: str) -> None:
+    patient.overlay.patch_number(0x100000 + offset, number)
+    with pytest.raises(LvmError, match=match):
+        Volume.open([patient.overlay])
+
+
+def test_cut_device(tmp_path: Path) -> None:
+    """A LUN presented shorter than it is, at any place, is a clear error and never zeroes."""
+    with lab(tmp_path, VolumeSpec(version=5, size_bytes=SMALL)) as truth, FileDevice(truth.paths[0]) as device:
+        for size in (0, 511, 512, MiB, MiB + 100, 2 * MiB, 17 * MiB, 20 * MiB, device.size_bytes - 128 * MiB):
+            with pytest.raises(LvmError, match=r"cut short|no VMFS|ends inside"):
+                Volume.open([Overlay(device, size)])
+
+
+@pytest.mark.parametrize("version", [3, 5, 6])
+def test_missing_span(version: int, tmp_path: Path) -> None:
+    with lab(tmp_path, VolumeSpec(version=version, size_bytes=SMALL), devices=3) as truth:
+        devices = [FileDevice(path) for path in truth.paths]
+        for missing, number in ((0, "1"), (1, "2"), (2, "3")):
+            with pytest.raises(LvmError, match=f"device {number} of 3 is missing"):
+                Volume.open([device for place, device in enumerate(devices) if place != missing])
+        with pytest.raises(LvmError, match="devices 2, 3 of 3 are missing"):
+            Volume.open(devices[:1])
+        for device in devices:
+            device.close()
+
+
+class TestRecheck:
+    def test_nothing_happened(self, patient: Patient) -> None:
+        patient.volume.open_file(PATH).recheck()
+
+    def test_written_by_its_host(self, patient: Patient) -> None:
+        patient.truth.create_file("/thin", 8 * MiB)
+        file = patient.volume.open_file("/thin")
+        patient.truth.write("/thin", 5 * MiB, b"new")
+        with pytest.raises(Changed, match="changed while it was read"):
+            file.recheck()
+
+    def test_grown(self, patient: Patient) -> None:
+        file = patient.volume.open_file(PATH)
+        patient.truth.truncate(PATH, 9 * MiB)
+        with pytest.raises(Changed):
+            file.recheck()
+
+    def test_deleted(self, patient: Patient) -> None:
+        file = patient.volume.open_file(PATH)
+        patient.truth.delete(PATH)
+        with pytest.raises(Changed):
+            file.recheck()
+
+    def test_replaced(self, patient: Patient) -> None:
+        file = patient.volume.open_file(PATH)
+        patient.truth.rename(PATH, "/vm/old")
+        patient.truth.create_file(PATH, 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
+        with pytest.raises(Changed, match=r"another file bears its name|was .* and is"):
+            file.recheck()
+
+    @pytest.mark.parametrize("where", [0x1C, META])
+    def test_every_part_of_the_stamp(self, patient: Patient, where: int | dict[int, int]) -> None:
+        file = patient.volume.open_file(PATH)
+        at = patient.fd + (where if isinstance(where, int) else where[patient.version] + 0x2C)
+        patient.overlay.patch_number(at, patient.overlay.number(at) + 1)
+        with pytest.raises(Changed, match=r"its (token|mtime) was"):
+            file.recheck()
+
+    def test_moved_block(self, patient: Patient) -> None:
+        file = patient.volume.open_file(PATH)
+        first, last = patient.pointer(0), patient.pointer(7)
+        patient.set_pointer(0, last)
+        patient.set_pointer(7, first)
+        with pytest.raises(Changed, match="its blocks moved"):
+            file.recheck()
+
+
+def test_map_is_read_once(tmp_path: Path) -> None:
+    """Metadata reads are bounded by what there is: no pointer block twice, no scan of the volume."""
+    with lab(tmp_path, VolumeSpec(version=6, size_bytes=64 * GiB)) as truth:
+        truth.create_file("/disk", 48 * GiB, allocation=Allocation.EAGER, materialise=False)
+        with overlaid(truth) as (volume, overlay):
+            overlay.bytes_read = overlay.reads = 0
+            volume.open_file("/disk")
+            assert overlay.bytes_read < 3 * MiB
+            assert overlay.reads < 60
+
+
+def test_both_ways_to_open(tmp_path: Path) -> None:
+    with lab(tmp_path, VolumeSpec(version=5, size_bytes=SMALL), devices=2) as truth, opened(truth) as volume:
+        assert [device.name for device in volume.devices] == [str(path) for path in truth.paths]
+
+
+def test_no_devices() -> None:
+    with pytest.raises(SourceError, match="no devices were given"):
+        Volume.open([])
