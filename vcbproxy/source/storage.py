@@ -55,7 +55,7 @@ class Placement:
             return f"mount {where} read-only on this proxy and name it under [san] mounts"
         if self.twins:
             clones = ", ".join(self.twins)
-            return f"{clones} all call themselves {self.missing[0]}: unmap the copies, which of them is live cannot be told"
+            return f"{clones} all call themselves {self.missing[0]}: which is live cannot be told; unmap the copies"
         return f"map {', '.join(self.missing) or 'its LUNs'} to this proxy, read-only"
 
 
@@ -121,8 +121,8 @@ class Storage:
         lvm_uuids = {m.lvm_uuid for lun, m in members if m is not None and lun in matching}
         lvm_uuids |= {m.lvm_uuid for m in map(self._member, found) if m is not None}
         spans = [lun for lun, m in members if m is not None and m.lvm_uuid in lvm_uuids]
-        # Which of the names a nameless span answers to cannot be told, only whether there are enough of them. Opening the
-        # volume then proves that they are the right ones.
+        # Which of the names a nameless span answers to cannot be told, only whether there are enough of them.
+        # Opening the volume then proves that they are the right ones.
         still = missing if len(spans) != len(missing) else []
         return [*found, *spans], still
 
