@@ -10,6 +10,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyVim.connect import Disconnect, SmartConnect
 from pyVim.task import WaitForTask
 from pyVmomi import SoapStubAdapter, vim, vmodl
@@ -17,7 +19,7 @@ from pyVmomi import SoapStubAdapter, vim, vmodl
 from vcbproxy.errors import UsageError
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, SnapshotSpec, Truth, VmSpec
-from vcbproxy.lab.vcenter import LabServer
+from vcbproxy.lab.vcenter import LabServer, wire
 from vcbproxy.lab.vcenter.faults import Where
 from vcbproxy.units import GiB, KiB, MiB
 
@@ -381,6 +383,41 @@ CONTENT = (
     '<RetrieveServiceContent xmlns="urn:vim25"><_this type="ServiceInstance">ServiceInstance</_this>'
     "</RetrieveServiceContent>"
 )
+PROPERTIES = (
+    '<RetrievePropertiesEx xmlns="urn:vim25" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
+    '<_this type="PropertyCollector">propertyCollector</_this><specSet>'
+    "<propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>config</pathSet></propSet>"
+    '<objectSet><obj type="ContainerView">v</obj><skip>true</skip><selectSet xsi:type="TraversalSpec">'
+    "<name>view</name><type>ContainerView</type><path>view</path></selectSet></objectSet></specSet>"
+    "<options><maxObjects>1</maxObjects></options></RetrievePropertiesEx>"
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_mangled_requests_are_malformed_or_fine(data):
+    """Whatever is cut out, doubled or overwritten, the parser says so in its own words."""
+    body = bytearray(ENVELOPE.format(PROPERTIES).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        length = data.draw(st.integers(0, 40))
+        body[at : at + length] = data.draw(
+            st.sampled_from([b"", b"<", b"x", b'"', b"&", b"ManagedObject", b"</type>", b"9"])
+        )
+    with contextlib.suppress(wire.MalformedRequest):
+        assert wire.parse(bytes(body)).method
+
+
+@pytest.mark.parametrize("version", ["vim.version.version11", "vim.version.v7_0", "vim.version.v8_0_0_0"])
+def test_older_clients(server, version):
+    """What their schema does not know is not sent to them."""
+    context = ssl.create_default_context(cafile=str(server.ca_file))
+    stub = SoapStubAdapter(server.host, server.port, version=version, sslContext=context)
+    content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+    content.sessionManager.Login(server.username, server.password)
+    vm = content.searchIndex.FindByInventoryPath("DC0/vm/db01")
+    assert disks(vm.config)[2000].backing.parent.fileName == "[nfs1] db01/db01.vmdk"
+    stub.DropConnections()
 
 
 def test_chunked_requests(server):

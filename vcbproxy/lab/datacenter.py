@@ -29,7 +29,7 @@ from vcbproxy.lab import build, certificate, client, content, state, truth
 from vcbproxy.lab import spec as specification
 from vcbproxy.lab.chain import Chain
 from vcbproxy.lab.machine import Machine
-from vcbproxy.lab.spec import LabSpec, Truth
+from vcbproxy.lab.spec import LabSpec
 from vcbproxy.lab.state import DiskState, SnapshotState, State, TruthRecord
 from vcbproxy.lab.store import FolderStore, Store
 from vcbproxy.lab.vmfs import LabVolume
@@ -216,35 +216,11 @@ class Datacenter:
     def _freeze(self, machine: Machine, name: str, description: str, *, quiesced: bool) -> SnapshotState:
         number = self._next_number()
         snapshot = machine.freeze(f"snapshot-{number}", number, name, description, self._clock.now(), quiesced=quiesced)
-        self._record_truth(machine, snapshot)
+        record = truth.record(machine, snapshot, self.state.spec.truth, self.directory)
+        if record is not None:
+            with self._mutex:
+                self.state.truths.append(record)
         return snapshot
-
-    def _record_truth(self, machine: Machine, snapshot: SnapshotState) -> None:
-        kept = self.state.spec.truth
-        if kept is Truth.NONE:
-            return
-        folder = Path("truth") / machine.state.name / snapshot.moref
-        if kept is Truth.RAW:
-            (self.directory / folder).mkdir(parents=True)
-        disks = {}
-        for disk in machine.state.frozen_disks:
-            chain = machine.chain(disk.node)
-            raw = folder / f"{disk.node}.raw" if kept is Truth.RAW else None
-            level = chain.level_of(snapshot.frozen[disk.node])
-            disks[disk.node] = truth.freeze(chain, level, self.directory / raw if raw else None)
-            disks[disk.node].raw_path = str(raw or "")
-        with self._mutex:
-            self.state.truths.append(
-                TruthRecord(
-                    machine.state.name,
-                    machine.state.moref,
-                    snapshot.moref,
-                    snapshot.name,
-                    snapshot.description,
-                    snapshot.created,
-                    disks,
-                )
-            )
 
     def _next_number(self) -> int:
         with self._mutex:

@@ -10,11 +10,37 @@ import hashlib
 from pathlib import Path
 
 from vcbproxy.lab.chain import Chain
-from vcbproxy.lab.state import TruthState
+from vcbproxy.lab.machine import Machine
+from vcbproxy.lab.spec import Truth
+from vcbproxy.lab.state import SnapshotState, TruthRecord, TruthState
 from vcbproxy.units import MiB
 
 _STEP_BYTES = 4 * MiB
 _ZEROES = bytes(_STEP_BYTES)
+
+
+def record(machine: Machine, snapshot: SnapshotState, kept: Truth, directory: Path) -> TruthRecord | None:
+    """Record what a snapshot froze, with raw copies below ``directory`` if they are wanted."""
+    if kept is Truth.NONE:
+        return None
+    folder = Path("truth") / machine.state.name / snapshot.moref
+    if kept is Truth.RAW:
+        (directory / folder).mkdir(parents=True)
+    disks = {}
+    for node, path in snapshot.frozen.items():
+        chain = machine.chain(node)
+        raw = folder / f"{node}.raw" if kept is Truth.RAW else None
+        disks[node] = freeze(chain, chain.level_of(path), directory / raw if raw else None)
+        disks[node].raw_path = str(raw or "")
+    return TruthRecord(
+        vm=machine.state.name,
+        vm_moref=machine.state.moref,
+        snapshot=snapshot.moref,
+        name=snapshot.name,
+        description=snapshot.description,
+        created=snapshot.created,
+        disks=disks,
+    )
 
 
 def freeze(chain: Chain, level: int, raw: Path | None = None) -> TruthState:
