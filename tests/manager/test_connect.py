@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,35 @@ def test_thumbprints_are_read_as_people_write_them() -> None:
     digest = bytes(range(32))
     for text in (tls.format_thumbprint(digest), digest.hex(), digest.hex(":"), digest.hex().upper()):
         assert tls.parse_thumbprint(text) == digest
+
+
+class Wire:
+    """A socket with an answer in it."""
+
+    def __init__(self, body: bytes, *, chunked: bool) -> None:
+        size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+        sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+        self._bytes = b"HTTP/1.1 200 OK\r\n" + size + b"\r\n\r\n" + sent
+
+    def makefile(self, mode: str) -> BytesIO:
+        return BytesIO(self._bytes)
+
+
+class SmallResponse(tls.BoundedResponse):
+    bytes_max = 1000
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("amount", [None, 100])
+def test_an_answer_without_end_is_not_read_to_its_end(chunked: bool, amount: int | None) -> None:
+    def read(length: int) -> int:
+        with SmallResponse(Wire(b"x" * length, chunked=chunked)) as response:  # type: ignore[arg-type]
+            response.begin()
+            return sum(map(len, iter(lambda: response.read(amount), b"")))
+
+    assert read(1000) == 1000
+    with pytest.raises(ManagerError, match="longer than"):
+        read(1001)
 
 
 def mutated(body: bytes, chance: random.Random) -> bytes:

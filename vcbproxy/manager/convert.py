@@ -119,7 +119,7 @@ def _kind(backing: Any) -> DiskKind:
         case _backing.FlatVer2BackingInfo() if backing.deltaDiskFormatVariant == "vsanSparseVariant":
             return DiskKind.VSAN_SPARSE
         case _backing.FlatVer2BackingInfo() | _backing.SeSparseBackingInfo():
-            kind = _DELTA_FORMATS.get(backing.deltaDiskFormat, DiskKind.OTHER)
+            kind = _DELTA_FORMATS.get(backing.deltaDiskFormat or None, DiskKind.OTHER)
             if kind is not DiskKind.FLAT:
                 return kind
             if isinstance(backing, _backing.SeSparseBackingInfo):

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pyVmomi import vim
@@ -43,12 +44,14 @@ class Limits:
         busy_s: waiting for other operations on the VM, and for a manager that does not answer.
         remove_s: one removal or consolidation; hours, when the guest wrote much meanwhile.
         pause_s: the first pause before something is tried again; it doubles up to a minute.
+        settle_s: how long a request whose answer was lost may still be on its way through the manager.
     """
 
     create_s: float = 900.0
     busy_s: float = 900.0
     remove_s: float = 12 * 3600.0
     pause_s: float = 2.0
+    settle_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def remove_marked(
     clock: Clock,
     limits: Limits,
     unsure: bool = False,
-    given_up: Callable[[], bool] = lambda: False,
+    given_up: Callable[[], bool] = task.never,
 ) -> None:
     """Remove every snapshot of the VM with exactly this marker, and consolidate if the manager asks for it.
 
@@ -96,21 +99,22 @@ def remove_marked(
     Raises:
         ManagerError: it is still there, or the disks still need consolidation; the message says what to do by hand.
     """
+    waiting = partial(task.wait, session, clock=clock, limit_s=limits.remove_s, given_up=given_up)
 
     def attempt() -> bool:
         if unsure:
-            await_creation(session, vm, clock=clock, limits=limits)
+            await_creation(session, vm, clock=clock, limits=limits, given_up=given_up)
         ours = [snapshot for snapshot in find_ours(session, vm) if snapshot.marker == marker]
         for snapshot in ours:
             log.info("removing the snapshot %r of %s", snapshot.name, vm.name)
-            _remove(session, vm, snapshot.moref, clock, limits)
+            _remove(session, vm, snapshot.moref, waiting)
         return not ours
 
     def consolidated() -> bool:
         if not _needs_consolidation(session, vm):
             return True
         log.info("consolidating the disks of %s", vm.name)
-        _consolidate(session, vm, clock, limits)
+        _consolidate(session, vm, waiting)
         return False
 
     by_hand = "delete the snapshot in the vSphere client, it grows until then"
@@ -119,7 +123,9 @@ def remove_marked(
     _persist(consolidated, f"the disks of {vm.name} still need consolidation", by_hand, clock, limits, given_up)
 
 
-def await_creation(session: Session, vm: Vm, *, clock: Clock, limits: Limits) -> None:
+def await_creation(
+    session: Session, vm: Vm, *, clock: Clock, limits: Limits, given_up: Callable[[], bool] = task.never
+) -> None:
     """Wait for a snapshot's creation that may be under way without our knowing its task.
 
     So it is after the connection broke while the request was on its way. Somebody else's creation is waited for as
@@ -129,7 +135,7 @@ def await_creation(session: Session, vm: Vm, *, clock: Clock, limits: Limits) ->
         under_way = task.Started(recent, "CreateSnapshot", vm.name)
         try:
             if _creates_snapshot(session, under_way, vm):
-                task.wait(session, under_way, clock=clock, limit_s=limits.create_s)
+                task.wait(session, under_way, clock=clock, limit_s=limits.create_s, given_up=given_up)
         except ManagerError as error:
             over = isinstance(error, TaskFailed) or trouble_of(error) is Trouble.GONE
             if not over:
@@ -193,14 +199,14 @@ def pause(clock: Clock, pause_s: float, ended: Callable[[], bool]) -> None:
         clock.sleep(min(left_s, 1.0))
 
 
-def _remove(session: Session, vm: Vm, moref: str, clock: Clock, limits: Limits) -> None:
+def _remove(session: Session, vm: Vm, moref: str, waiting: Callable[[task.Started], Any]) -> None:
     def ask(wire: Any) -> Any:
         snapshot = wire.object(vim.vm.Snapshot, moref)
         return snapshot.RemoveSnapshot_Task(removeChildren=False, consolidate=True)
 
     try:
         started = task.start(session, "RemoveSnapshot", vm.name, ask)
-        task.wait(session, started, clock=clock, limit_s=limits.remove_s)
+        waiting(started)
     except ManagerError as error:
         if trouble_of(error) is not Trouble.GONE:  # gone is what was wanted; the next look shows whether it is
             raise
@@ -212,11 +218,11 @@ def _needs_consolidation(session: Session, vm: Vm) -> bool:
     return bool(row.get(path))
 
 
-def _consolidate(session: Session, vm: Vm, clock: Clock, limits: Limits) -> None:
+def _consolidate(session: Session, vm: Vm, waiting: Callable[[task.Started], Any]) -> None:
     started = task.start(
         session,
         "ConsolidateVMDisks",
         vm.name,
         lambda wire: wire.object(vim.VirtualMachine, vm.moref).ConsolidateVMDisks_Task(),
     )
-    task.wait(session, started, clock=clock, limit_s=limits.remove_s)
+    waiting(started)

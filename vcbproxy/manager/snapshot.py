@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _QUIESCED_ATTEMPTS = 3
 _QUIESCE_PAUSE_S = 5.0
-_SETTLE_S = 10.0
 _NO_TOOLS = "VMware Tools do not run in the guest"
 _UNKNOWN = (Trouble.CONNECTION, Trouble.SESSION, Trouble.GONE, Trouble.UNFINISHED)
 
@@ -72,7 +71,7 @@ def held(
     marker: Marker,
     quiesce: Quiesce,
     clock: Clock,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = task.never,
     limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> Iterator[VmSnapshot]:
     """Hold a snapshot of the VM for the length of the ``with`` block.
@@ -133,20 +132,18 @@ class _Creation:
     clock: Clock
     limits: Limits
     cancelled: Callable[[], bool]
+    interrupts: Interrupts = field(default_factory=Interrupts)
     requested: bool = False
     removing: bool = False
     outcome_known: bool = True
 
     def run(self, interrupts: Interrupts) -> VmSnapshot:
         """Create it, quiesced if it can be, and read what it froze."""
-
-        def ended() -> bool:
-            return interrupts.asked() or self.cancelled()
-
+        self.interrupts = interrupts
         why_not = self._why_not_quiesced()
         for attempt in range(_QUIESCED_ATTEMPTS if why_not is None else 0):
             try:
-                return self._frozen(self._create(ended, quiesced=True), None)
+                return self._frozen(self._create(quiesced=True), None)
             except ManagerError as error:
                 last = self.quiesce is Quiesce.REQUIRE and attempt + 1 == _QUIESCED_ATTEMPTS
                 if last or not _from_quiescing(error):
@@ -154,8 +151,8 @@ class _Creation:
                 log.warning("attempt %d: %s", attempt + 1, error)
                 why_not = str(error)
             self._remove(interrupts)
-            pause(self.clock, _QUIESCE_PAUSE_S, ended)
-        return self._frozen(self._create(ended, quiesced=False), why_not)
+            pause(self.clock, _QUIESCE_PAUSE_S, self._ended)
+        return self._frozen(self._create(quiesced=False), why_not)
 
     def undo(self) -> None:
         """Remove whatever carries the marker, if anything was ever requested."""
@@ -181,7 +178,7 @@ class _Creation:
         self.removing = True
         for look in range(1 if self.outcome_known else 2):
             if look > 0:
-                pause(self.clock, _SETTLE_S, interrupts.given_up)
+                pause(self.clock, self.limits.settle_s, interrupts.given_up)
             remove_marked(
                 self.session,
                 self.vm,
@@ -191,6 +188,9 @@ class _Creation:
                 unsure=not self.outcome_known,
                 given_up=interrupts.given_up,
             )
+
+    def _ended(self) -> bool:
+        return self.interrupts.asked() or self.cancelled()
 
     def _why_not_quiesced(self) -> str | None:
         """Why there is no point in asking the guest, or None."""
@@ -202,23 +202,23 @@ class _Creation:
             return _NO_TOOLS
         return None
 
-    def _create(self, ended: Callable[[], bool], *, quiesced: bool) -> str:
+    def _create(self, *, quiesced: bool) -> str:
         """Create it once, waiting while the VM is busy; return its moref."""
         deadline = self.clock.monotonic() + self.limits.busy_s
         pause_s = self.limits.pause_s
         while True:
-            if ended():
+            if self._ended():
                 raise Cancelled
             try:
-                return self._ask(ended, quiesced=quiesced)
+                return self._ask(quiesced=quiesced)
             except ManagerError as error:
                 if trouble_of(error) is not Trouble.BUSY or self.clock.monotonic() >= deadline:
                     raise
                 log.info("waiting: %s", error)
-            pause(self.clock, pause_s, ended)
+            pause(self.clock, pause_s, self._ended)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    def _ask(self, ended: Callable[[], bool], *, quiesced: bool) -> str:
+    def _ask(self, *, quiesced: bool) -> str:
         def create(wire: Any) -> Any:
             machine = wire.object(vim.VirtualMachine, self.vm.moref)
             return machine.CreateSnapshot_Task(self.name, self.marker.description, memory=False, quiesce=quiesced)
@@ -228,13 +228,19 @@ class _Creation:
         self.outcome_known = False
         try:
             started = task.start(self.session, "CreateSnapshot", self.vm.name, create)
-            limit_s = self.limits.create_s
-            snapshot = task.wait(self.session, started, clock=self.clock, limit_s=limit_s, cancelled=ended)
+            snapshot = task.wait(
+                self.session,
+                started,
+                clock=self.clock,
+                limit_s=self.limits.create_s,
+                cancelled=self._ended,
+                given_up=self.interrupts.given_up,
+            )
         except ManagerError as error:
             self.outcome_known = isinstance(error, TaskFailed) or trouble_of(error) not in _UNKNOWN
             raise
         self.outcome_known = True
-        if ended():
+        if self._ended():
             raise Cancelled
         if not isinstance(snapshot, vim.vm.Snapshot):
             raise ManagerError(f"{self.session}: a snapshot of {self.vm.name} was created, and not named")

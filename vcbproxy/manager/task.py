@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pyVmomi import vim, vmodl
@@ -45,8 +47,19 @@ def start(session: Session, name: str, entity: str, operation: Callable[[Wire], 
     return Started(moref_of(task), name, entity)
 
 
+def never() -> bool:
+    """Nobody asks for an end."""
+    return False
+
+
 def wait(
-    session: Session, task: Started, *, clock: Clock, limit_s: float, cancelled: Callable[[], bool] = lambda: False
+    session: Session,
+    task: Started,
+    *,
+    clock: Clock,
+    limit_s: float,
+    cancelled: Callable[[], bool] = never,
+    given_up: Callable[[], bool] = never,
 ) -> Any:
     """Wait for the task's end and return its result (pyVmomi's; not to be handed on).
 
@@ -56,15 +69,19 @@ def wait(
         clock: measures the limit.
         limit_s: how long to wait; the task itself is not stopped by the limit.
         cancelled: asked every few seconds; once true the task is asked to stop, and still waited for.
+        given_up: asked likewise; once true nobody waits any longer.
 
     Raises:
         TaskFailed: it ended in error; ``trouble`` says of which kind.
-        ManagerError: the limit passed (``UNFINISHED``), or the manager has forgotten the task (``GONE``).
+        ManagerError: the limit passed or it was given up (``UNFINISHED``), or the task is forgotten (``GONE``).
     """
-    deadline = clock.monotonic() + limit_s
+    begun = clock.monotonic()
+    deadline = begun + limit_s
     asked_to_stop = False
     while True:
-        info = session.read(lambda wire: _watch(wire, task.moref))
+        left_s = deadline - clock.monotonic()
+        round_s = math.ceil(max(1, min(_ROUND_S, session.address.timeout_s / 2, left_s)))
+        info = session.read(partial(_watch, moref=task.moref, round_s=round_s))
         if info.state == vim.TaskInfo.State.success:
             return info.result
         if info.state == vim.TaskInfo.State.error:
@@ -74,17 +91,16 @@ def wait(
                 reason=reason(info.error),
                 trouble=Trouble.CANCELLED if info.cancelled else trouble_of_fault(info.error),
             )
-        if clock.monotonic() >= deadline:
-            raise ManagerError(
-                f"{task.name} of {task.entity} still runs after {limit_s:.0f} s", trouble=Trouble.UNFINISHED
-            )
+        if clock.monotonic() >= deadline or given_up():
+            unfinished = f"{task.name} of {task.entity} still runs after {clock.monotonic() - begun:.0f} s"
+            raise ManagerError(unfinished, trouble=Trouble.UNFINISHED)
         if cancelled() and not asked_to_stop:
             asked_to_stop = True
             _ask_to_stop(session, task, cancelable=bool(info.cancelable))
 
 
-def _watch(wire: Wire, moref: str) -> Any:
-    """Sleep until the task's state changes to an end, or one round is over; return its TaskInfo."""
+def _watch(wire: Wire, moref: str, round_s: int) -> Any:
+    """Sleep until the task's state changes to an end, or the round is over; return its TaskInfo."""
     subject = wire.object(vim.Task, moref)
     collector = wire.content.propertyCollector.CreatePropertyCollector()  # filters of our own: threads share a session
     assert collector is not None
@@ -95,7 +111,7 @@ def _watch(wire: Wire, moref: str) -> Any:
         )
         collector.CreateFilter(spec, partialUpdates=False)
         version = ""
-        for wait_s in (0, _ROUND_S):
+        for wait_s in (0, round_s):
             update = collector.WaitForUpdatesEx(version, _Collector.WaitOptions(maxWaitSeconds=wait_s))
             if update is None:
                 break

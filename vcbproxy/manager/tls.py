@@ -17,7 +17,7 @@ from typing import Any
 
 from vcbproxy.errors import ConfigError, ManagerError
 from vcbproxy.manager.faults import Trouble
-from vcbproxy.units import MiB
+from vcbproxy.units import MiB, human
 
 RESPONSE_BYTES_MAX = 256 * MiB
 
@@ -71,6 +71,7 @@ def context(ca_file: Path | None, *, pinned: bool) -> ssl.SSLContext:
 class BoundedResponse(HTTPResponse):
     """An HTTP answer that may not grow without limit: pages keep honest ones small."""
 
+    bytes_max = RESPONSE_BYTES_MAX
     _taken = 0
 
     def read(self, amt: int | None = None) -> bytes:
@@ -79,8 +80,8 @@ class BoundedResponse(HTTPResponse):
             return b"".join(iter(lambda: self.read(MiB), b""))
         data = super().read(amt)
         self._taken += len(data)
-        if self._taken > RESPONSE_BYTES_MAX:
-            raise ManagerError(f"the manager's answer is longer than {RESPONSE_BYTES_MAX // MiB} MiB; not read on")
+        if self._taken > self.bytes_max:
+            raise ManagerError(f"the manager's answer is longer than {human(self.bytes_max)}; not read on")
         return data
 
 
