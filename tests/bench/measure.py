@@ -1,35 +1,32 @@
-"""Runs a program and says what it took; and prints what many took, as a table."""
+"""Runs a program and says what it took; and shows what many took, as a table."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a process took. ``rss_bytes`` is its peak; never below that of whoever started it (the kernel counts so)."""
+    """What a process took; its peak of memory in ``rss_bytes``."""
 
     wall_s: float
     cpu_s: float
     rss_bytes: int
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Taken:
+def run(command: Sequence[str | Path], env: Mapping[str, str]) -> Taken:
     """Run it to its end, everything written before being on disk; fail if it fails."""
     os.sync()
-    started = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.monotonic() - started
-    process.returncode = os.waitstatus_to_exitcode(status)  # we have waited; Popen must not
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(command))
-    return Taken(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    done = subprocess.run([*_LAUNCH, *command], env=dict(env), stdout=subprocess.PIPE, check=True)
+    return Taken(**json.loads(done.stdout))
 
 
 def best(runs: Sequence[Taken]) -> Taken:
@@ -56,6 +53,6 @@ def table(title: str, rows: Sequence[Row]) -> str:
         if row.against:
             other = taken[row.against]
             wall, cpu = row.taken.wall_s / other.wall_s, row.taken.cpu_s / other.cpu_s
-            line += f"wall {wall:.2f}×, CPU {cpu:.2f}× of {row.against}"
-        lines.append(f"{line} {row.note}".rstrip())
+            line += f"wall {wall:.2f}, CPU {cpu:.2f} of {row.against}; "
+        lines.append(f"{line}{row.note}".rstrip(" ;"))
     return "\n".join(lines)
