@@ -30,6 +30,12 @@ def write_disk(writer: PointWriter, key: str, data: bytes, step: int = 5000) -> 
     disk.finish(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32), lengths)
 
 
+def write_and_fail(target: RepositoryTarget) -> None:
+    with target.begin(point()) as writer:
+        write_disk(writer, "scsi0-0", pattern(0, 10_000))
+        raise ZeroDivisionError
+
+
 class TargetContract:
     """The promises of a target, one a test."""
 
@@ -59,9 +65,8 @@ class TargetContract:
         assert [found.vm for found in target.points()] == ["web01"]
 
     def test_leaving_without_commit_leaves_nothing(self, target: RepositoryTarget) -> None:
-        with pytest.raises(ZeroDivisionError), target.begin(point()) as writer:
-            write_disk(writer, "scsi0-0", pattern(0, 10_000))
-            _ = 1 // 0
+        with pytest.raises(ZeroDivisionError):
+            write_and_fail(target)
         with target.begin(point()) as writer:
             writer.abort()
         assert target.points() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -30,10 +31,11 @@ JSON = st.recursive(
 # ---------------------------------------------------------------------- JSON
 
 
-@given(JSON)
+@given(st.dictionaries(st.text(max_size=8), JSON, max_size=3) | st.lists(JSON, max_size=3))
 @settings(max_examples=100, deadline=None)
 def test_json_survives_the_envelope(value: object) -> None:
-    assert codec.decode(codec.encode(value), "it") == value if isinstance(value, dict | list) else True
+    assert codec.decode(codec.encode(value), "it") == value
+    assert codec.decode(codec.dump(value), "it") == value
 
 
 def test_json_is_spelled_as_go_spells_it() -> None:
@@ -119,10 +121,8 @@ def test_damaged_frames_are_errors_or_wrong_lengths(plain: bytes, data: st.DataO
     frame = bytearray(zstandard.compress(plain))
     frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
     cut = bytes(frame[: data.draw(st.integers(0, len(frame)))])
-    try:
+    with contextlib.suppress(IntegrityError):
         assert len(compression.Decompressor().decompress(cut, len(plain))) == len(plain)
-    except IntegrityError:
-        pass
 
 
 # ---------------------------------------------------------------------- packs and indexes
@@ -321,10 +321,8 @@ def test_safe_names_are_safe(text: str) -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_tree_is_read_or_refused(junk: bytes) -> None:
     for blob in (junk, b'{"nodes":[' + junk + b"]}\n"):
-        try:
+        with contextlib.suppress(IntegrityError):
             tree.decode(blob, "tree")
-        except IntegrityError:
-            pass
 
 
 # ---------------------------------------------------------------------- snapshots, manifests, times, config
@@ -413,7 +411,7 @@ def test_fractions_have_no_trailing_zeroes() -> None:
     ],
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"time|month|offset|year"):
         times.parse(text)
 
 

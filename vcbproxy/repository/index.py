@@ -75,6 +75,12 @@ class _Run:
             int(self.zstd[row]),
         )
 
+    def columns(self, rows: NDArray[np.int64]) -> Columns:
+        """Some rows, with their ids put together again."""
+        key = self.key[rows].astype(">u8").view(np.uint8).reshape(-1, 8)
+        ids = np.concatenate([key, self.rest[rows]], axis=1)
+        return Columns(ids, self.pack[rows], self.offset[rows], self.stored[rows], self.zstd[rows], self.tree[rows])
+
     def find(self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool) -> NDArray[np.int64]:
         """For many ids at once: a row each, or -1."""
         rows = np.searchsorted(self.key, keys).astype(np.int64)
@@ -163,17 +169,18 @@ class Index:
         """
         with self._lock:
             self._settle_tail()
-            fresh: list[Columns] = []
-            listed: dict[bytes, Columns] = {}
+            fresh: dict[bytes, Columns] = {}
+            known: dict[bytes, Columns] = {}
             for pack_id, columns in (pack for file in files for pack in file):
-                if pack_id in listed:
-                    _check_alike(pack_id, listed[pack_id], columns)
-                elif pack_id not in self._pack_numbers:
-                    listed[pack_id] = columns
-                    columns.pack[:] = self._number(pack_id)
-                    fresh.append(columns)
+                where = known if pack_id in self._pack_numbers else fresh
+                if pack_id in where:
+                    _hold_alike(pack_id, where[pack_id], columns)
+                where[pack_id] = columns
+            self._hold_known_alike(known)
+            for pack_id, columns in fresh.items():  # nothing is taken in before all of it has been held alike
+                columns.pack[:] = self._number(pack_id)
             if fresh:
-                self._runs = _compacted((*self._runs, _sorted_run(fresh)))
+                self._runs = _compacted((*self._runs, _sorted_run(list(fresh.values()))))
 
     def has(self, kind: BlobKind, blob_id: bytes) -> bool:
         """Whether the blob is stored."""
@@ -247,6 +254,16 @@ class Index:
             rows = order[bounds[number] : bounds[number + 1]]
             yield PackBlobs(pack_id, [run.blob(int(row)) for row in rows])
 
+    def _hold_known_alike(self, again: dict[bytes, Columns]) -> None:
+        """Hold packs that are listed once more against what is known of them; one pass over all rows."""
+        if not again:
+            return
+        numbers = np.array([self._pack_numbers[pack_id] for pack_id in again], np.uint32)
+        parts = [run.columns(np.flatnonzero(np.isin(run.pack, numbers))) for run in self._runs]
+        rows = _concatenated(parts)
+        for pack_id, columns in again.items():
+            _hold_alike(pack_id, rows.take(rows.pack == self._pack_numbers[pack_id]), columns)
+
     def _number(self, pack_id: bytes) -> int:
         number = self._pack_numbers[pack_id] = len(self._packs)
         self._packs.append(pack_id)
@@ -282,12 +299,32 @@ def _compacted(runs: tuple[_Run, ...]) -> tuple[_Run, ...]:
     return (*keep, _merged_run(last[::-1]) if len(last) > 1 else last[0])
 
 
-def _check_alike(pack_id: bytes, one: Columns, other: Columns) -> None:
-    rows = [
-        sorted(zip(columns.offset.tolist(), columns.stored.tolist(), map(bytes, columns.ids), strict=True))
-        for columns in (one, other)
-    ]
-    if rows[0] != rows[1]:
+def _hold_alike(pack_id: bytes, one: Columns, other: Columns) -> None:
+    """See that two index files say the same of a pack.
+
+    Raises:
+        IntegrityError: they do not.
+    """
+    left, right = (columns.take(np.argsort(columns.offset, kind="stable")) for columns in (one, other))
+    alike = (
+        np.array_equal(left.ids, right.ids)
+        and np.array_equal(left.offset, right.offset)
+        and np.array_equal(left.stored, right.stored)
+        and np.array_equal(left.zstd, right.zstd)
+        and np.array_equal(left.tree, right.tree)
+    )
+    if not alike:
         raise IntegrityError(
             f"two index files list different blobs for pack {pack_id.hex()}; run `restic rebuild-index`"
         )
+
+
+def _concatenated(parts: list[Columns]) -> Columns:
+    return Columns(
+        ids=np.concatenate([part.ids for part in parts]),
+        pack=np.concatenate([part.pack for part in parts]),
+        offset=np.concatenate([part.offset for part in parts]),
+        stored=np.concatenate([part.stored for part in parts]),
+        zstd=np.concatenate([part.zstd for part in parts]),
+        tree=np.concatenate([part.tree for part in parts]),
+    )

@@ -45,6 +45,12 @@ class Columns:
     def __len__(self) -> int:
         return len(self.pack)
 
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Columns:
+        """Some of the rows, by number or by flag."""
+        return Columns(
+            self.ids[rows], self.pack[rows], self.offset[rows], self.stored[rows], self.zstd[rows], self.tree[rows]
+        )
+
 
 def encode(packs: Sequence[PackBlobs]) -> bytes:
     """The plaintext of an index file. Built as text: quicker than a generic encoder, and ids need no escaping."""

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Busy, Error, IntegrityError, TargetError
 from vcbproxy.repository import codec, times
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, exists
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.ids import Buffer
@@ -112,21 +112,25 @@ class HeldLock:
         self._refreshed_s = clock.monotonic()
         self._mutex = threading.Lock()
         self._failure = ""
+        self._removed = False
 
     def check(self) -> None:
         """Raise unless the lock was refreshed lately; called before every write.
 
         Raises:
-            TargetError: it was not.
+            TargetError: it was not, or another program removed it.
         """
+        location = self._files.location
+        if self._removed:
+            raise TargetError(f"{location}: our lock was removed by another program; nothing more is written")
         if self._clock.monotonic() - self._refreshed_s > LOST_S:
             raise TargetError(
-                f"{self._files.location}: the lock could not be refreshed for {LOST_S / 60:.1f} minutes "
+                f"{location}: the lock could not be refreshed for {LOST_S / 60:.1f} minutes "
                 f"({self._failure or 'the clock jumped or the process was stopped'}); nothing more is written"
             )
 
     def refresh_if_due(self) -> None:
-        """Renew the lock file when it is time; a failure is kept and tried again at the next call."""
+        """Renew the lock file when it is time; a failure is kept, and tried again at the next call."""
         if self._clock.monotonic() - self._refreshed_s < REFRESH_S:
             return
         try:
@@ -138,11 +142,13 @@ class HeldLock:
         """Renew the lock file: the new one is durable before the old one goes.
 
         Raises:
-            TargetError: it could not be, or the old file is gone: someone removed our lock, and it protects nothing.
+            TargetError: it could not be, or the old file is gone, and with it our protection.
         """
         with self._mutex:
             self.check()
-            self._files.backend.size(self._name)  # a lock that was removed by others must not come back to life
+            # A lock that was removed must not come back to life: whoever removed it may be at work alone by now.
+            self._removed = not exists(self._files.backend, self._name)
+            self.check()
             began_s = self._clock.monotonic()
             record = replace(self._record, time=self._clock.now())
             name = self._files.save_sealed(FileKind.LOCK, record.encode())

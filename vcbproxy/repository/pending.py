@@ -36,9 +36,10 @@ class PendingIndex:
                 self._since_s = self._monotonic()
             self._packs.append(pack)
             self._blobs += len(pack.blobs)
-            due = self._blobs >= indexfile.BLOBS_PER_FILE_MAX or self._monotonic() - self._since_s >= self._interval_s
-        if due:
-            self.flush()
+        if self._due():
+            with self._writing:
+                if self._due():  # not so if another writer has just seen to it
+                    self._write_one()
 
     def flush(self) -> None:
         """Write all that was noted before this call; what others are writing is waited for.
@@ -47,14 +48,8 @@ class PendingIndex:
             TargetError: an index file could not be stored; its packs stay noted.
         """
         with self._writing:
-            while packs := self._take():
-                try:
-                    self._save(indexfile.encode(packs))
-                except BaseException:
-                    with self._lock:
-                        self._packs = packs + self._packs
-                        self._blobs += sum(len(pack.blobs) for pack in packs)
-                    raise
+            while self._write_one():
+                pass
 
     def clear(self) -> bool:
         """Forget what was noted; tells whether there was anything."""
@@ -62,6 +57,25 @@ class PendingIndex:
             had = bool(self._packs)
             self._packs, self._blobs = [], 0
             return had
+
+    def _due(self) -> bool:
+        with self._lock:
+            old = bool(self._packs) and self._monotonic() - self._since_s >= self._interval_s
+            return old or self._blobs >= indexfile.BLOBS_PER_FILE_MAX
+
+    def _write_one(self) -> bool:
+        """Write one index file; tells whether there was anything to write. The caller holds ``_writing``."""
+        packs = self._take()
+        if not packs:
+            return False
+        try:
+            self._save(indexfile.encode(packs))
+        except BaseException:
+            with self._lock:
+                self._packs = packs + self._packs
+                self._blobs += sum(len(pack.blobs) for pack in packs)
+            raise
+        return True
 
     def _take(self) -> list[PackBlobs]:
         """Packs for one index file: up to the usual number of blobs, at least one pack."""
@@ -74,4 +88,5 @@ class PendingIndex:
                 count += 1
             taken, self._packs = self._packs[:count], self._packs[count:]
             self._blobs -= blobs
+            self._since_s = self._monotonic()
             return taken

@@ -1,0 +1,111 @@
+"""``vcbproxy repo`` as an operator meets it: what it prints, and with which code it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.repository.repositories import PASSWORD, made_in, write_point
+from vcbproxy.cli.main import main
+from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.repository.identity import Identity
+from vcbproxy.repository.lock import LockRecord
+from vcbproxy.repository.repository import Repository
+
+
+@dataclass(frozen=True)
+class Program:
+    place: Path
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str, password: str = PASSWORD) -> tuple[int, Any, str]:
+        """Exit code, JSON of stdout (None when there is none), stderr."""
+        file = self.place.parent / "password"
+        file.write_text(password + "\n")
+        with pytest.raises(SystemExit) as ended:
+            main(["repo", *arguments, "--repo", str(self.place), "--password-file", str(file), "--json"])
+        out, said = self.capture.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, json.loads(out) if out else None, said
+
+
+@pytest.fixture
+def program(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
+    for name in [name for name in os.environ if name.startswith("VCBPROXY_")]:
+        monkeypatch.delenv(name)
+    return Program(tmp_path / "repository", capsys)
+
+
+@pytest.fixture
+def repository(program: Program) -> Repository:
+    return made_in(program.place)
+
+
+def test_init_makes_one_and_never_twice(program: Program) -> None:
+    code, made, _ = program.run("init", "--window", "32")
+    assert (code, made["window"], made["location"]) == (0, 32, str(program.place))
+    code, _, said = program.run("init")
+    assert code == 1
+    assert "already" in json.loads(said)["message"]
+    assert program.run("check")[0] == 0
+    assert program.run("init", "--window", "7")[0] == 2
+
+
+def test_check_of_a_sound_one(program: Program, repository: Repository) -> None:
+    write_point(repository, scsi0_0="abC0")
+    for options, packs_read in (
+        ((), 0),
+        (("--read-data",), 3),
+        (("--read-data-subset", "1/1"), 3),
+        (("--no-lock",), 0),
+    ):
+        code, found, _ = program.run("check", *options)
+        assert (code, found["result"], found["snapshots"], found["packs_read"]) == (0, "ok", 1, packs_read)
+    assert program.run("check", "--read-data", "--read-data-subset", "5%")[0] == 2
+    assert program.run("check", "--read-data-subset", "7/5")[0] == 2
+
+
+def test_damage_ends_with_4_and_names_all(program: Program, repository: Repository) -> None:
+    write_point(repository, scsi0_0="abcdefgh")
+    stored = max(repository.backend.list(FileKind.PACK), key=lambda found: found.size_bytes)
+    path = program.place / stored.name.path
+    content = bytearray(path.read_bytes())
+    content[77] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    code, found, said = program.run("check", "--read-data")
+    assert code == 4
+    [problem] = found["problems"]
+    assert stored.name.stem in problem["message"]
+    assert problem["points"] == ["web01@2026-11-22T01:00:00Z"]
+    assert "web01@2026-11-22T01:00:00Z" in json.loads(said)["message"]
+
+
+def test_exit_codes_of_what_cannot_be_opened(program: Program, tmp_path: Path) -> None:
+    assert program.run("check")[0] == 10
+    made_in(program.place)
+    assert program.run("check", password="wrong")[0] == 12
+
+
+def test_a_lock_ends_check_with_11_and_unlock_frees_it(program: Program, repository: Repository) -> None:
+    now = datetime.now(UTC)
+    old = LockRecord(now - timedelta(hours=1), True, Identity("elsewhere", "restic", 12))
+    fresh = LockRecord(now, False, Identity("elsewhere", "restic", 13))
+    for record in (old, fresh):
+        repository.files.save_sealed(FileKind.LOCK, record.encode())
+    code, _, said = program.run("check")
+    assert code == 11
+    assert "restic@elsewhere" in json.loads(said)["message"]
+    code, removed, said = program.run("unlock")
+    assert (code, len(removed)) == (0, 1)
+    assert "process 12" in removed[0]["was"]
+    assert "process 13" in said
+    assert program.run("check")[0] == 11
+    assert len(program.run("unlock", "--all")[1]) == 1
+    assert program.run("check")[0] == 0

@@ -1,0 +1,179 @@
+"""Locks: who excludes whom, how they are kept alive, and when they are thought dead."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from datetime import timedelta
+
+import pytest
+
+from tests.repository.faulty import FailingBackend
+from tests.repository.repositories import ME, START, made
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import Busy, TargetError
+from vcbproxy.repository import lock
+from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.files import Files
+from vcbproxy.repository.identity import Identity
+from vcbproxy.repository.lock import LockRecord
+
+HERE = Identity("proxy01", "backup", os.getpid())
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+@pytest.fixture
+def backend() -> FailingBackend:
+    return FailingBackend()
+
+
+@pytest.fixture
+def files(backend: FailingBackend, clock: ManualClock) -> Files:
+    return made(backend, clock).files
+
+
+def locks(files: Files) -> list[FileName]:
+    return [stored.name for stored in files.backend.list(FileKind.LOCK)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "conflict"),
+    [(False, False, False), (False, True, True), (True, False, True), (True, True, True)],
+)
+def test_only_shared_locks_go_together(
+    files: Files, clock: ManualClock, first: bool, second: bool, conflict: bool
+) -> None:
+    with lock.held(files, exclusive=first, clock=clock, me=ME):
+        if conflict:
+            with pytest.raises(Busy, match="backup@proxy01, process 4711") as caught:
+                lock.acquire(files, exclusive=second, clock=clock, me=HERE)
+            assert caught.value.exit_code == 11
+            assert caught.value.facts["pid"] == 4711
+            assert len(locks(files)) == 1
+        else:
+            lock.acquire(files, exclusive=second, clock=clock, me=HERE).release()
+    assert locks(files) == []
+
+
+def test_of_two_who_come_at_once_none_wins_unseen(clock: ManualClock) -> None:
+    """Another's lock appears between our look and our writing: we must see it in the second look, and withdraw."""
+    backend = MemoryBackend()
+    files = made(backend, clock).files
+
+    class Rival(ManualClock):
+        def sleep(self, seconds: float) -> None:
+            files.save_sealed(FileKind.LOCK, LockRecord(START, True, HERE).encode())
+
+    with pytest.raises(Busy):
+        lock.acquire(files, exclusive=True, clock=Rival(START), me=ME)
+    assert len(locks(files)) == 1
+
+
+def test_it_is_released_on_every_exit(files: Files, clock: ManualClock) -> None:
+    with pytest.raises(KeyboardInterrupt), lock.held(files, exclusive=True, clock=clock, me=ME):
+        raise KeyboardInterrupt
+    assert locks(files) == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "lock-refresh"]
+
+
+def test_refreshing_replaces_the_file_by_a_newer_one(files: Files, clock: ManualClock) -> None:
+    with lock.held(files, exclusive=False, clock=clock, me=ME) as held:
+        [before] = locks(files)
+        held.refresh_if_due()
+        assert locks(files) == [before]
+        clock.sleep(301)
+        held.refresh_if_due()
+        [after] = locks(files)
+        assert after != before
+        [found] = lock.found(files)
+        assert found.record is not None
+        assert found.record.time == clock.now()
+        held.check()
+    assert locks(files) == []
+
+
+def test_without_refresh_it_is_lost(files: Files, backend: FailingBackend, clock: ManualClock) -> None:
+    with lock.held(files, exclusive=False, clock=clock, me=ME) as held:
+        backend.refuse = lambda name: True
+        for _ in range(4):
+            clock.sleep(310)
+            held.refresh_if_due()
+            held.check()
+        clock.sleep(310)
+        with pytest.raises(TargetError, match="No space left"):
+            held.check()
+        backend.refuse = lambda name: False
+        held.refresh_if_due()
+        with pytest.raises(TargetError):
+            held.check()
+
+
+def test_a_lock_that_others_removed_does_not_come_back(files: Files, clock: ManualClock) -> None:
+    with lock.held(files, exclusive=False, clock=clock, me=ME) as held:
+        files.backend.remove(locks(files)[0])
+        clock.sleep(400)
+        held.refresh_if_due()
+        assert locks(files) == []
+        with pytest.raises(TargetError, match="removed"):
+            held.check()
+
+
+def dead_pid() -> int:
+    with subprocess.Popen(["true"]) as process:
+        pass
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("age_min", "who", "stale"),
+    [
+        (29, Identity("elsewhere", "x", 1), False),
+        (31, Identity("elsewhere", "x", 1), True),
+        (1, HERE, False),
+        (31, HERE, True),
+        (1, Identity("proxy01", "x", dead_pid()), True),
+        (1, Identity("elsewhere", "x", dead_pid()), False),
+    ],
+)
+def test_stale_is_too_old_or_a_dead_process_of_this_host(age_min: int, who: Identity, stale: bool) -> None:
+    record = LockRecord(START, False, who)
+    assert record.is_stale(START + timedelta(minutes=age_min), HERE) == stale
+
+
+def test_a_stale_lock_still_blocks_until_unlock(files: Files, clock: ManualClock) -> None:
+    lock.acquire(files, exclusive=True, clock=clock, me=ME)
+    clock.sleep(3600)
+    fresh = LockRecord(clock.now(), False, Identity("elsewhere", "x", 1))
+    files.save_sealed(FileKind.LOCK, fresh.encode())
+    with pytest.raises(Busy, match="repo unlock"):
+        lock.acquire(files, exclusive=False, clock=clock, me=HERE)
+    removed = lock.remove_stale(files, everything=False, clock=clock, me=HERE)
+    assert [gone.record.identity for gone in removed if gone.record] == [ME]
+    lock.acquire(files, exclusive=False, clock=clock, me=HERE).release()
+    assert len(lock.remove_stale(files, everything=True, clock=clock, me=HERE)) == 1
+    assert locks(files) == []
+
+
+def test_an_unreadable_lock_blocks_and_only_all_removes_it(files: Files, clock: ManualClock) -> None:
+    files.backend.save(FileName(FileKind.LOCK, "ab" * 32), [b"junk"])
+    with pytest.raises(Busy, match="unlock --all"):
+        lock.acquire(files, exclusive=False, clock=clock, me=ME)
+    assert lock.remove_stale(files, everything=False, clock=clock, me=ME) == []
+    assert len(lock.remove_stale(files, everything=True, clock=clock, me=ME)) == 1
+
+
+def test_an_empty_lock_file_is_none(files: Files, clock: ManualClock) -> None:
+    """A full disk leaves such files."""
+    files.backend.save(FileName(FileKind.LOCK, "ab" * 32), [b""])
+    lock.acquire(files, exclusive=True, clock=clock, me=ME).release()
+
+
+def test_records_survive() -> None:
+    record = LockRecord(START.replace(microsecond=123000), True, Identity("höst", "<me>", 12, 1000, 100))
+    assert LockRecord.decode(record.encode(), "lock") == record
