@@ -10,10 +10,15 @@ from dataclasses import dataclass
 
 from vcbproxy.errors import UsageError
 from vcbproxy.lab.vmfs.spec import PE_BYTES, VolumeSpec
-from vcbproxy.units import KiB, MiB, TiB, align_up
+from vcbproxy.units import GiB, KiB, MiB, TiB, align_up
 
 HEADER_BYTES = 0x10000
 """What precedes the first cluster group of a resource file, on every volume seen."""
+
+
+_ROOMY = GiB
+_TOTALS = {3: ((256, 128), (1024, 1024)), 5: ((2000, 1024), (2000, 4096)), 6: ((512, 512), (2048, 1024))}
+"""Descriptors and sub-blocks of a version, on volumes below and from 1 GiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
     sub_block_bytes = spec.sub_block_bytes or (8 * KiB if five else 64 * KiB)
     dense = five and spec.dense
     blocks = size_bytes // block_bytes
+    descriptors, sub_blocks = _TOTALS[spec.version][size_bytes >= _ROOMY]
     headers = 1024
     group = 64 if five else 32
     fd_cluster = 200 if five else 32
@@ -137,7 +143,7 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
         fd_cluster,
         group,
         2048,
-        _whole(spec.descriptors or (2000 if five else 256), fd_cluster),
+        _whole(spec.descriptors or descriptors, fd_cluster),
         headers,
     )
     sbc = Shape(
@@ -145,7 +151,7 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
         sb_cluster,
         group,
         sub_block_bytes,
-        _whole(spec.sub_blocks or (1024 if five else 128), sb_cluster),
+        _whole(spec.sub_blocks or sub_blocks, sb_cluster),
         headers,
     )
     pbc = Shape(0x10C00004, 16, group, 4096, _whole(spec.pointer_blocks or max(256, blocks // 512), 16), headers)
@@ -181,8 +187,9 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
 def _derive_6(spec: VolumeSpec, size_bytes: int) -> Geometry:
     alignment = 4096
     blocks = size_bytes // MiB
+    descriptors, sub_blocks = _TOTALS[spec.version][size_bytes >= _ROOMY]
     headers = 2 * alignment
-    sub_blocks = spec.sub_blocks or 512 + 2 * (blocks // 8192)
+    pointer_blocks = 2 * (blocks // 8192)  # they lie among the sub-blocks
     return Geometry(
         version=6,
         lvm_major=6,
@@ -202,9 +209,9 @@ def _derive_6(spec: VolumeSpec, size_bytes: int) -> Geometry:
         pointers_block=8192,
         fdc_base=7 * MiB,
         heartbeat_bytes=alignment,
-        fdc=Shape(0x10C00005, 256, 8, 2 * alignment, _whole(spec.descriptors or 512, 256), headers),
+        fdc=Shape(0x10C00005, 256, 8, 2 * alignment, _whole(spec.descriptors or descriptors, 256), headers),
         pbc=Shape(0x10C00004, 1, 8, 0x10000, 0, headers),
-        sbc=Shape(0x10C00003, 256, 8, 64 * KiB, _whole(sub_blocks, 256), headers),
+        sbc=Shape(0x10C00003, 256, 8, 64 * KiB, _whole(spec.sub_blocks or sub_blocks + pointer_blocks, 256), headers),
         pb2=Shape(0x10C00006, 32, 8, 64 * KiB, 32, headers),
         jbc=Shape(0x10C00007, 8, 4, 2 * MiB, 8, headers),
         indirect=True if spec.indirect_system_files is None else spec.indirect_system_files,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vcbproxy.clock import Clock
 from vcbproxy.errors import UsageError
 from vcbproxy.lab.vmfs import address as addresses
@@ -24,6 +26,7 @@ from vcbproxy.lab.vmfs.hashed import HashedDirectory
 from vcbproxy.lab.vmfs.image import Images
 from vcbproxy.lab.vmfs.node import FileKind, Node, Zla
 from vcbproxy.lab.vmfs.resource import Mapped
+from vcbproxy.lab.vmfs.space import Numbers
 from vcbproxy.lab.vmfs.spec import VolumeSpec
 from vcbproxy.lab.vmfs.store import Store
 from vcbproxy.units import MiB
@@ -115,17 +118,29 @@ def _place_system_files(store: Store) -> dict[int, Node]:
     wanted = base + sum(-(-file.length // step) for file in files)
     if wanted > geometry.blocks:
         raise UsageError(f"the volume is too small: its own tables take {wanted} blocks of {geometry.blocks}")
-    at = base
     placed = [(SystemFile(5, ".vh.sf", geometry.fdc_base), store.space.take_at(0, base))]
+    first, root = store.space.take_at(base, 1), store.space.take_at(base + 1, 1)
     for file in files:
         count = -(-file.length // step)
-        placed.append((file, store.space.take_at(at, count)))
-        at += count
+        if file.kind is Kind.DESCRIPTOR:
+            numbers = np.concatenate([first, _take(store, file, count - 1)])
+        else:
+            numbers = root if file.item == 0 else _take(store, file, count)
+        placed.append((file, numbers))
     for file, numbers in placed:
         if file.kind is not None:
             store.mapped[file.kind] = Mapped(store.images, step, numbers.tolist())
         store.resources[Kind.DESCRIPTOR].mark(file.item, used=True)
     return {file.item: _system_node(store, file, store.codec.blocks(numbers)) for file, numbers in placed}
+
+
+def _take(store: Store, file: SystemFile, count: int) -> Numbers:
+    """Blocks for a system file: one after the other, or anywhere on a scattered volume.
+
+    Sub-blocks of VMFS-3 are not aligned to blocks: theirs must be neighbours, or a sub-block would be torn.
+    """
+    torn = store.geometry.version == 3 and file.kind is Kind.SUB_BLOCK
+    return store.space.take_neighbours(count) if torn else store.space.take(count)
 
 
 def _system_node(store: Store, file: SystemFile, pointers: addresses.Pointers) -> Node:

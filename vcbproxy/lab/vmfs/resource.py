@@ -95,11 +95,12 @@ def bitmap_sector(number: int, states: NDArray[np.uint8], bits: int, free: int, 
 class Resource:
     """One resource file: hands out items and keeps the bitmaps on disk right."""
 
-    def __init__(self, geometry: Geometry, shape: Shape, chance: random.Random | None) -> None:
+    def __init__(self, geometry: Geometry, shape: Shape, what: str, chance: random.Random | None) -> None:
         self.shape = shape
         self.used = np.zeros(shape.total, dtype=np.bool_)
         self.touched: set[int] = set()
         self._six = geometry.wide
+        self._what = what
         self._chance = chance
         self._sector = shape.cluster_header_bytes // 2
 
@@ -115,7 +116,7 @@ class Resource:
             free = np.flatnonzero(~self.used)
             number = int(free[self._chance.randrange(len(free))]) if len(free) else 0
         if self.shape.total == 0 or self.used[number]:
-            raise TargetError("the lab volume has no file descriptor, sub-block or pointer block left; ask for more")
+            raise TargetError(f"the lab volume has no {self._what} left; ask for more when making it")
         self.mark(number, used=True)
         return divmod(number, self.shape.per_cluster)
 

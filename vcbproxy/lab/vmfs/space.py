@@ -56,6 +56,18 @@ class Space:
         self._cursor = max(self._cursor, first + count)
         return numbers
 
+    def take_neighbours(self, count: int) -> Numbers:
+        """Hand out the first free stretch of ``count`` blocks.
+
+        Raises:
+            TargetError: there is none so long.
+        """
+        busy = np.flatnonzero(np.concatenate([[True], self.used, [True]])) - 1
+        gaps = np.flatnonzero(np.diff(busy) > count)
+        if not len(gaps):
+            raise _full(count, 0)
+        return self.take_at(int(busy[gaps[0]]) + 1, count)
+
     def take_large(self) -> int | None:
         """Hand out a large block of which every small one is free, or None."""
         whole = len(self.used) // LARGE_BLOCKS

@@ -31,6 +31,14 @@ from vcbproxy.lab.vmfs.resource import BlockBitmap, Mapped, Resource
 from vcbproxy.lab.vmfs.space import Space
 from vcbproxy.lab.vmfs.spec import VolumeSpec
 
+_WORDS = {
+    Kind.DESCRIPTOR: "file descriptor",
+    Kind.SUB_BLOCK: "sub-block",
+    Kind.POINTERS: "pointer block",
+    Kind.POINTERS_2: "second-level pointer block",
+    Kind.JOURNAL: "journal block",
+}
+
 
 class Store:
     """Devices, free lists, resource files and nodes of one volume."""
@@ -59,7 +67,9 @@ class Store:
             Kind.JOURNAL: geometry.jbc,
         }
         chance = random.Random(spec.seed) if spec.scatter else None
-        self.resources = {kind: Resource(geometry, shape, chance) for kind, shape in shapes.items() if shape}
+        self.resources = {
+            kind: Resource(geometry, shape, _WORDS[kind], chance) for kind, shape in shapes.items() if shape
+        }
         self.mapped: dict[Kind, Mapped] = {}
         """Where the system files' blocks are; ``Kind.BLOCK`` is the block bitmap."""
         self.nodes: dict[int, Node] = {}
