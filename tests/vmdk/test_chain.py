@@ -159,7 +159,13 @@ def test_flat_extents_may_share_a_file():
 def test_a_flat_file_that_is_too_short_is_refused():
     files = chain(CELL, ("vmfs", "AB"))
     files.contents["vm/disk-0-x.vmdk"] = files.contents["vm/disk-0-x.vmdk"][:-512]
-    refused(files, "vm/disk-0-x.vmdk", "1 sectors are missing")
+    refused(files, "vm/disk-0-x.vmdk", "(1 sectors are missing)")
+
+
+def test_a_flat_file_must_reach_to_the_end_of_an_extent_that_begins_later():
+    lines = ['RW 8 FLAT "a.vmdk" 9']
+    files = {"vm/disk-0.vmdk": descriptor("monolithicFlat", lines), "vm/a.vmdk": data("AB", 4096)}
+    refused(MemoryFiles(files), "vm/a.vmdk", "(1 sectors are missing)")
 
 
 def test_a_flat_file_that_is_longer_is_read_as_far_as_the_disk_goes():

@@ -180,6 +180,12 @@ def test_a_capacity_that_is_no_multiple_of_the_grain():
         assert [tile.length for tile in layer.tiles()] == [len(buf)]
 
 
+def test_what_a_table_says_beyond_the_end_of_the_disk_is_not_looked_at():
+    """Tables have room for 4096 grains, the disk ends before: nobody wrote there, and nobody reads there."""
+    sweep("cowd", patched(GOOD["cowd"], COWD_TABLE + SECTORS * 4, "<I", 0xFFFFFFFF))
+    sweep("sesparse", patched(GOOD["sesparse"], SE_TABLE + SECTORS, "<Q", 0xFFFFFFFFFFFFFFFF))
+
+
 # ---- streams --------------------------------------------------------------------------------------------------------
 
 
