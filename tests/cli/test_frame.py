@@ -1,0 +1,102 @@
+"""Where the repository, the password and the configuration come from, and how results and errors are printed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.program import Program
+from vcbproxy import config as configuration
+from vcbproxy.errors import ConfigError, CredentialsError
+from vcbproxy.units import align_down, align_up, human, parse_size
+
+
+def test_the_configuration_names_all_that_is_wrong_at_once(tmp_path):
+    file = tmp_path / "vcbproxy.toml"
+    file.write_text('[manager]\nhost = "vc"\nusername = "u"\nport = 99999\npassword = "inline"\n[backups]\n')
+    with pytest.raises(ConfigError) as caught:
+        configuration.load(file)
+    message = str(caught.value)
+    for part in (str(file), "manager.port", "manager.password: no such key", "backups: no such key"):
+        assert part in message
+    assert "inline" not in message, "a secret that was written in by mistake is not printed"
+
+
+def test_relative_paths_are_beside_the_file(tmp_path):
+    file = tmp_path / "vcbproxy.toml"
+    file.write_text('[repository]\nlocation = "repo"\npassword_file = "secret"\n[san]\nimages = [{ path = "a.img" }]\n')
+    config = configuration.load(file)
+    assert config.repository is not None
+    assert config.repository.location == str(tmp_path / "repo")
+    assert config.repository.password_file == tmp_path / "secret"
+    assert config.san.images[0].path == tmp_path / "a.img"
+
+
+def test_a_password_comes_from_a_file_a_command_or_a_credential(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("one two\r\nsecond line\n")
+    assert configuration.Secret(password_file=tmp_path / "secret").password("it") == "one two"
+    assert configuration.Secret(password_command="echo 'a b'").password("it") == "a b"
+    assert configuration.Secret(password_command=["printf", "x"]).password("it") == "x"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert configuration.Secret(password_credential="secret").password("it") == "one two"
+
+
+@pytest.mark.parametrize("command", ["false", "no-such-program-anywhere", "true", "'", ""])
+def test_a_password_command_that_fails_is_told(command):
+    with pytest.raises(CredentialsError):
+        configuration.Secret(password_command=command).password("the repository")
+
+
+def test_options_go_before_the_environment_and_that_before_the_configuration(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    for name in ("configured", "environment", "option"):
+        Program()("repo", "init", "--repo", tmp_path / name, "--password-file", secret)
+    file = tmp_path / "vcbproxy.toml"
+    file.write_text('[repository]\nlocation = "missing"\npassword_file = "secret"\n')
+    by_config = Program(file)
+    assert str(tmp_path / "missing") in by_config("points", "list", code=10).err
+    by_environment = Program(file, VCBPROXY_REPO=str(tmp_path / "environment"))
+    by_environment("points", "list")
+    by_environment("points", "list", "--repo", tmp_path / "nowhere", code=10)
+    bare = Program(VCBPROXY_REPO=str(tmp_path / "option"), VCBPROXY_PASSWORD_FILE=str(secret))
+    assert bare("points", "list", "--json").json == []
+    Program(VCBPROXY_REPO=str(tmp_path / "option"))("points", "list", "--password-command", "echo s3cret")
+
+
+def test_errors_are_one_line_or_one_object(tmp_path):
+    run = Program()
+    arguments = ("points", "list", "--repo", tmp_path / "nowhere", "--password-command", "echo x")
+    plain = run(*arguments, code=10)
+    assert plain.out == ""
+    assert plain.err.count("\n") == 1
+    told = json.loads(run(*arguments, "--json", code=10).err)
+    assert told["error"] == "RepositoryMissing"
+    assert told["exit_code"] == 10
+
+
+def test_verify_of_nothing_is_not_ok(tmp_path):
+    options = ("--repo", tmp_path / "repo", "--password-command", "echo x")
+    Program()("repo", "init", *options)
+    Program()("verify", *options, code=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("4096", 4096), ("64K", 65536), ("1.5GiB", 3 << 29), ("2 TB", 2 << 40), ("512b", 512)]
+)
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1X", "K", "1 2", "0x10"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(Exception, match="not a size"):
+        parse_size(text)
+
+
+def test_sizes_are_printed_and_aligned():
+    assert human(0) == "0 B"
+    assert human(1536) == "1.5 KiB"
+    assert human(2 << 40) == "2.0 TiB"
+    assert (align_down(4097, 4096), align_up(4097, 4096), align_up(4096, 4096)) == (4096, 8192, 4096)

@@ -1,0 +1,42 @@
+"""The documents tell the truth: links lead somewhere, commands exist, keys are those of the configuration."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.program import ROOT
+from vcbproxy import config
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_commands_in_the_documents_exist():
+    from tests.cli.test_help import ALL
+
+    known = {path for path, _ in ALL}
+    for page in PAGES:
+        for words in re.findall(r"^\$ vcbproxy ([a-z-]+)(?: ([a-z]+))?", page.read_text(), re.MULTILINE):
+            assert (words[0],) in known, f"{page.name}: vcbproxy {words[0]}"
+            if any(len(path) > 1 and path[0] == words[0] for path in known):
+                assert words in known, f"{page.name}: vcbproxy {' '.join(words)}"
+
+
+def test_every_key_of_the_configuration_is_documented():
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for section, field in config.Config.model_fields.items():
+        assert f"## `[{section}]`" in text
+        annotation = field.annotation
+        model = next(
+            kind for kind in (*getattr(annotation, "__args__", ()), annotation) if hasattr(kind, "model_fields")
+        )
+        for key in model.model_fields:
+            assert f"`{key}`" in text, f"[{section}] {key}"
