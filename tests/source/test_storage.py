@@ -1,0 +1,164 @@
+"""Datastores meet LUNs: by WWN, by what is on the volume, by mount; what is missing or doubtful is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vcbproxy.device import read
+from vcbproxy.errors import LvmError, PathNotFound, SourceError, VmdkError
+from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
+from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
+from vcbproxy.san.discover import ImageLun, configured
+from vcbproxy.source.storage import Storage
+
+WWN = "600144f0000000000000000000000001"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("luns") / "lun0.img"
+    with LabVolume.create([path], VolumeSpec(5, "ds1")) as volume:
+        volume.mkdir("/vm1")
+        volume.create_file("/vm1/vm1.vmx", data=b'displayName = "vm1"\n')
+        return path, volume.uuid
+
+
+def datastore(uuid: str, *extents: str, kind: DatastoreKind = DatastoreKind.VMFS) -> Datastore:
+    return Datastore(
+        moref="datastore-1",
+        name="ds1",
+        kind=kind,
+        url=f"ds:///vmfs/volumes/{uuid}/",
+        capacity_bytes=1,
+        free_bytes=1,
+        accessible=True,
+        vmfs_uuid=uuid,
+        extents=tuple(VmfsExtent(name, 1) for name in extents),
+        nfs_host="filer",
+        nfs_path="/export",
+    )
+
+
+def test_a_lun_is_found_by_its_wwn(image):
+    path, uuid = image
+    luns = configured([ImageLun(path, WWN)])
+    with Storage([datastore(uuid, f"naa.{WWN}")], luns, {}) as storage:
+        assert storage.place("ds1").reachable
+        file = storage.files().open("[ds1] vm1/vm1.vmx")
+        assert read(file, 0, file.size_bytes) == b'displayName = "vm1"\n'
+        with pytest.raises(PathNotFound):
+            storage.files().open("[ds1] vm1/none.vmx")
+
+
+def test_a_lun_without_a_wwn_is_found_by_what_is_on_it(image):
+    path, uuid = image
+    luns = configured([ImageLun(path, "")])
+    with Storage([datastore(uuid, f"naa.{WWN}")], luns, {}) as storage:
+        assert storage.place("ds1").luns == tuple(luns)
+        assert storage.volume("ds1").uuid == uuid
+
+
+def test_another_volume_on_the_lun_is_refused(image):
+    path, _ = image
+    luns = configured([ImageLun(path, WWN)])
+    with (
+        Storage([datastore("0-0-0-0", f"naa.{WWN}")], luns, {}) as storage,
+        pytest.raises(LvmError, match="carry volume"),
+    ):
+        storage.volume("ds1")
+
+
+def test_a_missing_lun_is_named(image):
+    _, uuid = image
+    with Storage([datastore(uuid, f"naa.{WWN}")], [], {}) as storage:
+        place = storage.place("ds1")
+        assert not place.reachable
+        assert f"naa.{WWN}" in place.remedy
+        with pytest.raises(LvmError, match=WWN):
+            storage.volume("ds1")
+
+
+def test_two_luns_with_one_name_are_refused(image):
+    path, uuid = image
+    (lun,) = configured([ImageLun(path, WWN)])
+    copy = replace(lun, path="/nowhere/copy", name="copy")
+    with Storage([datastore(uuid, f"naa.{WWN}")], [lun, copy], {}) as storage:
+        assert not storage.place("ds1").reachable
+        assert "unmap the copies" in storage.place("ds1").remedy
+
+
+def test_a_missing_span_is_not_made_up_for_by_a_nameless_stranger(image, tmp_path):
+    path, uuid = image
+    other = tmp_path / "other.img"
+    with LabVolume.create([other], VolumeSpec(5, "other", seed=9)):
+        pass
+    luns = configured([ImageLun(path, ""), ImageLun(other, "")])
+    with Storage([datastore(uuid, f"naa.{WWN}", "naa.600144f0000000000000000000000002")], luns, {}) as storage:
+        assert not storage.place("ds1").reachable
+
+
+def test_a_mounted_datastore_is_a_directory_and_nothing_outside_of_it(tmp_path):
+    root = tmp_path / "nfs"
+    (root / "vm1").mkdir(parents=True)
+    (root / "vm1" / "vm1.vmx").write_bytes(b"x" * 5000)
+    (tmp_path / "secret").write_bytes(b"s")
+    (root / "link").symlink_to(tmp_path / "secret")
+    known = datastore("", kind=DatastoreKind.NFS)
+    with Storage([known], [], {"ds1": root}) as storage:
+        file = storage.files().open("[ds1] vm1/vm1.vmx")
+        assert read(file, 1, 4999) == b"x" * 4999
+        with pytest.raises(PathNotFound):
+            storage.files().open("[ds1] link")
+        file.close()
+        (root / "vm1" / "vm1.vmx").write_bytes(b"y" * 5000)
+    with Storage([known], [], {}) as storage:
+        assert "filer:/export" in storage.place("ds1").remedy
+
+
+def test_a_mounted_file_that_was_written_meanwhile_is_noticed(tmp_path):
+    from vcbproxy.errors import Changed
+    from vcbproxy.source.mounted import MountedFile
+
+    (tmp_path / "disk").write_bytes(bytes(8192))
+    file = MountedFile(tmp_path, "disk", "[nfs] disk")
+    try:
+        file.recheck()
+        with (tmp_path / "disk").open("ab") as disk:
+            disk.write(b"more")
+        with pytest.raises(Changed):
+            file.recheck()
+    finally:
+        file.close()
+
+
+@pytest.mark.parametrize(
+    ("reference", "leads_to"),
+    [
+        ("vm1-flat.vmdk", "[ds1] vm1/vm1-flat.vmdk"),
+        ("../base/base.vmdk", "[ds1] base/base.vmdk"),
+        ("/vmfs/volumes/ds1/base/base.vmdk", "[ds1] base/base.vmdk"),
+        ("/vmfs/volumes/5f0e0000-00000001-0000-001122334455/base.vmdk", "[ds1] base.vmdk"),
+    ],
+)
+def test_references_are_followed_inside_datastores(reference, leads_to):
+    uuid = "5f0e0000-00000001-0000-001122334455"
+    with Storage([datastore(uuid, "naa.1")], [], {}) as storage:
+        assert storage.files().resolve("[ds1] vm1/vm1.vmdk", reference) == leads_to
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "/vmfs/volumes/other/x.vmdk",
+        "/vmfs/volumes/ds1/../../x",
+        "/vmfs/volumes/ds1",
+    ],
+)
+def test_references_that_lead_out_are_refused(reference):
+    with Storage([datastore("u", "naa.1")], [], {}) as storage, pytest.raises((VmdkError, SourceError)):
+        storage.files().resolve("[ds1] vm1/vm1.vmdk", reference)
