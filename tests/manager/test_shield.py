@@ -74,7 +74,7 @@ def test_an_operator_who_insists_is_obeyed() -> None:
     gone = threading.Event()
 
     def stuck(interrupts: Interrupts) -> None:
-        pressing = threading.Thread(target=interrupt, args=(4,))
+        pressing = threading.Thread(target=interrupt, args=(2,))
         pressing.start()
         while not interrupts.given_up():
             time.sleep(0.01)
@@ -84,6 +84,34 @@ def test_an_operator_who_insists_is_obeyed() -> None:
     with pytest.raises(KeyboardInterrupt):
         to_the_end(stuck, "it")
     assert gone.wait(5)
+
+
+def test_a_handler_that_only_answers_does_so_at_once() -> None:
+    answered: list[int] = []
+
+    def work(interrupts: Interrupts) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not answered:
+            time.sleep(0.01)
+        return "done" if not interrupts.asked() else "asked"
+
+    before = signal.signal(signal.SIGINT, lambda number, frame: answered.append(number))
+    try:
+        assert to_the_end(work, "it") == "done"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_the_action_raised_is_the_cause_of_the_interrupt() -> None:
+    def fail(interrupts: Interrupts) -> None:
+        threading.Thread(target=interrupt).start()
+        while not interrupts.asked():
+            time.sleep(0.01)
+        raise ManagerError("no")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        to_the_end(fail, "it")
+    assert isinstance(caught.value.__cause__, ManagerError)
 
 
 def test_elsewhere_than_in_the_main_thread_it_simply_runs() -> None:

@@ -1,8 +1,8 @@
 """Letting an action end although the operator is impatient.
 
 Ctrl-C and SIGTERM arrive in the main thread, at any instruction. What must not stop half-way, such as removing a
-snapshot, runs in a thread of its own meanwhile; the signals are only noted, the action is told, and they are delivered
-to whom they were meant for once the action has come to its end.
+snapshot, runs in a thread of its own meanwhile; what a signal's handler raises is kept, the action is told, and it is
+raised once the action has come to its end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE = 3  # so many signals are only noted; the next is obeyed at once
+_PATIENCE = 1  # so many interrupts are only noted; the next is obeyed at once
 
 
 class Interrupts:
@@ -58,17 +58,17 @@ class _Outcome(Generic[T]):
 
 
 def to_the_end(action: Callable[[Interrupts], T], what: str) -> T:
-    """Run an action; signals meanwhile are delivered only after its end.
+    """Run an action; an interrupt meanwhile is raised only after its end.
 
     Outside the main thread, where no signal arrives, the action simply runs.
 
     Args:
-        action: told of signals by its argument.
+        action: told of interrupts by its argument.
         what: what is being waited for, to tell the operator.
 
     Raises:
         KeyboardInterrupt: or whatever else the signals' own handlers raise. What the action itself raised is then its
-            context.
+            cause.
     """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -86,22 +86,24 @@ def to_the_end(action: Callable[[Interrupts], T], what: str) -> T:
 
 @contextmanager
 def _noting_signals(interrupts: Interrupts, what: str) -> Iterator[None]:
-    """Note the signals that somebody handles; hand them on at the end."""
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    noted: list[int] = []
+    """Let signals reach whoever handles them, and keep what he raises until the end.
 
-    def deliver(number: int, frame: FrameType | None) -> None:
-        handler = handlers[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+    A handler that only answers (sets a flag, says something) does so at once.
+    """
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    raised: list[BaseException] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        interrupts.count += 1
-        if interrupts.given_up():
-            log.warning("not waiting any longer for %s", what)
-            deliver(number, frame)
-        else:
+        handler = handlers[signal.Signals(number)]
+        try:
+            if callable(handler):
+                handler(number, frame)
+        except BaseException as interrupt:
+            interrupts.count += 1
+            raised.append(interrupt)
+            if interrupts.given_up():
+                log.warning("not waiting any longer for %s", what)
+                raise
             log.warning("interrupted; first comes %s", what)
 
     ours = [number for number, handler in handlers.items() if callable(handler)]
@@ -109,8 +111,12 @@ def _noting_signals(interrupts: Interrupts, what: str) -> Iterator[None]:
         signal.signal(number, note)
     try:
         yield
+    except BaseException as error:
+        if raised and error not in raised:
+            raise raised[0] from error
+        raise
     finally:
         for number in ours:
             signal.signal(number, handlers[number])
-        if noted:
-            deliver(noted[0], None)
+    if raised:
+        raise raised[0]
