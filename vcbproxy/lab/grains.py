@@ -25,7 +25,7 @@ Slots = NDArray[np.int64]
 
 PARENT = -1
 ZERO = -2
-_TABLES_KEPT = 4096
+_TABLES_KEPT = 1024  # of 32 KiB each
 
 
 @dataclass(frozen=True, slots=True)

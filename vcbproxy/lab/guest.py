@@ -86,4 +86,9 @@ class GuestWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except Exception as own:
+            if error is None:
+                raise
+            error.add_note(f"and the guest writer had ended: {own!r}")
