@@ -236,5 +236,12 @@ def test_existing_images_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_volume_says_so(tmp_path: Path) -> None:
-    with case(tmp_path) as made, pytest.raises(TargetError, match="full"):
-        made.volume.create_file("/too-much", GiB, allocation=Allocation.EAGER, materialise=False)
+    with case(tmp_path) as made:
+        free = made.volume.free_bytes
+        with pytest.raises(TargetError, match="full"):
+            made.volume.create_file("/too-much", GiB, allocation=Allocation.EAGER, materialise=False)
+        assert not made.volume.exists("/too-much")
+        with pytest.raises(TargetError, match="full"):
+            made.volume.create_file("/too-much", data=bytes(GiB))
+        assert made.volume.free_bytes == free
+        assert oracles.bitmap_errors(made.volume.paths) == 0

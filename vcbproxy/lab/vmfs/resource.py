@@ -66,7 +66,7 @@ def header(shape: Shape, *, six: bool, flags: int = 4) -> bytes:
     data = _header(per_cluster, shape.per_group, shape.item_bytes, group_bytes, shape.total, shape.groups)
     if not six:
         return data
-    affinity = 0x10000 | min(shape.per_cluster, 0x100)
+    affinity = 0x10000 | min(per_cluster, 0x100)
     return data + struct.pack("<IIIIII", _SIGNATURE, 1, flags, affinity, 1, 0)
 
 

@@ -36,6 +36,15 @@ class Space:
         """How many blocks are left."""
         return int(len(self.used) - np.count_nonzero(self.used))
 
+    def require(self, count: int) -> None:
+        """Refuse to begin what cannot be finished.
+
+        Raises:
+            TargetError: fewer blocks are free.
+        """
+        if count > self.free:
+            raise _full(count, self.free)
+
     def take(self, count: int) -> Numbers:
         """Hand out ``count`` blocks.
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.device import Device, FileDevice
-from vcbproxy.errors import PathNotFound, UsageError
+from vcbproxy.errors import PathNotFound, TargetError, UsageError
 from vcbproxy.lab.vmfs import identity, layouts, record
 from vcbproxy.lab.vmfs.copyin import copy_in
 from vcbproxy.lab.vmfs.directory import NAME_MAX_BYTES, Directory, Entry
@@ -156,6 +156,7 @@ class LabVolume:
 
         Raises:
             UsageError: the path is taken, or version, layout and size do not fit.
+            TargetError: the volume is full; the file is gone again.
         """
         size_bytes = max(size_bytes, len(data))
         with self._tree:
@@ -171,9 +172,13 @@ class LabVolume:
                 node.small = bytes(size_bytes)
             self.store.write_descriptor(node, data=True)
             self._link(parent, name, node)
-        if allocation is not Allocation.THIN and zla is not Zla.RESIDENT and zla is not Zla.SUB_BLOCKS:
-            self._files.preallocate(node, Preallocation(allocation, use_lfb, materialise))
-        self._files.write(node, 0, data)
+        try:
+            if allocation is not Allocation.THIN and zla not in (Zla.RESIDENT, Zla.SUB_BLOCKS):
+                self._files.preallocate(node, Preallocation(allocation, use_lfb, materialise))
+            self._files.write(node, 0, data)
+        except TargetError:
+            self.delete(path)
+            raise
 
     def rename(self, old: str, new: str) -> None:
         """Move a file or directory; a file at the new name is replaced."""
