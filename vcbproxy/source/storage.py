@@ -216,6 +216,6 @@ class DatastoreFiles:
 
 def _inside(path: str, reference: str) -> str:
     normal = posixpath.normpath(path)
-    if normal.startswith(("/", "..")) or "\0" in normal or normal == ".":
+    if normal.startswith(("/", "../")) or normal == ".." or "\0" in normal or normal == ".":
         raise VmdkError(file=reference, reason="it leads out of its datastore; not followed")
     return normal
