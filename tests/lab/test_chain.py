@@ -15,8 +15,8 @@ from vcbproxy.lab.descriptor import ExtentKind
 from vcbproxy.lab.vmfs import Allocation
 from vcbproxy.units import KiB, MiB
 
-# Two whole COWD tables and a bit, one SE-sparse table and a bit.
-SIZE = 16 * MiB + 64 * KiB
+# Some whole tables of grains, and a bit.
+SIZES = {ExtentKind.COWD: 4 * MiB + 64 * KiB, ExtentKind.SESPARSE: 16 * MiB + 64 * KiB}
 KINDS = [ExtentKind.COWD, ExtentKind.SESPARSE]
 PLACES = [
     ("nfs", ExtentKind.COWD),
@@ -31,6 +31,7 @@ class Model:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        self.size_bytes = chain.disk.size_bytes
         self.live = bytearray(chain.disk.size_bytes)
         self.frozen: list[bytes] = []
         self.made = 0
@@ -54,21 +55,21 @@ class Model:
 
     def check(self) -> None:
         assert len(self.chain.disk.links) == len(self.frozen) + 1
-        assert self.chain.read(0, SIZE) == self.live
+        assert self.chain.read(0, self.size_bytes) == self.live
         for level, content in enumerate(self.frozen):
-            assert self.chain.read(0, SIZE, level) == content
+            assert self.chain.read(0, self.size_bytes, level) == content
 
 
 def busy(model: Model, chance: random.Random, writes: int) -> None:
     for _ in range(writes):
         kind = chance.random()
         if kind < 0.2:
-            model.zero(*labs.random_range(chance, SIZE, 4 * KiB, 32))
+            model.zero(*labs.random_range(chance, model.size_bytes, 4 * KiB, 32))
         elif kind < 0.4:
-            offset, _ = labs.random_range(chance, SIZE, 512, 1)
+            offset, _ = labs.random_range(chance, model.size_bytes, 512, 1)
             model.write(offset, chance.randbytes(512))
         else:
-            offset, length = labs.random_range(chance, SIZE, 4 * KiB, 64)
+            offset, length = labs.random_range(chance, model.size_bytes, 4 * KiB, 64)
             model.write(offset, chance.randbytes(length))
 
 
@@ -79,7 +80,7 @@ def test_merging_in_any_order_keeps_every_byte(tmp_path_factory, kind, seed, ord
     """Three deltas over a base, written to between; then each is removed, and all that is left is compared."""
     chance = random.Random(seed)
     store = labs.new_store("nfs", tmp_path_factory.mktemp("nfs"))
-    model = Model(labs.new_chain(store, kind, SIZE))
+    model = Model(labs.new_chain(store, kind, SIZES[kind]))
     busy(model, chance, 8)
     for _ in range(3):
         model.snapshot()
@@ -98,7 +99,7 @@ def test_merging_in_any_order_keeps_every_byte(tmp_path_factory, kind, seed, ord
 def test_qemu_reads_the_same_disk(tmp_path, where, kind):
     chance = random.Random(where)
     store = labs.new_store(where, tmp_path)
-    model = Model(labs.new_chain(store, kind, SIZE))
+    model = Model(labs.new_chain(store, kind, SIZES[kind]))
     busy(model, chance, 20)
     model.snapshot()
     busy(model, chance, 20)
@@ -121,13 +122,13 @@ def test_frozen_files_are_not_touched(tmp_path, where, kind, allocation):
     """Once there is a delta, guest writes leave the base's bytes alone, however it was allocated."""
     chance = random.Random(1)
     store = labs.new_store(where, tmp_path)
-    model = Model(labs.new_chain(store, kind, SIZE, allocation=allocation))
+    model = Model(labs.new_chain(store, kind, SIZES[kind], allocation=allocation))
     busy(model, chance, 10)
     model.snapshot()
-    base = store.read("/d/d-flat.vmdk", 0, SIZE)
+    base = store.read("/d/d-flat.vmdk", 0, SIZES[kind])
     descriptor = store.read("/d/d.vmdk", 0, store.size("/d/d.vmdk"))
     busy(model, chance, 30)
-    assert store.read("/d/d-flat.vmdk", 0, SIZE) == base
+    assert store.read("/d/d-flat.vmdk", 0, SIZES[kind]) == base
     assert store.read("/d/d.vmdk", 0, store.size("/d/d.vmdk")) == descriptor
     model.check()
     labs.close(store)
@@ -138,7 +139,7 @@ def test_a_chain_that_is_opened_again_goes_on(tmp_path, kind):
     """All that a delta knows is in its file."""
     chance = random.Random(7)
     store = labs.new_store("nfs", tmp_path)
-    model = Model(labs.new_chain(store, kind, SIZE))
+    model = Model(labs.new_chain(store, kind, SIZES[kind]))
     model.snapshot()
     busy(model, chance, 20)
     model.chain = Chain(store, model.chain.disk, kind, lambda: "00000aa0")
@@ -150,7 +151,7 @@ def test_a_chain_that_is_opened_again_goes_on(tmp_path, kind):
 
 def test_descriptors_name_their_parents(tmp_path):
     store = labs.new_store("nfs", tmp_path)
-    model = Model(labs.new_chain(store, ExtentKind.SESPARSE, SIZE))
+    model = Model(labs.new_chain(store, ExtentKind.SESPARSE, 16 * MiB))
     for _ in range(3):
         model.snapshot()
     model.remove(1)
@@ -175,7 +176,7 @@ def test_descriptors_name_their_parents(tmp_path):
 def test_ranges_cover_all_that_is_not_zero(tmp_path, kind):
     chance = random.Random(3)
     store = labs.new_store("nfs", tmp_path)
-    model = Model(labs.new_chain(store, kind, SIZE))
+    model = Model(labs.new_chain(store, kind, SIZES[kind]))
     busy(model, chance, 5)
     model.snapshot()
     busy(model, chance, 5)
@@ -184,5 +185,5 @@ def test_ranges_cover_all_that_is_not_zero(tmp_path, kind):
     for offset, length in ranges:
         rest[offset : offset + length] = bytes(length)
     assert not any(rest)
-    assert sum(length for _, length in ranges) < SIZE // 2
+    assert sum(length for _, length in ranges) < model.size_bytes // 2
     assert all(a + b < c for (a, b), (c, _) in itertools.pairwise(ranges))
