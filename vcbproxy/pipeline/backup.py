@@ -27,6 +27,7 @@ from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.units import MiB, align_up
 
+_WORKERS_MAX = 4
 _BUFFERS_MIN = 3  # one being read, one being cut, one being stored
 
 
@@ -78,7 +79,8 @@ class Options:
     """How much of the machine a copy may take.
 
     Attributes:
-        workers: threads that digest and compress, each with its own packer; 0 for one per processor.
+        workers: threads that digest and compress, each with its own packer; 0 for one per processor, but at most four,
+            since a packer holds a pack or two in memory.
         memory_bytes: for the data between reader and packers.
         segment_bytes: how much is read at once; zeroes of an eighth of it or more are not even wiped.
     """
@@ -90,7 +92,7 @@ class Options:
     @property
     def workers_count(self) -> int:
         """The number of workers, decided."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or min(os.cpu_count() or 1, _WORKERS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
