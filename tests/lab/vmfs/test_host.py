@@ -235,6 +235,29 @@ def test_existing_images_are_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "a.img").exists()
 
 
+@pytest.mark.parametrize(("version", "what"), [(3, "pointer block"), (5, "pointer block"), (6, "sub-block")])
+def test_a_volume_without_pointer_blocks_says_so(version: int, what: str, tmp_path: Path) -> None:
+    options = {"size_bytes": 512 * MiB, "pointer_blocks": 16, "sub_blocks": 256, "scatter": True}
+    with case(tmp_path, version=version, **options) as made:
+        volume = made.volume
+        volume.create_file("/wide-flat.vmdk", 200 * GiB if version == 3 else 40 * 1024 * GiB)
+        step = 8 * GiB if version == 6 else GiB
+        free: list[int] = []
+
+        def spread() -> None:
+            for index in range(300):
+                volume.write("/wide-flat.vmdk", index * step, b"spread")
+                free.append(volume.free_bytes)
+
+        with pytest.raises(TargetError, match=f"no {what} left"):
+            spread()
+        assert volume.free_bytes == free[-1], "a block is lost"
+        assert volume.read("/wide-flat.vmdk", (len(free) - 1) * step, 6) == b"spread"
+        assert volume.read("/wide-flat.vmdk", len(free) * step, 6) == bytes(6)
+        if version == 5:
+            assert oracles.bitmap_errors(volume.paths) == 0
+
+
 def test_a_full_volume_says_so(tmp_path: Path) -> None:
     with case(tmp_path) as made:
         free = made.volume.free_bytes

@@ -233,6 +233,7 @@ class Files:
         new = int(np.count_nonzero(holes))
         if new:
             with self._store.guard:
+                self._store.require_leaves(node, first, count)
                 pointers[holes] = self._codec.blocks(self._store.space.take(new))
         pointers[to_zero] &= ~np.uint64(self._codec.tbz)
         numbers = self._blocks.numbers(first, pointers)

@@ -41,6 +41,7 @@ def preallocate(store: Store, node: Node, how: Preallocation) -> None:
 def _give(store: Store, node: Node, first: int, count: int, how: Preallocation) -> None:
     pointers = node.gather(first, count, store.geometry)
     with store.guard:
+        store.require_leaves(node, first, count)
         store.space.require(int(np.count_nonzero(pointers == 0)))
         if how.use_large and isinstance(store.codec, Wide):
             _take_large(store, node, first, pointers, store.codec)

@@ -1,8 +1,11 @@
 """Making a volume: what a host's mkfs writes, in the places a host writes it.
 
-volume   0        2 MiB         3 MiB          base (4 or 8 MiB; VMFS-6: 7 MiB)
-         ├────────┼─ descriptor ┼─ heartbeats ─┼─ .fdc.sf ┼─ / ┼─ .fbb.sf ┼─ .pbc.sf ┼─ .sbc.sf ┼─ ... ┼─ files
-         └─────────────────── .vh.sf ──────────┘
+    volume   0        2 MiB         3 MiB          base (4 or 8 MiB; VMFS-6: 7 MiB)
+             ├────────┼─ descriptor ┼─ heartbeats ─┼─ .fdc.sf ──┼─ / ┼─ more of .fdc.sf ┼─ .fbb.sf ┼─ .pbc.sf ┼─ ...
+             └─────────────────── .vh.sf ──────────┘  one block
+
+The first block of .fdc.sf is where every reader begins; from there on only block pointers tell. That the file goes on
+behind the root directory's block is as on volumes made by ESXi. On a scattered volume all else lies anywhere.
 """
 
 from __future__ import annotations
@@ -120,7 +123,7 @@ def _place_system_files(store: Store) -> dict[int, Node]:
         raise UsageError(f"the volume is too small: its own tables take {wanted} blocks of {geometry.blocks}")
     placed = [(SystemFile(5, ".vh.sf", geometry.fdc_base), store.space.take_at(0, base))]
     first, root = store.space.take_at(base, 1), store.space.take_at(base + 1, 1)
-    for file in files:
+    for file in sorted(files, key=lambda file: not _torn(store, file)):
         count = -(-file.length // step)
         if file.kind is Kind.DESCRIPTOR:
             numbers = np.concatenate([first, _take(store, file, count - 1)])
@@ -134,13 +137,14 @@ def _place_system_files(store: Store) -> dict[int, Node]:
     return {file.item: _system_node(store, file, store.codec.blocks(numbers)) for file, numbers in placed}
 
 
-def _take(store: Store, file: SystemFile, count: int) -> Numbers:
-    """Blocks for a system file: one after the other, or anywhere on a scattered volume.
+def _torn(store: Store, file: SystemFile) -> bool:
+    """Whether the file's blocks must be neighbours: VMFS-3's sub-blocks cross the bounds of blocks."""
+    return store.geometry.version == 3 and file.kind is Kind.SUB_BLOCK
 
-    Sub-blocks of VMFS-3 are not aligned to blocks: theirs must be neighbours, or a sub-block would be torn.
-    """
-    torn = store.geometry.version == 3 and file.kind is Kind.SUB_BLOCK
-    return store.space.take_neighbours(count) if torn else store.space.take(count)
+
+def _take(store: Store, file: SystemFile, count: int) -> Numbers:
+    """Blocks for a system file: one after the other, or anywhere on a scattered volume."""
+    return store.space.take_neighbours(count) if _torn(store, file) else store.space.take(count)
 
 
 def _system_node(store: Store, file: SystemFile, pointers: addresses.Pointers) -> Node:

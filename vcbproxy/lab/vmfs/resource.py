@@ -116,9 +116,21 @@ class Resource:
             free = np.flatnonzero(~self.used)
             number = int(free[self._chance.randrange(len(free))]) if len(free) else 0
         if self.shape.total == 0 or self.used[number]:
-            raise TargetError(f"the lab volume has no {self._what} left; ask for more when making it")
+            raise self._none_left()
         self.mark(number, used=True)
         return divmod(number, self.shape.per_cluster)
+
+    def require(self, count: int) -> None:
+        """Refuse to begin what cannot be finished.
+
+        Raises:
+            TargetError: fewer items are left.
+        """
+        if count and count > self.shape.total - int(np.count_nonzero(self.used)):
+            raise self._none_left()
+
+    def _none_left(self) -> TargetError:
+        return TargetError(f"the lab volume has no {self._what} left; ask for more when making it")
 
     def give_back(self, cluster: int, item: int) -> None:
         """Free an item; its bytes stay."""

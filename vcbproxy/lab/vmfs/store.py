@@ -166,6 +166,24 @@ class Store:
 
     # pointer blocks
 
+    def require_leaves(self, node: Node, first: int, count: int) -> None:
+        """Refuse to write to blocks for whose pointers no pointer blocks are left.
+
+        Raises:
+            TargetError: there are not enough.
+        """
+        if node.zla not in INDIRECT or count == 0:
+            return
+        length = self.geometry.pointers_block
+        wanted = set(range(first // length, (first + count - 1) // length + 1)) - node.leaf_addresses.keys()
+        outer = {leaf // length for leaf in wanted} - node.outer_addresses.keys() if node.zla is Zla.DOUBLE else set()
+        if self.geometry.wide and node.zla is Zla.DOUBLE:
+            self.resources[Kind.SUB_BLOCK].require(len(wanted) + len(outer))
+            return
+        self.resources[self._leaf_kind(node)].require(len(wanted))
+        if outer:
+            self.resources[Kind.POINTERS_2].require(len(outer))
+
     def write_pointers(self, node: Node, touched: Sequence[tuple[int, int, int]]) -> None:
         """Write changed slices of leaves, giving new leaves a pointer block. Direct ones lie in the descriptor."""
         fresh = []
