@@ -128,6 +128,8 @@ class _FileBlocks:
         return done
 
     def _count(self, numbers: Offsets, zeroed: Mask) -> None:
+        if (int(numbers[-1]) + 1) * self._file.block_size_bytes > _LENGTH_MAX:
+            raise self._error(f"block {int(numbers[-1])} lies farther out than any file reaches")
         self._blocks += len(numbers)
         self._blocks_tbz += int(np.count_nonzero(zeroed))
         if self._fs.large_block_bytes:
