@@ -10,7 +10,6 @@ the best of each counts, since whatever else runs on the machine only ever adds.
 from __future__ import annotations
 
 import filecmp
-import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 from tests.bench import image, measure
 from tests.bench.measure import Row, Taken
 from tests.program import Lab, served
+from tests.real import stock_restic
 from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, Fill, LabSpec, Truth, VmSpec
 from vcbproxy.units import GiB, MiB
 
@@ -29,17 +29,12 @@ ROUNDS = 2
 RSS_MAX_BYTES = 512 * MiB
 
 
-def restic_program() -> Path:
-    """The newest at hand: one that was named, one that was fetched, Debian's."""
-    if named := os.environ.get("VCBPROXY_RESTIC"):
-        return Path(named)
-    fetched = (image.cache().parent / "tools").glob("restic*/**/restic")
-    if programs := sorted(path for path in fetched if path.is_file() and os.access(path, os.X_OK)):
-        return programs[-1]
-    found = shutil.which("restic")
-    if found is None:
+def newest_restic() -> Path:
+    """The newest at hand."""
+    found = stock_restic.programs()
+    if not found:
         pytest.skip("restic is not installed")
-    return Path(found)
+    return Path(max(found, key=stock_restic.version_of))
 
 
 def version(restic: Path) -> str:
@@ -144,7 +139,7 @@ def test_full_backup_and_restore(lab: Lab, disk: Path, scratch: Path) -> None:
     zstd = shutil.which("zstd")
     if zstd is None:
         pytest.skip("zstd is not installed")
-    bench = Bench(lab, disk, scratch, restic_program(), zstd)
+    bench = Bench(lab, disk, scratch, newest_restic(), zstd)
     for _ in range(ROUNDS):
         bench.ours()
         bench.theirs()
