@@ -12,8 +12,9 @@ def refusals(vm: Vm, storage: Storage) -> dict[str, str]:
     """The reason for each disk that cannot be read, by disk key; empty when all can."""
     reasons: dict[str, str] = {}
     for disk in vm.disks:
-        reason = "the VM is encrypted: its files hold only ciphertext" if vm.encrypted else None
-        reason = reason or refusal(disk)
+        # Per disk: a VM with a virtual TPM has a key for its configuration, and disks in plain. Should the manager not
+        # tell, the disk's own descriptor does, and is refused.
+        reason = refusal(disk)
         paths = [] if reason else [disk.path, *disk.parents]
         for name in dict.fromkeys(path.datastore for path in paths):
             try:

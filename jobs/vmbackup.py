@@ -42,7 +42,7 @@ class Choices:
     """What the operator or the policy decided.
 
     Attributes:
-        partial: back up the other disks of a VM when some cannot be read; else such a VM fails.
+        partial: keep the other disks of a VM when some cannot be read, or fail while they are; else such a VM fails.
     """
 
     quiesce: Quiesce = Quiesce.TRY
@@ -88,6 +88,7 @@ class _VmBackup:
         self._warnings: list[str] = []
         self._documents: list[dict[str, Any]] = []
         self._frozen_s = 0.0
+        self._vmx_missing = False
 
     def run(self) -> VmResult:
         around, vm = self._around, self._vm
@@ -122,7 +123,7 @@ class _VmBackup:
         failed = [disk for disk in self._disks if disk.error is not None]
         return VmResult(
             vm=vm.name,
-            outcome=Outcome.PARTIAL if failed or left else Outcome.OK,
+            outcome=Outcome.PARTIAL if failed or left or self._vmx_missing else Outcome.OK,
             disks=tuple(self._disks),
             point=committed.id,
             quiesced=frozen.quiesced,
@@ -172,11 +173,27 @@ class _VmBackup:
                 self._disks.append(self._copy_once(into, disk, attempt))
             except Changed as error:
                 if attempt == ATTEMPTS_MAX:
-                    raise
+                    self._give_up(into, disk, attempt, error)
+                    return
                 self._warn(f"{disk.key} is read again from its start: {error}")
                 self._frozen_s = self._around.clock.monotonic()
+            except SourceError as error:
+                self._give_up(into, disk, attempt, error)
+                return
             else:
                 return
+
+    def _give_up(self, into: DiskWriter, disk: Disk, attempts: int, error: SourceError) -> None:
+        """Go on without a disk, where that was asked for.
+
+        Raises:
+            SourceError: it was not.
+        """
+        if not self._choices.partial:
+            raise error
+        into.abandon()
+        self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=attempts, error=str(error)))
+        self._warn(f"{disk.key} failed: {error}")
 
     def _copy_once(self, into: DiskWriter, disk: Disk, attempt: int) -> DiskResult:
         around = self._around
@@ -217,6 +234,7 @@ class _VmBackup:
             writer.file(name, data)
         for name, reason in failed.items():
             self._warn(f"configuration file {name} was not kept: {reason}")
+        self._vmx_missing = any(file.role is vmconfig.Role.VMX and file.path.name in failed for file in config.files)
         return {**config.document, "files": sorted(found), "files_missing": failed}
 
     def _require_protection(self) -> None:

@@ -219,3 +219,27 @@ def test_a_full_target_fails_and_stays_valid(lab, tmp_path):
         assert lab.vcbproxy("points", "list", *options, "--json").json == []
         (small / "filler").unlink(missing_ok=True)
     assert_clean(lab, points=0)
+
+
+def test_a_disk_that_fails_while_it_is_read_is_left_out_only_aloud(tmp_path):
+    spec = LabSpec(
+        datastores=(DatastoreSpec("ds1", 5, lun_size_bytes=GiB), DatastoreSpec("ds2", 6, lun_size_bytes=GiB)),
+        vms=(VmSpec("vm1", "ds1", disks=(DiskSpec(8 * MiB), DiskSpec(8 * MiB, datastore="ds2"))),),
+        truth=Truth.DIGEST,
+    )
+    with served(tmp_path / "lab", spec) as lab:
+        lab.vcbproxy("repo", "init")
+        store = lab.datacenter.store("ds2")
+        base = next(name for name in store.list("/vm1") if name.endswith(".vmdk") and "flat" not in name)
+
+        def damage() -> None:
+            store.write(f"/vm1/{base}", 0, b"# Disk DescriptorFile\nCID=what\n")
+
+        damage()
+        lab.vcbproxy("backup", "vm1", code=1)
+        damage()  # the removal of the snapshot wrote the descriptor anew
+        row = lab.vcbproxy("backup", "vm1", "--partial", "--json", code=3).json[0]
+        assert [disk["error"] is None for disk in row["disks"]] == [True, False]
+        assert lab.snapshots("vm1") == []
+        (restored,) = lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json").json
+        assert restored["disk"] == "scsi0-0"

@@ -65,7 +65,7 @@ def program() -> None:
 def _signals() -> Iterator[None]:
     """Turn the first Ctrl-C or SIGTERM into an exception.
 
-    While that is cleaned up, the second is only answered; from the third on the operator means it.
+    While that is cleaned up, the second is only answered; the removal of a VM snapshot also outlasts the third.
     """
     count = 0
 
@@ -73,7 +73,7 @@ def _signals() -> Iterator[None]:
         nonlocal count
         count += 1
         if count == 2:
-            os.write(2, b"vcbproxy: removing VM snapshots and locks, please wait; once more to leave them behind\n")
+            os.write(2, b"vcbproxy: removing VM snapshots and locks, please wait; twice more to leave them behind\n")
             return
         raise errors.Terminated if number == signal.SIGTERM else errors.Cancelled
 

@@ -113,6 +113,10 @@ class DiskWriter:
         self._point.hold_stored(ids, lengths, f"disk {entry.key}")
         self._point.add_disk(entry, ids, lengths)
 
+    def abandon(self) -> None:
+        """Leave the disk out: it could not be read. Its chunks wait for a next try, or for prune."""
+        self._point.drop_disk()
+
 
 class PointWriter:
     """A restore point being written. Use it in a ``with``: leaving without ``commit`` aborts."""
@@ -237,6 +241,11 @@ class PointWriter:
             chunk = ids[wrong[0]].tobytes().hex()
             reason = "has another length in the index" if known[wrong[0]] else "was never stored"
             raise IntegrityError(f"{what}: chunk {wrong[0]} ({chunk}) {reason}; nothing was committed")
+
+    def drop_disk(self) -> None:
+        """A disk that was begun will not be finished."""
+        with self._mutex:
+            self._open_disks -= 1
 
     def add_disk(self, entry: DiskEntry, ids: Ids, lengths: NDArray[np.uint32]) -> None:
         """Store a disk's directory."""
