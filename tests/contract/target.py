@@ -109,6 +109,19 @@ class TargetContract:
                 writer.commit({})
         assert target.points() == []
 
+    def test_an_abandoned_disk_takes_nothing_from_the_others(self, target: RepositoryTarget) -> None:
+        shared = pattern(0, 50_000)
+        with target.begin(point()) as writer:
+            failing, whole = writer.disk("scsi0-0", 1 << 20), writer.disk("scsi0-1", 50_000)
+            failing.packer().add(BlobKind.DATA, shared)
+            ids = np.frombuffer(whole.packer().add(BlobKind.DATA, shared), np.uint8).reshape(1, 32)
+            failing.abandon()
+            whole.finish(ids, np.array([50_000], np.uint32))
+            writer.commit({})
+        with target.open("web01@latest") as reader:
+            assert [entry.key for entry in reader.disks] == ["scsi0-1"]
+            assert read(reader.disk("scsi0-1"), 0, 50_000) == shared
+
     def test_chunks_must_add_up_to_the_disk(self, target: RepositoryTarget) -> None:
         with target.begin(point()) as writer:
             disk = writer.disk("scsi0-0", 1000)

@@ -96,6 +96,15 @@ def test_any_number_of_frames_is_read(plain: bytes, frames: int) -> None:
     assert compression.Decompressor().decompress_at_most(stored, len(plain)) == plain
 
 
+@given(st.binary(max_size=2000), st.binary(max_size=2000))
+@settings(max_examples=50, deadline=None)
+def test_frames_are_compared_by_bites(plain: bytes, other: bytes) -> None:
+    frames = zstandard.compress(plain)
+    assert compression.Decompressor().holds(frames, plain)
+    for wrong in (other, plain + b"x", plain[:-1], plain[:-1] + bytes([plain[-1] ^ 1]) if plain else b"y"):
+        assert compression.Decompressor().holds(frames, wrong) == (wrong == plain)
+
+
 def test_frames_without_a_size_are_read() -> None:
     made = zstandard.ZstdCompressor(write_content_size=False).compress(b"x" * 1000)
     assert compression.Decompressor().decompress(made, 1000) == b"x" * 1000

@@ -167,6 +167,21 @@ def test_nothing_is_written_that_does_not_open_to_its_plaintext(repository: Repo
     assert threads_of_ours() == []
 
 
+def test_large_blobs_are_verified_and_read_as_well(repository: Repository, session: WriteSession) -> None:
+    mine = session.packer()
+    large = pattern(0, 9 << 20) + bytes(3 << 20)
+    mine.add(DATA, large)
+    mine.finish()
+    session.flush()
+    assert repository.load_blob(DATA, digest(large)) == large
+    liar = session.packer()
+    liar._compressor = LyingCompressor()
+    with pytest.raises(IntegrityError, match="memory or processor"):
+        liar.add(DATA, large[::-1])
+    with pytest.raises(IntegrityError, match="memory or processor"):
+        session.flush()
+
+
 @given(st.binary(max_size=100), st.data())
 @settings(max_examples=100, deadline=None)
 def test_equal_is_equal(one: bytes, data: st.DataObject) -> None:

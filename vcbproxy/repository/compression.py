@@ -72,6 +72,23 @@ class Decompressor:
             raise IntegrityError(f"decompresses to {_about(plain, plain_bytes)}, where {plain_bytes} bytes belong")
         return plain
 
+    def holds(self, frames: Buffer, plain: Buffer) -> bool:
+        """Whether these frames decompress to just these bytes; by bites, for what is too large to hold twice.
+
+        Raises:
+            IntegrityError: not zstd.
+        """
+        rest = memoryview(plain)
+        try:
+            with self._context.stream_reader(frames, read_across_frames=True) as stream:
+                while piece := stream.read(_STEP_BYTES):
+                    if piece != rest[: len(piece)]:
+                        return False
+                    rest = rest[len(piece) :]
+        except zstandard.ZstdError as error:
+            raise IntegrityError(f"damaged zstd data: {error}") from error
+        return not len(rest)
+
     def decompress_at_most(self, frames: Buffer, plain_bytes_max: int) -> bytes:
         """Decompress what has no known size.
 

@@ -22,9 +22,12 @@ import numpy as np
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import compression, crypto, pack
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
+from vcbproxy.units import MiB
 
 if TYPE_CHECKING:
     from vcbproxy.repository.session import WriteSession
+
+_LARGE_BYTES = 8 * MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +137,12 @@ class Packer:
         if not self._session.claim(kind, blob_id):
             self.stats = replace(self.stats, blobs_known=self.stats.blobs_known + 1)
             return blob_id
-        stored = self._compressed(kind, plain)
-        zstd_bytes = len(plain) if stored is not plain else 0
-        sealed_bytes = crypto.sealed_size(len(stored))
-        open_pack = self._pack_for(kind, sealed_bytes)
-        crypto.seal_into(self._key, stored, open_pack.room())
-        self._verify(open_pack.room()[:sealed_bytes], plain, zstd_bytes, blob_id)
+        try:
+            open_pack, sealed_bytes, zstd_bytes = self._seal(kind, plain)
+            self._verify(open_pack.room()[:sealed_bytes], plain, zstd_bytes, blob_id)
+        except BaseException as error:
+            self._session.fail(error)  # others rely on our claim to store this blob
+            raise
         open_pack.append(blob_id, sealed_bytes, zstd_bytes)
         self.stats += PackerStats(1, 0, len(plain), sealed_bytes)
         if open_pack.size_bytes >= self._session.options.pack_bytes:
@@ -153,6 +156,13 @@ class Packer:
                 self._close(kind)
             self._finished = True
             self._session.finished(self)
+
+    def _seal(self, kind: BlobKind, plain: Buffer) -> tuple[OpenPack, int, int]:
+        """Compress and seal into the next place of a pack; gives the pack, the sealed length, and that of zstd or 0."""
+        stored = self._compressed(kind, plain)
+        zstd_bytes = len(plain) if stored is not plain else 0
+        open_pack = self._pack_for(kind, crypto.sealed_size(len(stored)))
+        return open_pack, crypto.seal_into(self._key, stored, open_pack.room()), zstd_bytes
 
     def _compressed(self, kind: BlobKind, plain: Buffer) -> Buffer:
         """The frame; or ``plain`` itself where it does not shrink. Trees always: stock prune rewrites raw ones."""
@@ -181,14 +191,10 @@ class Packer:
 
     def _verify(self, sealed: memoryview, plain: Buffer, zstd_bytes: int, blob_id: bytes) -> None:
         """Open what was sealed, and compare."""
-        size = crypto.scratch_size(len(sealed))
-        if len(self._scratch) < size:
-            self._scratch = memoryview(bytearray(size))
+        scratch = self._room(crypto.scratch_size(len(sealed)))
         try:
-            opened: Buffer = self._scratch[: crypto.open_into(self._key, sealed, self._scratch)]
-            if zstd_bytes:
-                opened = self._decompressor.decompress(opened, zstd_bytes)
-            damage = "" if equal(opened, plain) else "it opens to other bytes"
+            opened = scratch[: crypto.open_into(self._key, sealed, scratch)]
+            damage = "" if self._is(opened, plain, zstd_bytes) else "it opens to other bytes"
         except IntegrityError as error:
             damage = str(error)
         if damage:
@@ -196,6 +202,21 @@ class Packer:
                 f"blob {blob_id.hex()} was damaged while it was sealed ({damage}): "
                 "this machine's memory or processor is faulty; nothing was written"
             )
+
+    def _is(self, stored: memoryview, plain: Buffer, zstd_bytes: int) -> bool:
+        if not zstd_bytes:
+            return equal(stored, plain)
+        if zstd_bytes > _LARGE_BYTES:
+            return self._decompressor.holds(stored, plain)
+        return equal(self._decompressor.decompress(stored, zstd_bytes), plain)
+
+    def _room(self, size_bytes: int) -> memoryview:
+        """Scratch memory; kept for the next blob unless it is uncommonly large (the content list of a huge disk)."""
+        if size_bytes > _LARGE_BYTES:
+            return memoryview(bytearray(size_bytes))
+        if len(self._scratch) < size_bytes:
+            self._scratch = memoryview(bytearray(size_bytes))
+        return self._scratch
 
 
 def equal(one: Buffer, other: Buffer) -> bool:

@@ -65,8 +65,8 @@ def is_safe_name(name: str) -> bool:
     return bool(name) and safe_name(name) == name
 
 
-def encode(nodes: Sequence[Node], moment: datetime) -> bytes:
-    """A tree's blob.
+def encode(nodes: Sequence[Node], moment: datetime) -> bytearray:
+    """A tree's blob. A long content list is written straight into its place: it is never held twice.
 
     Args:
         nodes: files and directories with safe names, in any order.
@@ -75,10 +75,27 @@ def encode(nodes: Sequence[Node], moment: datetime) -> bytes:
     ordered = sorted(nodes, key=lambda node: node.name)
     assert all(one.name < other.name for one, other in pairwise(ordered)), "two nodes of one name"
     stamp = times.canonical(moment)
-    return b"".join([b'{"nodes":[', b",".join(_encode_node(node, stamp) for node in ordered), b"]}\n"])
+    parts: list[bytes | Ids] = [b'{"nodes":[']
+    for node in ordered:
+        parts += [*_encoded(node, stamp), b"," if node is not ordered[-1] else b""]
+    return _joined([*parts, b"]}\n"])
 
 
-def _encode_node(node: Node, stamp: str) -> bytes:
+def _joined(parts: Sequence[bytes | Ids]) -> bytearray:
+    """Text as it is, ids as JSON."""
+    sizes = [len(part) if isinstance(part, bytes) else idlist.json_size(len(part)) for part in parts]
+    out = bytearray(sum(sizes))
+    position = 0
+    for part, size in zip(parts, sizes, strict=True):
+        if isinstance(part, bytes):
+            out[position : position + size] = part
+        else:
+            idlist.write_json(part, memoryview(out)[position : position + size])
+        position += size
+    return out
+
+
+def _encoded(node: Node, stamp: str) -> list[bytes | Ids]:
     assert is_safe_name(node.name), f"a name that needs escaping: {node.name!r}"
     is_file = node.kind is NodeKind.FILE
     assert is_file == (node.content is not None), "a file has content, a directory has none"
@@ -94,11 +111,11 @@ def _encode_node(node: Node, stamp: str) -> bytes:
         "gid": 0,
     }
     if node.content is None:
-        return codec.dump({**fields, "content": None, "subtree": (node.subtree or b"").hex()})
+        return [codec.dump({**fields, "content": None, "subtree": (node.subtree or b"").hex()})]
     if node.size_bytes:
         fields["size"] = node.size_bytes
     fields["links"] = 1
-    return b"".join([codec.dump(fields)[:-1], b',"content":[', idlist.to_json(node.content), b"]}"])
+    return [codec.dump(fields)[:-1], b',"content":[', node.content, b"]}"]
 
 
 def decode(blob: Buffer, what: str) -> list[Node]:
@@ -107,7 +124,7 @@ def decode(blob: Buffer, what: str) -> list[Node]:
     Raises:
         IntegrityError: malformed; a file without content, a directory without a tree.
     """
-    text, lists = _take_long_lists(bytes(blob))
+    text, lists = _take_long_lists(blob)
     fields = codec.Fields(codec.parse(text, what), what)
     nodes = [_decode_node(codec.Fields(node, f"a node in {what}"), lists) for node in fields.items("nodes", [])]
     names = {node.name for node in nodes}
@@ -116,25 +133,26 @@ def decode(blob: Buffer, what: str) -> list[Node]:
     return nodes
 
 
-def _take_long_lists(blob: bytes) -> tuple[bytes, list[Ids]]:
+def _take_long_lists(blob: Buffer) -> tuple[bytes, list[Ids]]:
     """Replace each long canonical content list by ``[number]``.
 
     ``"content":[`` after anything but a backslash can only be a key in JSON: inside a string its quotes would be
     escaped. A real content list never holds a number, so ours are told apart.
     """
     lists: list[Ids] = []
-    parts: list[bytes] = []
+    parts: list[Buffer] = []
+    view = memoryview(blob)
     done = 0
     for match in _CONTENT.finditer(blob):
         if match.end(1) - match.start(1) < _SHORT_LIST_BYTES:
             continue
-        ids = idlist.from_json(memoryview(blob)[match.start(1) : match.end(1)])
+        ids = idlist.from_json(view[match.start(1) : match.end(1)])
         if ids is None:
             continue
-        parts += [blob[done : match.start(1)], str(len(lists)).encode("ascii")]
+        parts += [view[done : match.start(1)], str(len(lists)).encode("ascii")]
         done = match.end(1)
         lists.append(ids)
-    return b"".join([*parts, blob[done:]]), lists
+    return b"".join([*parts, view[done:]]), lists
 
 
 def _decode_node(fields: codec.Fields, lists: list[Ids]) -> Node:

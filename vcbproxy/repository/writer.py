@@ -114,7 +114,15 @@ class DiskWriter:
         self._point.add_disk(entry, ids, lengths)
 
     def abandon(self) -> None:
-        """Leave the disk out: it could not be read. Its chunks wait for a next try, or for prune."""
+        """Leave the disk out: it could not be read. Its chunks wait for a next try, or for prune.
+
+        They are stored all the same: another disk of this VM may have met them, and passed them over as on their way.
+
+        Raises:
+            TargetError: a pack could not be stored.
+        """
+        for made in self._packers:
+            made.finish()
         self._point.drop_disk()
 
 
