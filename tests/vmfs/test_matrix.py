@@ -62,7 +62,7 @@ def fill(volume: LabVolume, seed: int) -> dict[str, int]:
     block = volume.store.geometry.block_bytes
     for layout, allocation in itertools.product(layouts(volume.store.spec.version), Allocation):
         path = f"/vm/{layout.value}.{allocation.value}"
-        size = sizes.get(layout, 4 * block + 12345)
+        size = sizes.get(layout, max(2, 4 * MiB // block) * block + 12345)
         volume.create_file(path, size, layout=layout, allocation=allocation)
         for _ in range(2):
             offset = chance.randrange(size - 512)

@@ -165,9 +165,9 @@ def test_pointer_with_an_unknown_flag(patient: Patient) -> None:
     patient.refused("has unknown bits set")
 
 
+@pytest.mark.parametrize("patient", [6], indirect=True)
 def test_part_of_a_block_to_be_zeroed(patient: Patient) -> None:
-    if patient.version != 6:
-        pytest.skip("older versions have one bit for a whole block")
+    """Older versions have one bit for a whole block."""
     patient.set_pointer(3, patient.pointer(3) | 0x0F << 7)
     patient.refused("to be zeroed in part")
 

@@ -113,8 +113,9 @@ def load(volume: Device) -> FileSystem:
     shift = fields["sfbToLfbShift"] if major == 6 else 0
     if block << shift > 1 << 40:
         raise fail(f"large blocks of 2^{shift} blocks cannot be")
-    if fields["ptrBlockShift"] not in (0, *range(9, 21)):
-        raise fail(f"pointer blocks of 2^{fields['ptrBlockShift']} bytes cannot be")
+    pointer_shift = fields["ptrBlockShift"] if major == 6 else 0
+    if pointer_shift not in (0, *range(9, 21)):
+        raise fail(f"pointer blocks of 2^{pointer_shift} bytes cannot be")
     if volume.size_bytes // block >= 1 << 32:
         raise fail(f"{volume.size_bytes // block} blocks are more than can be")
     return FileSystem(
@@ -129,7 +130,7 @@ def load(volume: Device) -> FileSystem:
         large_block_bytes=block << shift if shift else 0,
         sub_block_bytes=fields["subBlockSize"],
         alignment=alignment,
-        pointer_block_bytes=1 << fields["ptrBlockShift"] if fields["ptrBlockShift"] else 0,
+        pointer_block_bytes=1 << pointer_shift if pointer_shift else 0,
         fd_base=_fd_base(alignment, block, fields),
         pb2_offset=fields["pb2VolAddr"] if major > 3 else 0,
         pb2_address=fields["pb2FDAddr"] if major > 3 else 0,
