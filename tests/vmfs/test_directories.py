@@ -99,6 +99,29 @@ def test_directory_inside_itself(tmp_path: Path) -> None:
                 volume.stat("/vm" + "/inner" * 300)
 
 
+@pytest.mark.parametrize(("generation", "alive"), [(-1, 1), (0, 2)])
+def test_a_name_twice(generation: int, alive: int, tmp_path: Path) -> None:
+    """An entry that outlived its file does not hide the one that has the name now; two living ones are refused."""
+    with lab(tmp_path, spec(5)) as truth:
+        truth.mkdir("/vm")
+        truth.create_file("/vm/one", data=b"one")
+        truth.create_file("/vm/two", data=b"two")
+        with overlaid(truth) as (volume, overlay):
+            tree = volume.tree()
+            folder = tree.find("/vm")
+            [run] = [run for run in volume.logical.place(tree.view.map_of(folder)) if not run.is_zero]
+            entries = list(tree.entries(folder))
+            [number] = [number for number, entry in enumerate(entries) if entry.name == "one"]
+            place = run.device_offset + 140 * number
+            overlay.patch(place + 12, b"two\0")
+            overlay.patch_number(place + 8, entries[number].generation + generation)
+            if alive == 1:
+                assert read(volume.open_file("/vm/two"), 0, 3) == b"two"
+            else:
+                with pytest.raises(VmfsError, match="is 2 times in its directory, and 2 of the files are there"):
+                    volume.open_file("/vm/two")
+
+
 @pytest.mark.parametrize(
     ("offset", "number", "match"),
     [

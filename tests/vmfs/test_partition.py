@@ -63,6 +63,7 @@ def test_vmfs_goes_before_system_storage() -> None:
 
 def test_backup_table_of_a_gpt() -> None:
     disk = gpt(512, [(partition.GPT_VMFS, 2048, 4095)], backup=True)
+    put_mbr(disk, 0, [(0xEE, 1, 8191)])
     assert found(disk) == [(MiB, MiB), (0, SIZE)]
 
 

@@ -53,13 +53,15 @@ def candidates(device: Device) -> list[Range]:
 
 
 def _gpt(device: Device) -> Iterator[Range]:
-    for sector_bytes in _SECTOR_SIZES:
-        backup = device.size_bytes - sector_bytes
-        for at in (sector_bytes, backup - backup % sector_bytes):
-            ranges = list(_gpt_entries(device, at, sector_bytes))
-            if ranges:
-                yield from ranges
-                return
+    """The table, or its copy at the end of the device where the MBR says that there was one."""
+    places = [(sector_bytes, sector_bytes) for sector_bytes in _SECTOR_SIZES]
+    if any(kind == _MBR_PROTECTIVE for kind, _, _ in _mbr_entries(device, 0)):
+        places += [(device.size_bytes // size * size - size, size) for size in _SECTOR_SIZES]
+    for at, sector_bytes in places:
+        ranges = list(_gpt_entries(device, at, sector_bytes))
+        if ranges:
+            yield from ranges
+            return
 
 
 def _gpt_entries(device: Device, at: int, sector_bytes: int) -> Iterator[Range]:

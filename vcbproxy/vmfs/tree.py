@@ -95,12 +95,23 @@ class Tree:
         if not parent.is_directory:
             raise PathNotFound(volume=self.fs.name, file=path)
         where = "/" + "/".join([inode.name.rsplit("/", 1)[-1] for inode in trail[1:]] + [name])
-        matches = [entry for entry in self.entries(parent) if entry.name == name]
+        matches = list(dict.fromkeys(entry for entry in self.entries(parent) if entry.name == name))
         if not matches:
             raise PathNotFound(volume=self.fs.name, file=path)
-        if len(matches) > 1 and len({(match.address, match.generation) for match in matches}) > 1:
-            raise self._error(where, f"is {len(matches)} times in its directory", parent)
-        return self.inode_of(matches[0], where)
+        if len(matches) == 1:
+            return self.inode_of(matches[0], where)
+        living = [inode for entry in matches if (inode := self._if_alive(entry, where)) is not None]
+        if len(living) != 1:
+            reason = f"is {len(matches)} times in its directory, and {len(living)} of the files are there"
+            raise self._error(where, reason, parent)
+        return living[0]
+
+    def _if_alive(self, entry: Entry, path: str) -> Inode | None:
+        """The file of an entry, unless the entry outlived it: a deleted file's name may stay beside its successor's."""
+        try:
+            return self.inode_of(entry, path)
+        except VmfsError:
+            return None
 
     def _target(self, inode: Inode) -> tuple[bool, list[str]]:
         """Where a link leads on this volume: whether from its root, and the names on the way."""
