@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.real.stock_restic import Restic, programs, version_of
+from tests.repository.faulty import RecordingBackend
 from tests.repository.repositories import (
     CHUNK,
     PASSWORD,
@@ -20,6 +22,7 @@ from tests.repository.repositories import (
     Written,
     content,
     info,
+    made,
     made_in,
     write_point,
 )
@@ -27,6 +30,7 @@ from vcbproxy.clock import SystemClock
 from vcbproxy.device import read
 from vcbproxy.errors import Busy
 from vcbproxy.repository import browse
+from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.check import Subset, check
 from vcbproxy.repository.ids import BlobKind, digest
@@ -41,7 +45,9 @@ if not PROGRAMS:
     pytest.skip("restic is not installed", allow_module_level=True)
 
 
-@pytest.fixture(params=PROGRAMS, ids=lambda program: "restic-" + ".".join(map(str, version_of(program))))
+@pytest.fixture(
+    scope="module", params=PROGRAMS, ids=lambda program: "restic-" + ".".join(map(str, version_of(program)))
+)
 def program(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -237,13 +243,41 @@ def test_many_blobs_of_all_sizes(restic: Restic, ours: Repository, options: Writ
     assert digest(restic("dump", "latest", "/web01/scsi0-0/scsi0-0.raw")) == digest(b"".join(pieces))
 
 
+def test_restic_is_content_after_a_crash_at_any_step(restic: Restic, tmp_path: Path) -> None:
+    """What is durable after each step, as a directory of its own: sound, and what it lists restores."""
+    backend = RecordingBackend()
+    repository = made(backend, SystemClock())
+    first = write_point(repository, info(hours=0), scsi0_0="abcdefgh")
+    begun = len(backend.history)
+    second = write_point(repository, info(hours=1), scsi0_0="abcdefghijklmnopqrstuv0")
+    states = [
+        {name: data for name, data in files.items() if name.kind is not FileKind.LOCK} for files in backend.history
+    ]
+    crashes = [after for before, after in pairwise(states[begun - 1 :]) if before != after]
+    assert len(crashes) >= 6
+    listed = []
+    for number, files in enumerate(crashes):
+        place = tmp_path / f"crash{number}"
+        for name, data in files.items():
+            (place / name.path).parent.mkdir(parents=True, exist_ok=True)
+            (place / name.path).write_bytes(data)
+        crashed = Restic(restic.program, place, PASSWORD, restic.scratch)
+        crashed("check", "--read-data", "--no-cache")
+        snapshots = json.loads(crashed("snapshots", "--json"))
+        for snapshot, written in zip(snapshots, (first, second), strict=False):
+            assert crashed("dump", "--no-cache", snapshot["id"], raw(written, "scsi0-0")) == written.disks["scsi0-0"]
+        listed.append(len(snapshots))
+    assert listed == [1] * (len(crashes) - 1) + [2]
+
+
 # ---------------------------------------------------------------------- ours on stock restic's
 
 
-@pytest.fixture
-def foreign(restic: Restic, tmp_path: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def made_by_restic(program: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     """A repository made by restic: two snapshots of a directory with awkward names and sizes."""
-    source = tmp_path / "source"
+    place = tmp_path_factory.mktemp("foreign")
+    source = place / "source"
     (source / "deep" / "er").mkdir(parents=True)
     random = np.random.default_rng(5)
     files = {
@@ -257,12 +291,20 @@ def foreign(restic: Restic, tmp_path: Path) -> dict[str, bytes]:
         (source / name).write_bytes(data)
     (source / "link").symlink_to("small")
     os.mkfifo(source / "pipe")
+    restic = Restic(program, place / "repository", PASSWORD, place)
     restic("init")
     restic("backup", str(source))
     files["new"] = b"new"
     (source / "new").write_bytes(b"new")
     restic("backup", str(source))
-    return {str(source / name): data for name, data in files.items()}
+    return restic.repository, {str(source / name): data for name, data in files.items()}
+
+
+@pytest.fixture
+def foreign(restic: Restic, made_by_restic: tuple[Path, dict[str, bytes]]) -> dict[str, bytes]:
+    """A copy of it to play with, and the files in it."""
+    shutil.copytree(made_by_restic[0], restic.repository)
+    return made_by_restic[1]
 
 
 def test_ours_checks_and_reads_it(restic: Restic, foreign: dict[str, bytes]) -> None:

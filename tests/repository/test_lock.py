@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -111,6 +111,23 @@ def test_without_refresh_it_is_lost(files: Files, backend: FailingBackend, clock
         backend.refuse = lambda name: False
         held.refresh_if_due()
         with pytest.raises(TargetError):
+            held.check()
+
+
+def test_a_clock_that_was_set_loses_it(files: Files) -> None:
+    """The machine slept for an hour: our own counter stood still, but others saw a stale lock."""
+
+    class Slept(ManualClock):
+        hours = 0
+
+        def now(self) -> datetime:
+            return super().now() + timedelta(hours=self.hours)
+
+    clock = Slept(START)
+    with lock.held(files, exclusive=False, clock=clock, me=ME) as held:
+        held.check()
+        clock.hours = 1
+        with pytest.raises(TargetError, match="clock"):
             held.check()
 
 

@@ -123,7 +123,7 @@ class HeldLock:
         location = self._files.location
         if self._removed:
             raise TargetError(f"{location}: our lock was removed by another program; nothing more is written")
-        if self._clock.monotonic() - self._refreshed_s > LOST_S:
+        if self._age_s() > LOST_S:
             raise TargetError(
                 f"{location}: the lock could not be refreshed for {LOST_S / 60:.1f} minutes "
                 f"({self._failure or 'the clock jumped or the process was stopped'}); nothing more is written"
@@ -131,7 +131,7 @@ class HeldLock:
 
     def refresh_if_due(self) -> None:
         """Renew the lock file when it is time; a failure is kept, and tried again at the next call."""
-        if self._clock.monotonic() - self._refreshed_s < REFRESH_S:
+        if self._age_s() < REFRESH_S:
             return
         try:
             self.refresh()
@@ -163,6 +163,15 @@ class HeldLock:
         """
         with self._mutex:
             self._remove(self._name)
+
+    def _age_s(self) -> float:
+        """How long ago the lock was made or refreshed, as we and as others see it.
+
+        Others go by the time of day in the file. It differs from our own counting when the machine slept or the clock
+        was set: then they may have thought our lock stale, and acted on it.
+        """
+        by_others = (self._clock.now() - self._record.time).total_seconds()
+        return max(self._clock.monotonic() - self._refreshed_s, by_others)
 
     def _remove(self, name: FileName) -> None:
         with suppress(FileMissing):
