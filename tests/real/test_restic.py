@@ -32,8 +32,9 @@ from vcbproxy.errors import Busy
 from vcbproxy.repository import browse
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.backend.directory import DirectoryBackend
-from vcbproxy.repository.check import Subset, check
+from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.session import WriteOptions
 from vcbproxy.repository.target import RepositoryTarget

@@ -19,12 +19,13 @@ from tests.repository.repositories import (
     write_point,
 )
 from vcbproxy.device import read
-from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.errors import Error, IntegrityError, TargetError, UsageError
 from vcbproxy.repository import codec, tree
 from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
-from vcbproxy.repository.check import Report, Subset, check
+from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.report import Report, Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.target import RepositoryTarget
@@ -141,6 +142,31 @@ def test_a_second_copy_saves_the_point(backend: MemoryBackend) -> None:
             assert read(reader.disk("scsi0-0"), 0, 15 << 13) == content("abcdefgh" + "ijklmno")
 
 
+class BadSector(MemoryBackend):
+    """One pack cannot be read, as on a disk that is failing."""
+
+    bad = FileName(FileKind.PACK, "00" * 32)
+
+    def load(self, name: FileName, offset: int, buf: memoryview) -> None:
+        if name == self.bad:
+            raise TargetError(f"cannot read {name.path}: Input/output error")
+        super().load(name, offset, buf)
+
+
+def test_a_second_copy_is_read_where_the_first_one_cannot_be(backend: MemoryBackend) -> None:
+    twice = MemoryBackend({name: data for name, data in backend.files().items() if name.kind is not FileKind.INDEX})
+    write_point(reopened(twice), info("web01", hours=5), uncompressed(), scsi0_0="abc")
+    both = BadSector({**twice.files(), **backend.files()})
+    repository = reopened(both)
+    for location in repository.index.lookup(BlobKind.DATA, digest(chunk("a"))):
+        both.bad = FileName(FileKind.PACK, location.pack_id.hex())
+        assert repository.load_blob(BlobKind.DATA, digest(chunk("a"))) == chunk("a")
+    [only] = repository.index.lookup(BlobKind.DATA, digest(chunk("p")))
+    both.bad = FileName(FileKind.PACK, only.pack_id.hex())
+    with pytest.raises(TargetError, match="Input/output error"):
+        repository.load_blob(BlobKind.DATA, digest(chunk("p")))
+
+
 def test_reading_a_damaged_chunk_names_blob_pack_and_offset(backend: MemoryBackend) -> None:
 
     [location] = reopened(backend).index.lookup(BlobKind.DATA, digest(chunk("c")))
@@ -185,6 +211,13 @@ def test_chunks_that_do_not_add_up_to_the_size_are_found(backend: MemoryBackend)
 def test_a_missing_subtree_is_found(backend: MemoryBackend) -> None:
     report = forged(backend, Node("gone", NodeKind.DIRECTORY, subtree=digest(b"never")))
     assert any("/gone" in problem.message and problem.points for problem in report.problems)
+
+
+def test_two_who_share_a_missing_tree_are_both_hurt(backend: MemoryBackend) -> None:
+    gone = Node("gone", NodeKind.DIRECTORY, subtree=digest(b"never"))
+    forged(backend, gone)
+    report = forged(backend, gone, Node("more", NodeKind.DIRECTORY, subtree=digest(b"never too")))
+    assert len([point for point in hurt(report) if point.startswith("snapshot")]) == 2
 
 
 def test_subsets_together_are_all(backend: MemoryBackend) -> None:

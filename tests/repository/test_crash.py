@@ -25,8 +25,9 @@ from vcbproxy.device import read
 from vcbproxy.errors import Error, TargetError
 from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, exists
 from vcbproxy.repository.backend.memory import MemoryBackend
-from vcbproxy.repository.check import Subset, check
+from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 

@@ -14,7 +14,8 @@ from tests.repository.repositories import info, made_in, reopened, write_point
 from vcbproxy.device import read
 from vcbproxy.errors import TargetError
 from vcbproxy.repository.backend.directory import DirectoryBackend
-from vcbproxy.repository.check import Subset, check
+from vcbproxy.repository.check import check
+from vcbproxy.repository.report import Subset
 from vcbproxy.repository.target import RepositoryTarget
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")

@@ -20,9 +20,10 @@ from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository import compression, crypto, indexfile, pack, packer
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
-from vcbproxy.repository.check import Subset, check
+from vcbproxy.repository.check import check
 from vcbproxy.repository.compression import Compression
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
+from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.session import WriteOptions, WriteSession
 

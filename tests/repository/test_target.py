@@ -11,7 +11,8 @@ from tests.repository.repositories import SMALL, START, info, made, made_in, reo
 from vcbproxy.device import read
 from vcbproxy.errors import Busy, IntegrityError, UsageError
 from vcbproxy.repository.backend.base import FileKind
-from vcbproxy.repository.check import Subset, check
+from vcbproxy.repository.check import check
+from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import PointInfo

@@ -47,10 +47,11 @@ def check(
 ) -> None:
     """Check index, packs, trees and restore points; with --read-data every byte. Stock restic's repositories too."""
     from vcbproxy.repository import check as checks
+    from vcbproxy.repository.report import Subset
 
     if read_data and read_data_subset:
         raise UsageError("give --read-data or --read-data-subset, not both")
-    subset = checks.Subset.parse(read_data_subset) if read_data_subset else checks.Subset() if read_data else None
+    subset = Subset.parse(read_data_subset) if read_data_subset else Subset() if read_data else None
     opened = repository.open()
     lock = contextlib.nullcontext() if no_lock else opened.locked(exclusive=True)
     with lock, _bars() as progress:

@@ -17,11 +17,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.errors import Error, IntegrityError
 from vcbproxy.repository import browse, points, times
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.ids import BlobKind
@@ -29,87 +28,12 @@ from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.pack import Blob, header_size
 from vcbproxy.repository.packcheck import PackDamage, check_pack
 from vcbproxy.repository.reader import PointReader
+from vcbproxy.repository.report import Problem, Report, Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.tree import Node, NodeKind
 
 BlobName = tuple[bytes, BlobKind]
-
-
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """Which packs to read: one part of ``parts`` (by their ids: all parts together are all), or a random share."""
-
-    part: int = 1
-    parts: int = 1
-    percent: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Subset:
-        """Read ``2/7`` or ``5%``.
-
-        Raises:
-            UsageError: it is neither.
-        """
-        try:
-            if text.endswith("%"):
-                percent = float(text[:-1])
-                if 0 < percent <= 100:
-                    return cls(percent=percent)
-            else:
-                part, parts = (int(number) for number in text.split("/"))
-                if 1 <= part <= parts <= 256:
-                    return cls(part, parts)
-        except ValueError:
-            pass
-        raise UsageError(f"{text!r} is no subset of the data: write it like 2/7 (of 256 at most) or 5%")
-
-    def of(self, packs: Sequence[PackBlobs], chance: random.Random) -> list[PackBlobs]:
-        """The packs that belong to it; of any packs at least one by share."""
-        if self.percent is not None:
-            count = max(1, round(len(packs) * self.percent / 100)) if packs else 0
-            return chance.sample(list(packs), count)
-        return [pack for pack in packs if pack.pack_id[0] % self.parts == self.part - 1]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is wrong, and the restore points (or foreign snapshots) that it hurts."""
-
-    message: str
-    points: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.message} [{', '.join(self.points)}]" if self.points else self.message
-
-
-@dataclass(slots=True)
-class Report:
-    """What a check found."""
-
-    problems: list[Problem] = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
-    snapshots: int = 0
-    packs: int = 0
-    blobs: int = 0
-    packs_read: int = 0
-
-    def raise_if_damaged(self, location: str) -> None:
-        """Turn problems into an error.
-
-        Raises:
-            IntegrityError: there are some.
-        """
-        if not self.problems:
-            return
-        hurt = sorted({point for problem in self.problems for point in problem.points})
-        named = f"these are hurt: {', '.join(hurt)}" if hurt else "no restore point is hurt"
-        error = IntegrityError(
-            f"{location} is damaged ({len(self.problems)} found); {named}", problems=self.problems, points=hurt
-        )
-        for problem in self.problems:
-            error.add_note(f"- {problem}")
-        raise error
 
 
 Progress = Callable[[str, int, int], None]
@@ -200,7 +124,7 @@ class _Checker:
             self._progress("restore points", number, len(snapshots))
             name = _name_of(snapshot)
             before = len(self.report.problems)
-            self._walk(snapshot.tree, "", name, 0)
+            self._walk(snapshot.tree, name)
             if len(self.report.problems) == before:
                 self._check_point(snapshot, name)
         self._progress("restore points", len(snapshots), len(snapshots))
@@ -229,10 +153,13 @@ class _Checker:
 
     # ------------------------------------------------------------------ parts of them
 
-    def _walk(self, tree_id: bytes, path: str, point: str, depth: int) -> None:
-        waiting = [(tree_id, path, depth)]
+    def _walk(self, root: bytes, point: str) -> None:
+        """Check every tree below a root, but for those that hang below a root without any fault."""
+        seen = {root}
+        waiting = [(root, "")]
+        before = len(self.report.problems)
         while waiting:
-            tree_id, path, depth = waiting.pop()
+            tree_id, path = waiting.pop()
             if tree_id in self._good_trees:
                 continue
             try:
@@ -240,12 +167,13 @@ class _Checker:
             except IntegrityError as error:
                 self._problem(f"{path or '/'}: {error}", point)
                 continue
-            before = len(self.report.problems)
             for node in nodes:
                 self._check_node(node, f"{path}/{node.name}", point)
-            if len(self.report.problems) == before:
-                self._good_trees.add(tree_id)
-            waiting += [(node.subtree, f"{path}/{node.name}", depth + 1) for node in nodes if node.subtree is not None]
+                if node.subtree is not None and node.subtree not in seen:
+                    seen.add(node.subtree)
+                    waiting.append((node.subtree, f"{path}/{node.name}"))
+        if len(self.report.problems) == before:
+            self._good_trees |= seen
 
     def _check_node(self, node: Node, path: str, point: str) -> None:
         if node.kind is not NodeKind.FILE or node.content is None:

@@ -1,9 +1,6 @@
 """The index in memory: for every blob, where it lies. Built for ten million blobs in half a gigabyte.
 
-    runs     immutable tables of columns, each sorted by the first eight bytes of the id, 49 bytes a blob:
-
-             key u64 │ rest of id 24 │ pack u32 │ offset u32 │ stored u32 │ zstd u32 │ tree bool
-
+    runs     immutable tables of columns, sorted by id (``indexrun.py``)
     tail     a small dictionary of what was added last; when it is full it becomes a run
 
 Runs grow geometrically: a new one swallows its neighbours until each is at most half as long as the one before, so
@@ -25,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError
+from vcbproxy.repository import indexrun
 from vcbproxy.repository.ids import ID_BYTES, BlobKind
 from vcbproxy.repository.indexfile import Columns, PackBlobs
+from vcbproxy.repository.indexrun import Run
 from vcbproxy.repository.pack import Blob
 
 _TAIL_MAX = 1 << 14
@@ -40,104 +39,12 @@ class Location:
     blob: Blob
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Columns sorted by the first eight bytes of the id, which are taken out as a number."""
-
-    key: NDArray[np.uint64]
-    rest: NDArray[np.uint8]
-    pack: NDArray[np.uint32]
-    offset: NDArray[np.uint32]
-    stored: NDArray[np.uint32]
-    zstd: NDArray[np.uint32]
-    tree: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.key)
-
-    def rows(self, blob_id: bytes, tree: bool) -> Iterator[int]:
-        """Where this blob stands."""
-        wanted = np.uint64(int.from_bytes(blob_id[:8], "big"))
-        row = int(np.searchsorted(self.key, wanted))
-        rest = blob_id[8:]
-        while row < len(self.key) and self.key[row] == wanted:
-            if self.rest[row].tobytes() == rest and self.tree[row] == tree:
-                yield row
-            row += 1
-
-    def blob(self, row: int) -> Blob:
-        """A row as a value."""
-        return Blob(
-            BlobKind.TREE if self.tree[row] else BlobKind.DATA,
-            int(self.key[row]).to_bytes(8, "big") + self.rest[row].tobytes(),
-            int(self.offset[row]),
-            int(self.stored[row]),
-            int(self.zstd[row]),
-        )
-
-    def columns(self, rows: NDArray[np.int64]) -> Columns:
-        """Some rows, with their ids put together again."""
-        key = self.key[rows].astype(">u8").view(np.uint8).reshape(-1, 8)
-        ids = np.concatenate([key, self.rest[rows]], axis=1)
-        return Columns(ids, self.pack[rows], self.offset[rows], self.stored[rows], self.zstd[rows], self.tree[rows])
-
-    def find(self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool) -> NDArray[np.int64]:
-        """For many ids at once: a row each, or -1."""
-        rows = np.searchsorted(self.key, keys).astype(np.int64)
-        found = np.full(len(keys), -1, np.int64)
-        asked = np.flatnonzero(rows < len(self.key))
-        # One round for almost all; further ones only for ids that share their first eight bytes with others.
-        while len(asked):
-            at = rows[asked]
-            same_key = self.key[at] == keys[asked]
-            asked, at = asked[same_key], at[same_key]
-            match = (self.rest[at] == rest[asked]).all(axis=1) & (self.tree[at] == tree)
-            found[asked[match]] = at[match]
-            asked = asked[~match]
-            rows[asked] += 1
-            asked = asked[rows[asked] < len(self.key)]
-        return found
-
-
-def _keys_of(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
-
-
-def _sorted_run(columns: list[Columns]) -> _Run:
-    """Sort; column by column, so that only one is held twice at a time."""
-    key = np.concatenate([_keys_of(part.ids) for part in columns])
-    order = np.argsort(key, kind="stable")
-    return _Run(
-        key[order],
-        np.concatenate([part.ids[:, 8:] for part in columns])[order],
-        np.concatenate([part.pack for part in columns])[order],
-        np.concatenate([part.offset for part in columns])[order],
-        np.concatenate([part.stored for part in columns])[order],
-        np.concatenate([part.zstd for part in columns])[order],
-        np.concatenate([part.tree for part in columns])[order],
-    )
-
-
-def _merged_run(runs: list[_Run]) -> _Run:
-    key = np.concatenate([run.key for run in runs])
-    order = np.argsort(key, kind="stable")
-    return _Run(
-        key[order],
-        np.concatenate([run.rest for run in runs])[order],
-        np.concatenate([run.pack for run in runs])[order],
-        np.concatenate([run.offset for run in runs])[order],
-        np.concatenate([run.stored for run in runs])[order],
-        np.concatenate([run.zstd for run in runs])[order],
-        np.concatenate([run.tree for run in runs])[order],
-    )
-
-
 class Index:
     """Where every blob lies; any number of readers and writers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: tuple[_Run, ...] = ()
+        self._runs: tuple[Run, ...] = ()
         self._tail: dict[tuple[bytes, BlobKind], tuple[tuple[int, Blob], ...]] = {}
         self._tail_rows = 0
         self._packs: list[bytes] = []
@@ -174,13 +81,13 @@ class Index:
             for pack_id, columns in (pack for file in files for pack in file):
                 where = known if pack_id in self._pack_numbers else fresh
                 if pack_id in where:
-                    _hold_alike(pack_id, where[pack_id], columns)
+                    indexrun.hold_alike(pack_id, where[pack_id], columns)
                 where[pack_id] = columns
             self._hold_known_alike(known)
             for pack_id, columns in fresh.items():  # nothing is taken in before all of it has been held alike
                 columns.pack[:] = self._number(pack_id)
             if fresh:
-                self._runs = _compacted((*self._runs, _sorted_run(list(fresh.values()))))
+                self._runs = indexrun.compacted((*self._runs, indexrun.sorted_run(list(fresh.values()))))
 
     def has(self, kind: BlobKind, blob_id: bytes) -> bool:
         """Whether the blob is stored."""
@@ -226,7 +133,7 @@ class Index:
         known = np.zeros(len(ids), np.bool_)
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
-            keys, rest = _keys_of(batch), batch[:, 8:]
+            keys, rest = indexrun.keys_of(batch), batch[:, 8:]
             for run in runs:
                 rows = run.find(keys, rest, kind is BlobKind.TREE)
                 hit = np.flatnonzero(rows >= 0)
@@ -246,7 +153,7 @@ class Index:
             self._settle_tail()
             if not self._runs:
                 return
-            run = _merged_run(list(self._runs)) if len(self._runs) > 1 else self._runs[0]
+            run = indexrun.merged_run(list(self._runs)) if len(self._runs) > 1 else self._runs[0]
             packs = list(self._packs)
         order = np.lexsort((run.offset, run.pack))
         bounds = np.searchsorted(run.pack[order], np.arange(len(packs) + 1))
@@ -260,9 +167,9 @@ class Index:
             return
         numbers = np.array([self._pack_numbers[pack_id] for pack_id in again], np.uint32)
         parts = [run.columns(np.flatnonzero(np.isin(run.pack, numbers))) for run in self._runs]
-        rows = _concatenated(parts)
+        rows = indexrun.concatenated(parts)
         for pack_id, columns in again.items():
-            _hold_alike(pack_id, rows.take(rows.pack == self._pack_numbers[pack_id]), columns)
+            indexrun.hold_alike(pack_id, rows.take(rows.pack == self._pack_numbers[pack_id]), columns)
 
     def _number(self, pack_id: bytes) -> int:
         number = self._pack_numbers[pack_id] = len(self._packs)
@@ -281,50 +188,10 @@ class Index:
             zstd=np.array([blob.zstd_bytes for _, blob in rows], np.uint32),
             tree=np.array([blob.kind is BlobKind.TREE for _, blob in rows], np.bool_),
         )
-        self._runs = _compacted((*self._runs, _sorted_run([columns])))  # published before the tail is emptied
+        self._runs = indexrun.compacted(
+            (*self._runs, indexrun.sorted_run([columns]))
+        )  # published before the tail is emptied
         self._tail, self._tail_rows = {}, 0
 
 
 _BATCH = 1 << 16
-
-
-def _compacted(runs: tuple[_Run, ...]) -> tuple[_Run, ...]:
-    """Merge from the end until each run is at most half as long as the one before it."""
-    keep = list(runs)
-    last = [keep.pop()]
-    size = len(last[0])
-    while keep and len(keep[-1]) < 2 * size:
-        last.append(keep.pop())
-        size += len(last[-1])
-    return (*keep, _merged_run(last[::-1]) if len(last) > 1 else last[0])
-
-
-def _hold_alike(pack_id: bytes, one: Columns, other: Columns) -> None:
-    """See that two index files say the same of a pack.
-
-    Raises:
-        IntegrityError: they do not.
-    """
-    left, right = (columns.take(np.argsort(columns.offset, kind="stable")) for columns in (one, other))
-    alike = (
-        np.array_equal(left.ids, right.ids)
-        and np.array_equal(left.offset, right.offset)
-        and np.array_equal(left.stored, right.stored)
-        and np.array_equal(left.zstd, right.zstd)
-        and np.array_equal(left.tree, right.tree)
-    )
-    if not alike:
-        raise IntegrityError(
-            f"two index files list different blobs for pack {pack_id.hex()}; run `restic rebuild-index`"
-        )
-
-
-def _concatenated(parts: list[Columns]) -> Columns:
-    return Columns(
-        ids=np.concatenate([part.ids for part in parts]),
-        pack=np.concatenate([part.pack for part in parts]),
-        offset=np.concatenate([part.offset for part in parts]),
-        stored=np.concatenate([part.stored for part in parts]),
-        zstd=np.concatenate([part.zstd for part in parts]),
-        tree=np.concatenate([part.tree for part in parts]),
-    )

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import pack
 from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort
+from vcbproxy.repository.blobs import hold_sane
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.pack import Blob
-from vcbproxy.repository.repository import BLOB_BYTES_MAX, Repository
+from vcbproxy.repository.repository import Repository
 from vcbproxy.units import MiB
 
 _WHOLE_BYTES_MAX = 64 * MiB
@@ -94,10 +95,9 @@ def _damaged_blobs(
     for blob in indexed.blobs:
         if blob.end > size_bytes:
             yield blob, f"it ends beyond the pack's {size_bytes} bytes"
-        elif max(blob.plain_bytes, blob.stored_bytes) > BLOB_BYTES_MAX:
-            yield blob, f"it is larger than {BLOB_BYTES_MAX} bytes"
         else:
             try:
-                repository.open_blob(blob.blob_id, load(blob.offset, blob.stored_bytes), blob.zstd_bytes)
+                hold_sane(blob.plain_bytes, blob.stored_bytes)
+                repository.blobs.open(blob.blob_id, load(blob.offset, blob.stored_bytes), blob.zstd_bytes)
             except IntegrityError as error:
                 yield blob, str(error)

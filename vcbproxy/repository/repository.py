@@ -20,26 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.clock import Clock, SystemClock
-from vcbproxy.errors import IntegrityError, RepositoryMissing, TargetError
-from vcbproxy.repository import compression, config, crypto, identity, indexfile, keys, lock, pending, times
+from vcbproxy.errors import Error, IntegrityError, RepositoryMissing, TargetError
+from vcbproxy.repository import config, crypto, identity, indexfile, keys, lock, pending, times
 from vcbproxy.repository import snapshot as snapshots_
 from vcbproxy.repository.backend.base import (
     CONFIG,
     PARAMETERS,
     Backend,
     FileKind,
-    FileMissing,
     FileName,
-    FileShort,
     exists,
 )
+from vcbproxy.repository.blobs import Blobs
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files
-from vcbproxy.repository.ids import BlobKind, Buffer, digest
-from vcbproxy.repository.index import Index, Location
+from vcbproxy.repository.ids import BlobKind, Buffer
+from vcbproxy.repository.index import Index
 from vcbproxy.repository.session import WriteOptions, WriteSession
-
-BLOB_BYTES_MAX = 1 << 30
 
 
 class Repository:
@@ -63,12 +60,12 @@ class Repository:
         self.clock = clock
         self.identity = me
         self.files = Files(backend, key)
+        self.blobs = Blobs(self.files)
         self.index = Index()
         self._pending = pending.PendingIndex(self._save_index, clock.monotonic)
         self._index_files: set[str] = set()
         self._sessions = 0
         self._mutex = threading.Lock()
-        self._local = threading.local()
 
     # ------------------------------------------------------------------ making and opening
 
@@ -220,56 +217,24 @@ class Repository:
     # ------------------------------------------------------------------ blobs
 
     def load_blob(self, kind: BlobKind, blob_id: bytes) -> Buffer:
-        """A blob's plaintext, checked by mac, length and digest; from another copy when one is damaged.
+        """A blob's plaintext, checked by mac, length and digest; from another copy when one cannot be read.
 
         Raises:
             IntegrityError: no whole copy; names blob, pack and offset of each.
+            TargetError: its only copy could not be read.
         """
-        damage = []
+        damage: list[Error] = []
         for location in self.index.lookup(kind, blob_id):
             try:
-                return self.load_copy(location)
-            except IntegrityError as error:
+                return self.blobs.load(location)
+            except (IntegrityError, TargetError) as error:
                 damage.append(error)
         if len(damage) == 1:
             raise damage[0]
         if damage:
             raise IntegrityError("; ".join(map(str, damage)))
-        raise IntegrityError(
-            f"{self.location}: {kind.value} blob {blob_id.hex()} is in no index; run `vcbproxy repo check`"
-        )
-
-    def load_copy(self, location: Location) -> Buffer:
-        """One copy of a blob.
-
-        Raises:
-            IntegrityError: it is damaged or missing.
-        """
-        blob = location.blob
-        if blob.plain_bytes > BLOB_BYTES_MAX or blob.stored_bytes > BLOB_BYTES_MAX:
-            raise IntegrityError(f"{self._copy(location)}: more than {BLOB_BYTES_MAX} bytes in one blob")
-        sealed = memoryview(bytearray(blob.stored_bytes))
-        try:
-            self.backend.load(FileName(FileKind.PACK, location.pack_id.hex()), blob.offset, sealed)
-            return self.open_blob(blob.blob_id, sealed, blob.zstd_bytes)
-        except (FileMissing, FileShort) as error:
-            raise IntegrityError(f"{self._copy(location)}: {error}") from error
-        except IntegrityError as error:
-            raise IntegrityError(f"{self._copy(location)}: {error}") from error
-
-    def open_blob(self, blob_id: bytes, sealed: memoryview, zstd_bytes: int) -> Buffer:
-        """Open a sealed blob and hold it against its id.
-
-        Raises:
-            IntegrityError: damaged.
-        """
-        room = memoryview(bytearray(crypto.scratch_size(len(sealed))))
-        plain: Buffer = room[: crypto.open_into(self.key, sealed, room)]
-        if zstd_bytes:
-            plain = self._decompressor().decompress(plain, zstd_bytes)
-        if digest(plain) != blob_id:
-            raise IntegrityError("its content does not match its id")
-        return plain
+        what = f"{self.location}: {kind.value} blob {blob_id.hex()}"
+        raise IntegrityError(f"{what} is in no index; run `vcbproxy repo check`")
 
     def lengths(self, ids: NDArray[np.uint8]) -> NDArray[np.uint32]:
         """The plaintext lengths of many data blobs.
@@ -278,19 +243,6 @@ class Repository:
             IntegrityError: one is not stored.
         """
         return self.index.lengths(ids)
-
-    def _decompressor(self) -> compression.Decompressor:
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = compression.Decompressor()
-        found: compression.Decompressor = self._local.decompressor
-        return found
-
-    def _copy(self, location: Location) -> str:
-        blob = location.blob
-        return (
-            f"{self.location}: {blob.kind.value} blob {blob.blob_id.hex()} "
-            f"in pack {location.pack_id.hex()} at offset {blob.offset}"
-        )
 
     # ------------------------------------------------------------------ snapshots
 

@@ -18,7 +18,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from types import TracebackType
@@ -333,15 +333,6 @@ class PointWriter:
             total_bytes_processed=total,
         )
         stored = self._repository.save_snapshot(record, summary)
-        return points.PointSummary(
-            id=stored,
-            original=stored,
-            vm=self._info.vm_name,
-            instance_uuid=self._info.instance_uuid,
-            time=self._time,
-            tags=self._tags,
-            size_bytes=total,
-            added_bytes=stats.stored_bytes,
-            tree=root,
-            path=f"/{self._directory}",
-        )
+        made = points.of_snapshot(replace(record, snapshot_id=stored))
+        assert made is not None, "a record of ours that is none of ours"
+        return made

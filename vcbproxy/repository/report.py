@@ -1,0 +1,86 @@
+"""What a check is asked for, and what it found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vcbproxy.errors import IntegrityError, UsageError
+from vcbproxy.repository.indexfile import PackBlobs
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Which packs to read: one part of ``parts`` (by their ids: all parts together are all), or a random share."""
+
+    part: int = 1
+    parts: int = 1
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Subset:
+        """Read ``2/7`` or ``5%``.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        try:
+            if text.endswith("%"):
+                percent = float(text[:-1])
+                if 0 < percent <= 100:
+                    return cls(percent=percent)
+            else:
+                part, parts = (int(number) for number in text.split("/"))
+                if 1 <= part <= parts <= 256:
+                    return cls(part, parts)
+        except ValueError:
+            pass
+        raise UsageError(f"{text!r} is no subset of the data: write it like 2/7 (of 256 at most) or 5%")
+
+    def of(self, packs: Sequence[PackBlobs], chance: random.Random) -> list[PackBlobs]:
+        """The packs that belong to it; of any packs at least one by share."""
+        if self.percent is not None:
+            count = max(1, round(len(packs) * self.percent / 100)) if packs else 0
+            return chance.sample(list(packs), count)
+        return [pack for pack in packs if pack.pack_id[0] % self.parts == self.part - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, and the restore points (or foreign snapshots) that it hurts."""
+
+    message: str
+    points: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.message} [{', '.join(self.points)}]" if self.points else self.message
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check found."""
+
+    problems: list[Problem] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+    snapshots: int = 0
+    packs: int = 0
+    blobs: int = 0
+    packs_read: int = 0
+
+    def raise_if_damaged(self, location: str) -> None:
+        """Turn problems into an error.
+
+        Raises:
+            IntegrityError: there are some.
+        """
+        if not self.problems:
+            return
+        hurt = sorted({point for problem in self.problems for point in problem.points})
+        named = f"these are hurt: {', '.join(hurt)}" if hurt else "no restore point is hurt"
+        error = IntegrityError(
+            f"{location} is damaged ({len(self.problems)} found); {named}", problems=self.problems, points=hurt
+        )
+        for problem in self.problems:
+            error.add_note(f"- {problem}")
+        raise error
