@@ -33,8 +33,3 @@ def digest(data: Buffer) -> bytes:
 def is_hex_id(text: str) -> bool:
     """Whether this is a full id in restic's spelling."""
     return _HEX_ID.fullmatch(text) is not None
-
-
-def short(blob_id: bytes) -> str:
-    """The first eight hex digits, as people are shown."""
-    return blob_id[:4].hex()

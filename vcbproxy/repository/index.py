@@ -142,11 +142,6 @@ class Index:
                 known[start + hit] = True
         return known, lengths
 
-    def pack_ids(self) -> list[bytes]:
-        """All packs it knows."""
-        with self._lock:
-            return list(self._packs)
-
     def packs(self) -> Iterator[PackBlobs]:
         """Every pack with its blobs in the order in which they lie there."""
         with self._lock:
