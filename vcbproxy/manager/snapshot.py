@@ -228,6 +228,10 @@ class _Creation:
         self.outcome_known = False
         try:
             started = task.start(self.session, "CreateSnapshot", self.vm.name, create)
+        except ManagerError as error:
+            self.outcome_known = trouble_of(error) not in _UNKNOWN
+            raise
+        try:
             snapshot = task.wait(
                 self.session,
                 started,
@@ -236,10 +240,10 @@ class _Creation:
                 cancelled=self._ended,
                 given_up=self.interrupts.given_up,
             )
-        except ManagerError as error:
-            self.outcome_known = isinstance(error, TaskFailed) or trouble_of(error) not in _UNKNOWN
+        except TaskFailed:
+            self.outcome_known = True
             raise
-        self.outcome_known = True
+        self.outcome_known = True  # any other error of the wait leaves it open: the task may well go on
         if self._ended():
             raise Cancelled
         if not isinstance(snapshot, vim.vm.Snapshot):
