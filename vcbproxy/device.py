@@ -10,7 +10,6 @@ import ctypes
 import mmap
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -201,10 +200,3 @@ class Slice:
         """Read from the device below."""
         check_range(self, offset, len(buf))
         self._device.read_into(self._start + offset, buf)
-
-
-def copy_to(device: Device, path: Path, step: int = 4 << 20) -> None:
-    """Write a whole device to a new file; for small things such as a .vmx."""
-    with path.open("xb") as out:
-        for offset in range(0, device.size_bytes, step):
-            out.write(read(device, offset, min(step, device.size_bytes - offset)))
