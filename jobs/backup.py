@@ -25,9 +25,33 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
         UsageError: a selector stands for no VM, or for several.
         Error: whatever ends the whole job run.
     """
-    morefs = select(around.session, selectors)
-    results = [_one(around, moref, name, choices) for moref, name in morefs]
+    chosen = select(around.session, selectors)
+    results: list[VmResult] = []
+    for number, (moref, name) in enumerate(chosen, 1):
+        if len(chosen) > 1:
+            around.watcher.step(f"{name}: {number} of {len(chosen)}")
+        try:
+            result = _one(around, moref, name, choices)
+        except Error as error:
+            if results:
+                error.add_note(_before_that(results, chosen))
+            raise
+        results.append(result)
+        if result.error is not None and len(chosen) > 1:  # a lone VM's error is what the whole job run ends with
+            for line in (str(result.error), *result.warnings):
+                around.watcher.said(about(name, line))
     return Report(tuple(results))
+
+
+def about(vm: str, sentence: str) -> str:
+    """The sentence, with the VM's name before it unless it begins with that anyway."""
+    return sentence if sentence.startswith(vm) else f"{vm}: {sentence}"
+
+
+def _before_that(results: Sequence[VmResult], chosen: Sequence[tuple[str, str]]) -> str:
+    """What had become of the VMs before the job run broke off: their points stay."""
+    kept = [result.vm for result in results if result.point is not None]
+    return f"before that, restore points were made of {len(kept)} of {len(chosen)}: {', '.join(kept) or 'none'}"
 
 
 def select(session: Session, selectors: Sequence[str]) -> list[tuple[str, str]]:
@@ -63,7 +87,6 @@ def _one(around: Surroundings, moref: str, name: str, choices: Choices) -> VmRes
         vm = inventory.get(around.session, moref)
         return back_up_vm(around, vm, choices)
     except (SourceError, NothingProtected, UsageError) as error:
-        around.watcher.said(f"{name}: {error}")
         return VmResult(
             vm=name,
             outcome=Outcome.FAILED,
@@ -75,4 +98,9 @@ def _one(around: Surroundings, moref: str, name: str, choices: Choices) -> VmRes
 
 def _with_exit_code(error: Error) -> Error:
     """A selector that is refused deep inside is still this VM's failure, not the operator's usage."""
-    return SourceError(str(error)) if isinstance(error, UsageError) else error
+    if not isinstance(error, UsageError):
+        return error
+    ours = SourceError(str(error))
+    for note in getattr(error, "__notes__", ()):
+        ours.add_note(note)
+    return ours

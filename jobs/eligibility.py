@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vcbproxy.errors import SourceError
 from vcbproxy.manager.disk import refusal
 from vcbproxy.manager.vm import Vm
@@ -26,5 +28,14 @@ def refusals(vm: Vm, storage: Storage) -> dict[str, str]:
             if reason is None and not place.reachable:
                 reason = f"datastore {name} is not readable here: {place.remedy}"
         if reason is not None:
-            reasons[disk.key] = f"{disk.label} ({disk.path}): {reason}"
+            reasons[disk.key] = reason
     return reasons
+
+
+def told(vm: Vm, reasons: Mapping[str, str]) -> str:
+    """The reasons in one sentence, each once, with the disks it holds back by the names that people know."""
+    held_back: dict[str, list[str]] = {}
+    for disk in vm.disks:
+        if disk.key in reasons:
+            held_back.setdefault(reasons[disk.key], []).append(f"{disk.label} ({disk.key})")
+    return "; ".join(f"{', '.join(disks)}: {reason}" for reason, disks in held_back.items())

@@ -89,10 +89,10 @@ class Report:
             return
         bad = [result for result in self.results if result.outcome is not Outcome.OK]
         if self.outcome is Outcome.PARTIAL:
-            raise Partial(f"{len(bad)} of {len(self.results)} virtual machines not fully protected: {_names(bad)}")
+            raise Partial(f"not fully protected: {_names(bad)} ({len(bad)} of {len(self.results)} VMs)")
         if len(bad) == 1 and bad[0].error is not None:
             raise bad[0].error
-        raise Error(f"none of {len(bad)} virtual machines was protected: {_names(bad)}")
+        raise Error(f"none of {len(bad)} VMs was protected: {_names(bad)}")
 
 
 def _names(results: Sequence[VmResult]) -> str:

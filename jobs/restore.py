@@ -2,7 +2,8 @@
 
     TARGET/vm.json  TARGET/web01.vmx  TARGET/scsi0-0.raw  …
 
-A disk gets its name once all of it is on stable storage; what fails leaves no half file behind.
+Whatever would stand in the way of the last file is looked for before the first is written. A file gets its name once
+all of it is on stable storage; what fails leaves no half file behind.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.watcher import Watcher
-from vcbproxy.errors import Error, UsageError
+from vcbproxy.errors import UsageError
+from vcbproxy.pipeline import output
 from vcbproxy.pipeline import restore as pipeline
 from vcbproxy.repository.reader import PointReader
+
+_MANIFEST = "vm.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,18 @@ def to_directory(
         IntegrityError: stored data are damaged; the file is not created.
         Error: it cannot be written.
     """
-    chosen = choose(point, keys)
+    images = {key: directory / f"{key}.raw" for key in choose(point, keys)}
+    files = {directory / file.name: file.key for file in point.contents.files}
+    manifest = directory / _MANIFEST
     _make(directory)
-    disks = [
-        to_file(point, key, directory / f"{key}.raw", watcher, overwrite=overwrite, workers=workers) for key in chosen
-    ]
-    for file in point.contents.files:
-        _write(directory / file.name, point.file(file.key), overwrite=overwrite)
-    manifest = json.dumps(point.manifest, indent=2, ensure_ascii=False).encode() + b"\n"
-    _write(directory / "vm.json", manifest, overwrite=overwrite)
+    for path in (*images.values(), *files, manifest):
+        require_free(path, overwrite=overwrite)
+    disks = [to_file(point, key, path, watcher, overwrite=overwrite, workers=workers) for key, path in images.items()]
+    for path, key in files.items():
+        _write(path, point.file(key), overwrite=overwrite)
+    document = json.dumps(point.manifest, indent=2, ensure_ascii=False).encode() + b"\n"
+    _write(manifest, document, overwrite=overwrite)
+    watcher.step(f"{directory} also holds {', '.join(path.name for path in (*files, manifest))}")
     return disks
 
 
@@ -73,6 +80,7 @@ def to_file(
         IntegrityError: stored data are damaged; the file is not created.
         Error: it cannot be written.
     """
+    require_free(path, overwrite=overwrite)
     ids, lengths = point.disk_content(key)
     size_bytes = int(lengths.sum(dtype="u8"))
     with watcher.disk(f"{point.summary.vm} {key}", size_bytes) as advance:
@@ -88,18 +96,30 @@ def to_file(
     return RestoredDisk(key, path, size_bytes, done.bytes_zero)
 
 
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where no file can be put, before hours are spent on what belongs there.
+
+    Raises:
+        UsageError: something is in the way, or there is no such directory.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory {path.parent}; create it first")
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise UsageError(f"{path} exists; --overwrite replaces it, once the new one is whole")
+
+
 def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"cannot restore into {directory}: it is not a directory") from error
     except OSError as error:
-        raise UsageError(f"cannot restore into {directory}: {error.strerror}") from error
+        raise UsageError(f"cannot create {directory}: {error.strerror}; create it, or give another") from error
 
 
 def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
-    try:
-        with path.open("wb" if overwrite else "xb") as out:
-            out.write(data)
-    except FileExistsError as error:
-        raise UsageError(f"{path} exists; --overwrite replaces it") from error
-    except OSError as error:
-        raise Error(f"cannot write {path}: {error.strerror}") from error
+    with output.new_file(path, len(data), overwrite=overwrite) as out:
+        out.write_at(0, memoryview(data))
+        out.commit()

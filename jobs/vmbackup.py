@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs import manifest
-from jobs.eligibility import refusals
+from jobs.eligibility import refusals, told
 from jobs.outcome import DiskResult, Outcome, VmResult
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
@@ -99,6 +99,7 @@ class _VmBackup:
         read = False
         with around.target.begin(point) as writer:
             try:
+                self._step("freezing it by a snapshot")
                 with vm_snapshot.held(
                     around.session,
                     vm,
@@ -107,16 +108,22 @@ class _VmBackup:
                     quiesce=self._choices.quiesce,
                     clock=around.clock,
                 ) as frozen:
-                    self._frozen_s = around.clock.monotonic()
+                    self._frozen_s = since_s = around.clock.monotonic()
                     writer.taken_at(frozen.created)
-                    self._read(writer, frozen, refused)
-                    config = self._config(writer, frozen)
-                    read = True
+                    self._step(f"frozen{', quiesced' if frozen.quiesced else ''}; reading it off the SAN")
+                    try:
+                        self._read(writer, frozen, refused)
+                        config = self._config(writer, frozen)
+                        read = True
+                    finally:
+                        self._step("read; releasing it" if read else "broken off; releasing it")
+                self._step(f"released after {around.clock.monotonic() - since_s:.0f} s")
             except ManagerError as error:
                 if not read:
                     raise
                 # All was read and checked before the removal failed: the point is good, and the operator is told.
                 left = str(error)
+                self._warn(f"its restore point is good, but: {left}")
             self._require_protection()
             document = manifest.document(around.marker, frozen, self._documents, self._disks, config)
             committed = writer.commit(document)
@@ -145,12 +152,12 @@ class _VmBackup:
             raise NothingProtected(f"{vm.name} has no disk: there is nothing to protect")
         if len(refused) == len(vm.disks) or (refused and not self._choices.partial):
             hint = "" if len(refused) == len(vm.disks) else "; --partial backs up the other disks alone"
-            raise SourceError(f"{vm.name}: {'; '.join(refused.values())}{hint}")
+            raise SourceError(f"{vm.name}: {told(vm, refused)}{hint}")
         return refused
 
     def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str]) -> None:
         if not frozen.quiesced and frozen.not_quiesced_because:
-            self._warn(f"not quiesced, the disks are as after a power cut: {frozen.not_quiesced_because}")
+            self._warn(f"not quiesced, its disks are as after a power cut: {frozen.not_quiesced_because}")
         if {disk.key for disk in frozen.disks} | set(refused) != {disk.key for disk in self._vm.disks}:
             missing = {disk.key for disk in self._vm.disks} - {disk.key for disk in frozen.disks} - set(refused)
             extra = {disk.key for disk in frozen.disks} - {disk.key for disk in self._vm.disks}
@@ -159,12 +166,12 @@ class _VmBackup:
         for disk in frozen.disks:
             if disk.key in refused:
                 self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=0, error=refused[disk.key]))
-                self._warn(f"skipped: {refused[disk.key]}")
+                self._warn(f"{disk.key} skipped: {refused[disk.key]}")
                 continue
             self._copy(writer, disk)
         for key in sorted(set(refused) - {disk.key for disk in frozen.disks}):
             self._disks.append(DiskResult(key, 0, attempts=0, error=refused[key]))
-            self._warn(f"skipped: {refused[key]}")
+            self._warn(f"{key} skipped: {refused[key]}")
 
     def _copy(self, writer: PointWriter, disk: Disk) -> None:
         into = writer.disk(disk.key, disk.capacity_bytes)
@@ -240,6 +247,9 @@ class _VmBackup:
     def _require_protection(self) -> None:
         if not any(disk.error is None for disk in self._disks):
             raise NothingProtected(f"{self._vm.name}: no disk was read")
+
+    def _step(self, message: str) -> None:
+        self._around.watcher.step(f"{self._vm.name}: {message}")
 
     def _warn(self, message: str) -> None:
         self._warnings.append(message)

@@ -14,7 +14,10 @@ class Watcher(Protocol):
     """A terminal, a log, a test."""
 
     def said(self, message: str) -> None:
-        """Something a person may want to know now."""
+        """Something went wrong, or otherwise than asked for: whoever reads the log in the morning must see it."""
+
+    def step(self, message: str) -> None:
+        """The job goes on to its next step: of interest only to a person who watches."""
 
     def disk(self, title: str, size_bytes: int) -> AbstractContextManager[Advance]:
         """A disk begins; the callable tells how far it is until the block ends."""
@@ -24,6 +27,9 @@ class Nobody:
     """Nobody listens."""
 
     def said(self, message: str) -> None:
+        """Drop it."""
+
+    def step(self, message: str) -> None:
         """Drop it."""
 
     def disk(self, title: str, size_bytes: int) -> AbstractContextManager[Advance]:

@@ -99,7 +99,7 @@ def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     assert ended.value.code == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["LUN", "SIZE", "WWN", "KIND"]
-    assert row.split()[:4] == [str(luns[0]), "1.0", "GiB", f"naa.{NAMES[0]}"]
+    assert row.split()[:4] == [luns[0].name, "1.0", "GiB", f"naa.{NAMES[0]}"]
     assert "PROBLEM" not in head
 
 

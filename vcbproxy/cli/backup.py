@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from vcbproxy.source.storage import Storage
 
 
-@click.command(cls=frame.Command, exit_codes=(3, 4, 10, 11, 12, 143))
+@click.command(
+    cls=frame.Command,
+    exit_codes=(3, 4, 10, 11, 12),
+    examples=(
+        "vcbproxy backup web01 db01",
+        "vcbproxy backup --all --dry-run        what would be read, from which LUN",
+        "vcbproxy backup --all --json > /var/log/vcbproxy-last.json",
+    ),
+)
 @click.argument("selectors", metavar="[VM]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Back up every VM that the manager has.")
 @click.option("--quiesce", type=click.Choice([value.value for value in Quiesce]), help="Ask the guest to come to rest.")
@@ -44,7 +52,8 @@ def backup(
     """Back up virtual machines straight off the SAN.
 
     Each VM is frozen by a snapshot, its disks are read from the LUNs, and the snapshot is removed, whatever happens.
-    VM is a name, moref, UUID or IP address. Without any, those named under [backup] vms are backed up.
+    VM is a name, moref, UUID or IP address. Without any, those named under [backup] vms are backed up. On a terminal
+    each step and each disk is shown; elsewhere only what went wrong is said on stderr.
     """
     from jobs.vmbackup import Choices
 
@@ -52,7 +61,7 @@ def backup(
     if everything and selectors:
         raise UsageError("give VMs or --all, not both")
     if not wanted and not everything:
-        raise UsageError("no VM given: name some, or back up all with --all")
+        raise UsageError("no VM given: name some, back up all with --all, or write [backup] vms in the configuration")
     choices = Choices(
         quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
         partial=partial,
@@ -102,7 +111,7 @@ def _show(report: Report, as_json: bool) -> None:
     frame.emit(
         [_row(result) for result in report.results],
         as_json=as_json,
-        columns=("vm", "outcome", "point", "size", "read", "stored", "seconds", "quiesced", "error"),
+        columns=("vm", "outcome", "point", "size", "read", "stored", "seconds", "quiesced"),
     )
 
 
@@ -165,7 +174,8 @@ def _show_plan(wanted: tuple[str, ...], choices: Choices, config: Config, as_jso
                 }
                 for disk in vm.disks
             ]
-    frame.emit(rows, as_json=as_json, columns=("vm", "disk", "size", "path", "luns", "readable", "reason"))
+    columns = ("vm", "disk", "size", "path", "luns", "readable")
+    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("reason",))
     unreadable = [row for row in rows if not row["readable"]]
     if unreadable:
         raise Partial(f"{len(unreadable)} of {len(rows)} disks cannot be read off the SAN by this proxy")

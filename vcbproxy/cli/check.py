@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +14,11 @@ from vcbproxy.cli import frame
 from vcbproxy.config import Config
 from vcbproxy.errors import ConfigError, Error
 
+if TYPE_CHECKING:
+    from vcbproxy.manager.session import Session
 
-@click.command(cls=frame.Command, exit_codes=(4, 10, 11, 12))
+
+@click.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy check && vcbproxy backup --all",))
 @frame.config_option
 @frame.json_option
 def check(config: Config, as_json: bool) -> None:
@@ -37,14 +41,15 @@ class Failed(Error):
     """Some check failed; has the exit code of the first."""
 
     def __init__(self, failed: list[Result]) -> None:
-        super().__init__(f"{len(failed)} checks failed: {', '.join(result.check for result in failed)}")
+        super().__init__(
+            f"{frame.counted(len(failed), 'check')} failed: {', '.join(result.check for result in failed)}"
+        )
         self.exit_code = failed[0].exit_code or 1  # type: ignore[misc]  # this one has its failure's
 
 
 def _results(config: Config) -> Iterator[Result]:
     from vcbproxy.cli import connect
     from vcbproxy.clock import SystemClock
-    from vcbproxy.manager import inventory
     from vcbproxy.san import discover
 
     yield from _guarded("LUNs", lambda: preflight.luns(discover.listed(config.san)))
@@ -58,9 +63,7 @@ def _results(config: Config) -> Iterator[Result]:
             yield Result("manager", Level.OK, f"{about.full_name}, API {about.api_version}, at {session}")
             yield from _guarded("clocks", lambda: iter([preflight.clock_skew(session, SystemClock())]))
             yield from _guarded("virtual machines", lambda: preflight.machines(session))
-            names = [datastore.name for datastore in inventory.datastores(session)]
-            storage = stack.enter_context(connect.storage(config, session))
-            yield from _guarded("datastores", lambda: preflight.datastores(storage, names))
+            yield from _guarded("datastores", lambda: _datastores(config, session))
     yield from _repository(config)
 
 
@@ -70,6 +73,15 @@ def _guarded(check: str, results: Callable[[], Iterator[Result]]) -> Iterator[Re
         yield from results()
     except Error as error:
         yield Result(check, Level.FAILED, str(error), error.exit_code)
+
+
+def _datastores(config: Config, session: Session) -> Iterator[Result]:
+    from vcbproxy.cli import connect
+    from vcbproxy.manager import inventory
+
+    names = [datastore.name for datastore in inventory.datastores(session)]
+    with connect.storage(config, session) as storage:
+        yield from preflight.datastores(storage, names)
 
 
 def _repository(config: Config) -> Iterator[Result]:

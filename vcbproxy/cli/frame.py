@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from vcbproxy import config as configuration
-from vcbproxy.errors import ConfigError
+from vcbproxy.errors import ConfigError, Error
 
 if TYPE_CHECKING:
     from vcbproxy.repository.backend.base import Backend
@@ -43,19 +43,24 @@ EXIT_CODES = {
 
 
 class Command(click.Command):
-    """A command whose help ends with its exit codes.
+    """A command whose help ends with examples and its exit codes.
 
     Args:
-        exit_codes: those it can end with beside 0, 1, 2 and 130; everything unknown must be taken as failure.
+        exit_codes: those it can end with beside 0, 1, 2, 130 and 143; everything unknown must be taken as failure.
+        examples: whole command lines, of at most 76 characters.
     """
 
-    def __init__(self, *args: Any, exit_codes: Sequence[int] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, exit_codes: Sequence[int] = (), examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._exit_codes = sorted({0, 1, 2, 130, *exit_codes})
+        self._exit_codes = sorted({0, 1, 2, 130, 143, *exit_codes})
+        self._examples = tuple(examples)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the exit codes below the options."""
+        """Write examples and exit codes below the options."""
         super().format_epilog(ctx, formatter)
+        if self._examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self._examples))
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), EXIT_CODES[code]) for code in self._exit_codes])
 
@@ -65,14 +70,28 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
 
 
-def emit(rows: Any, *, as_json: bool, columns: Sequence[str] = ()) -> None:
+def emit(rows: Any, *, as_json: bool, columns: Sequence[str] = (), columns_if_any: Sequence[str] = ()) -> None:
     """Print a result on stdout.
 
     Args:
         rows: a list of mappings, or one mapping; with JSON exactly this is printed, in one document.
         as_json: JSON, not a table.
         columns: the keys shown in a table, in order; all of the first row when empty.
+        columns_if_any: further ones, each shown only when some row has something there.
+
+    Raises:
+        Error: stdout cannot be written; a reader that went away stays a BrokenPipeError.
     """
+    try:
+        _print(rows, as_json, columns, columns_if_any)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Error(f"cannot write the result to standard output: {error.strerror}") from error
+
+
+def _print(rows: Any, as_json: bool, columns: Sequence[str], columns_if_any: Sequence[str]) -> None:
     if as_json:
         json.dump(rows, sys.stdout, indent=2, ensure_ascii=False, default=str)
         sys.stdout.write("\n")
@@ -81,8 +100,8 @@ def emit(rows: Any, *, as_json: bool, columns: Sequence[str] = ()) -> None:
     else:
         listed = list(rows)
         names = list(columns) or (list(listed[0]) if listed else [])
+        names += [name for name in columns_if_any if any(row.get(name) for row in listed)]
         _print_table(names, [[_shown(row.get(name)) for name in names] for row in listed], header=True)
-    sys.stdout.flush()
 
 
 def _shown(value: object) -> str:
@@ -92,7 +111,8 @@ def _shown(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(_shown(item) for item in value) or "-"
-    return str(value)
+    # Names come from managers and volumes: none of them may move the cursor or start a line of its own.
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(value))
 
 
 def _print_table(names: Sequence[str], cells: Iterable[Sequence[str]], *, header: bool) -> None:
@@ -108,6 +128,11 @@ def _print_table(names: Sequence[str], cells: Iterable[Sequence[str]], *, header
 def say(message: str) -> None:
     """Tell the person at the terminal; never data."""
     click.echo(message, err=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 disk``, ``2 disks``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def config_option(command: Callable[P, R]) -> Callable[..., R]:
@@ -167,7 +192,7 @@ def repository_options(command: Callable[P, R]) -> Callable[..., R]:
     VCBPROXY_PASSWORD_COMMAND), the configuration.
     """
 
-    @click.option("--repo", envvar="VCBPROXY_REPO", metavar="DIR|s3:URL", help="Repository; $VCBPROXY_REPO.")
+    @click.option("--repo", envvar="VCBPROXY_REPO", metavar="DIR", help="Repository; $VCBPROXY_REPO.")
     @click.option(
         "--password-file",
         type=click.Path(path_type=Path),
@@ -208,7 +233,7 @@ def _resolve(
     location = repo or (known.location if known else None)
     if not location:
         raise ConfigError(
-            "no repository: give --repo DIR, set VCBPROXY_REPO, or write [repository] in the configuration"
+            "no repository named: give --repo DIR, set VCBPROXY_REPO, or write [repository] in the configuration"
         )
     if password_file is not None and password_command is not None:
         raise ConfigError("give --password-file or --password-command, not both")

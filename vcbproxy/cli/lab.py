@@ -15,6 +15,7 @@ import click
 from vcbproxy.cli import frame
 from vcbproxy.cli.demo import demo
 from vcbproxy.errors import Cancelled, Terminated, UsageError
+from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from vcbproxy.lab.vcenter import LabServer
@@ -30,9 +31,17 @@ def lab() -> None:
     """
 
 
-@lab.command(cls=frame.Command)
+@lab.command(
+    cls=frame.Command,
+    examples=("vcbproxy lab create /tmp/lab", "vcbproxy lab create /tmp/lab --spec my-lab.json     see docs/lab.md"),
+)
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--spec", "spec_path", type=click.Path(path_type=Path), help="What to build, in JSON.")
+@click.option(
+    "--spec",
+    "spec_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What to build, in JSON (docs/lab.md).",
+)
 @click.option("--demo", is_flag=True, help="Three VMs on VMFS-3, -5 and -6; this is what is built by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the demo: another seed, other bytes.")
 @frame.json_option
@@ -52,17 +61,20 @@ def create(directory: Path, spec_path: Path | None, demo: bool, seed: int, as_js
                 "moref": machine.state.moref,
                 "datastore": machine.state.datastore,
                 "disks": [disk.node for disk in machine.state.disks],
+                "size": human(sum(disk.size_bytes for disk in machine.state.disks)),
                 "size_bytes": sum(disk.size_bytes for disk in machine.state.disks),
                 "snapshots": len(machine.state.snapshots),
             }
             for machine in datacenter.machines
         ]
-    frame.emit({"directory": str(directory), "vms": rows} if as_json else rows, as_json=as_json)
-    frame.say(f"Now serve it: vcbproxy lab serve {directory}")
-    frame.say(f"And use it:   export {frame.CONFIG_VARIABLE}={directory / client.CONFIG_NAME}")
+    columns = ("vm", "moref", "datastore", "disks", "size", "snapshots")
+    frame.emit({"directory": str(directory), "vms": rows} if as_json else rows, as_json=as_json, columns=columns)
+    if not as_json:
+        frame.say(f"Now serve it: vcbproxy lab serve {directory} --guest-writes &")
+        frame.say(f"And use it:   export {frame.CONFIG_VARIABLE}={directory.resolve() / client.CONFIG_NAME}")
 
 
-@lab.command(cls=frame.Command, exit_codes=(11,))
+@lab.command(cls=frame.Command, exit_codes=(11,), examples=("vcbproxy lab serve /tmp/lab --guest-writes &",))
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), help="0 = any; by default the one in vcbproxy.toml.")
 @click.option("--guest-writes", is_flag=True, help="Let the guests write while this runs.")
@@ -115,6 +127,8 @@ def truth(directory: Path, vm: str | None, disk: str | None, marker: str | None,
     """
     from vcbproxy.lab import datacenter
 
+    if not directory.is_dir():
+        raise UsageError(f"no lab in {directory}; make one with `vcbproxy lab create {directory}`")
     state = datacenter.peek(directory)
     if vm is not None and not any(vm in (known.name, known.moref) for known in state.vms):
         raise UsageError(f"the lab has no VM {vm!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from vcbproxy.manager.datastore import Datastore
     from vcbproxy.vmfs.probe import VolumeSet
 
-_COLUMNS = ("lun", "size", "wwn", "kind", "read_only", "volume", "version", "uuid", "span", "datastore")
-_COLUMNS_IF_ANY = ("missing", "problem")
+_COLUMNS = ("lun", "size", "wwn", "kind", "read_only", "volume", "version", "span", "datastore")
+_TROUBLE = ("missing", "problem")
 
 
 @dataclass(slots=True)
@@ -48,21 +49,33 @@ def list_(config: Config, as_json: bool) -> None:
 
     Reads the headers of each LUN and writes nothing. Names of datastores come from the manager, where one is
     configured. Ends with 3 when a LUN or the manager could not be read, or a volume lacks a span; what is known is
-    listed all the same.
+    listed all the same. --json has more: whole paths, UUIDs, serial numbers, multipath.
     """
     found = discover.listed(config.san)
     survey = look(discover.whole(found), found)
     datastores, manager_problem = _datastores(config)
     table = list(rows(survey, datastores))
-    columns = (*_COLUMNS, *(name for name in _COLUMNS_IF_ANY if any(row[name] for row in table)))
-    frame.emit(table, as_json=as_json, columns=columns)
+    frame.emit(table if as_json else _shortened(table), as_json=as_json, columns=_COLUMNS)
     if not found:
         frame.say("no LUN is seen: none is mapped to this machine, or none is scanned yet (docs/operating.md, 3.1)")
-    wrong = [f"{row['lun'] or row['datastore']}: {row[name]}" for row in table for name in _COLUMNS_IF_ANY if row[name]]
+    wrong = [f"{row['lun'] or row['datastore']}: {row[name]}" for row in table for name in _TROUBLE if row[name]]
     if manager_problem:
         wrong.append(f"datastores unknown: {manager_problem}")
+    if len(wrong) == 1:
+        raise errors.Partial(wrong[0])
     if wrong:
-        raise errors.Partial("; ".join(wrong))
+        several = errors.Partial(f"{len(wrong)} things are missing or wrong:")
+        for line in wrong:
+            several.add_note(f"- {line}")
+        raise several
+
+
+def _shortened(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For people: LUNs by the last part of their path, where that tells them apart."""
+    short = [row["lun"] and PurePath(row["lun"]).name for row in table]
+    return [
+        {**row, "lun": row["lun"] if short.count(name) > 1 else name} for row, name in zip(table, short, strict=True)
+    ]
 
 
 def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = ()) -> Survey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ import click
 from vcbproxy import errors
 
 _COMMANDS = {
-    "restore": "Bring a disk of a restore point back as a raw file.",
+    "restore": "Bring a restore point's disks back as raw files.",
     "backup": "Back up virtual machines straight off the SAN.",
     "verify": "Re-read restore points and prove that they restore.",
     "points": "Restore points in the repository.",
@@ -63,7 +64,7 @@ def program() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into an exception.
+    """Turn the first Ctrl-C, SIGTERM or loss of the terminal into an exception.
 
     While that is cleaned up, the second is only answered; the removal of a VM snapshot also outlasts the third.
     """
@@ -73,11 +74,17 @@ def _signals() -> Iterator[None]:
         nonlocal count
         count += 1
         if count == 2:
-            os.write(2, b"vcbproxy: removing VM snapshots and locks, please wait; twice more to leave them behind\n")
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                os.write(
+                    2, b"\nvcbproxy: removing VM snapshots and locks, please wait; twice more to leave them behind\n"
+                )
             return
-        raise errors.Terminated if number == signal.SIGTERM else errors.Cancelled
+        raise errors.Cancelled if number == signal.SIGINT else errors.Terminated
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
+        wanted.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in wanted}
     try:
         yield
     finally:
@@ -88,30 +95,62 @@ def _signals() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with the code of what happened."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in asked
+    logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
     try:
         with _signals():
             code = program.main(asked, prog_name="vcbproxy", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except errors.Error as error:
-        _report(error, error.exit_code, as_json="--json" in asked)
+        _report(error, error.exit_code, as_json=as_json)
     except click.exceptions.Abort:
-        _report(errors.Cancelled(), errors.Cancelled.exit_code, as_json="--json" in asked)
-    except click.ClickException as error:
+        _report(errors.Cancelled(), errors.Cancelled.exit_code, as_json=as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show(sys.stderr)
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _report(errors.UsageError(_with_help(error)), error.exit_code, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to tell anyone, and nothing left to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         sys.exit(1)
+    except OSError as error:
+        _let_go_of_stdout()
+        what = f"{error.filename}: " if error.filename else ""
+        _report(errors.Error(f"{what}{error.strerror or error}"), errors.Error.exit_code, as_json=as_json)
+
+
+class _Lines(logging.Handler):
+    """What the libraries below log goes to stderr, a line each, above any bar; tracebacks are for debuggers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from vcbproxy.cli.progress import Terminal
+
+        Terminal().said(f"vcbproxy: {record.getMessage()}")
+
+
+def _with_help(error: click.ClickException) -> str:
+    """The complaint as a sentence of ours, and where to look it up."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "vcbproxy"
+    return f"{message[:1].lower()}{message[1:]} (see `{path} --help`)"
+
+
+def _let_go_of_stdout() -> None:
+    """Nothing more gets out there; without this the interpreter would try again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: errors.Error, code: int, *, as_json: bool) -> None:
     notes = getattr(error, "__notes__", [])
     if as_json:
         kind = type(error).__name__
-        click.echo(json.dumps({"error": kind, "message": str(error), "notes": notes, "exit_code": code}), err=True)
+        lines = [json.dumps({"error": kind, "message": str(error), "notes": notes, "exit_code": code})]
     else:
-        for line in (f"vcbproxy: {error}", *notes):
-            click.echo(line, err=True)
+        lines = [" ".join(text.split("\n")) for text in (f"vcbproxy: {error}", *notes)]
+    with contextlib.suppress(OSError):  # nobody may be left to read it; the exit code remains
+        click.echo("\n".join(lines), err=True)
     sys.exit(code)

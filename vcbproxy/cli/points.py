@@ -15,7 +15,12 @@ def points() -> None:
     """Restore points in the repository."""
 
 
-@points.command("list", cls=frame.Command, exit_codes=(4, 10, 11, 12))
+@points.command(
+    "list",
+    cls=frame.Command,
+    exit_codes=(4, 10, 12),
+    examples=("vcbproxy points list", "vcbproxy points list --vm web01 --json | jq -r '.[-1].point_id'"),
+)
 @click.option("--vm", help="Only those of this VM: its name or instance UUID.")
 @frame.repository_options
 @frame.json_option
@@ -41,14 +46,21 @@ def list_(vm: str | None, repository: frame.RepositoryAddress, as_json: bool) ->
         if vm in (None, point.vm, point.instance_uuid)
     ]
     frame.emit(rows, as_json=as_json, columns=("id", "vm", "time", "size", "stored"))
+    if not rows:
+        others = ", ".join(sorted({point.vm for point in found}))
+        what = f"of {vm!r}; there are some of: {others}" if others else f"in {repository.location} yet"
+        frame.say(f"no restore points {what}")
 
 
-@points.command(cls=frame.Command, exit_codes=(4, 10, 11, 12))
+@points.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy points show web01@latest",))
 @click.argument("point")
 @frame.repository_options
 @frame.json_option
 def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None:
-    """Show one restore point: what it holds and how it was made."""
+    """Show one restore point: what it holds and how it was made.
+
+    POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
+    """
     from vcbproxy.repository.target import RepositoryTarget
 
     with RepositoryTarget(repository.open()).open(point) as opened:

@@ -1,10 +1,12 @@
-"""How a job run shows on a terminal: bars for disks, lines for what a person should know. Elsewhere only the lines."""
+"""How a job run shows on a terminal: a bar for each disk, a line for each step. A log gets only what went wrong."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -13,24 +15,48 @@ from vcbproxy.cli import frame
 
 
 class Terminal:
-    """A watcher that draws on stderr."""
+    """A watcher that draws on stderr. A terminal that goes away ends the drawing, never the job."""
 
     def said(self, message: str) -> None:
-        """Write a line above the bars."""
-        tqdm.write(message, file=sys.stderr)
+        """Write a line above the bars, whoever reads it."""
+        with contextlib.suppress(OSError):
+            tqdm.write(message, file=sys.stderr)
+
+    def step(self, message: str) -> None:
+        """Write a line for a person who watches; a log or a mail goes without."""
+        if frame.on_terminal():
+            self.said(message)
 
     def disk(self, title: str, size_bytes: int) -> AbstractContextManager[Advance]:
         """Draw a bar, on a terminal only."""
-        return _bar(title, size_bytes)
+        return bar(title, size_bytes, unit="iB")
 
 
 @contextmanager
-def _bar(title: str, size_bytes: int) -> Iterator[Advance]:
-    with tqdm(
-        total=size_bytes, desc=title, unit="B", unit_scale=True, unit_divisor=1024, disable=not frame.on_terminal()
-    ) as bar:
+def bar(title: str, total: int, *, unit: str) -> Iterator[Advance]:
+    """Draw a bar for the length of the block.
 
-        def advance(done: int) -> None:
-            bar.update(done - bar.n)
+    Args:
+        title: what it stands before.
+        total: how much there is to do.
+        unit: ``iB`` for bytes; else things are counted.
+    """
+    drawn: tqdm[NoReturn] = tqdm(
+        total=total,
+        desc=title,
+        unit=unit,
+        unit_scale=unit == "iB",
+        unit_divisor=1024,
+        dynamic_ncols=True,
+        disable=not frame.on_terminal(),
+    )
 
+    def advance(done: int) -> None:
+        with contextlib.suppress(OSError):
+            drawn.update(done - drawn.n)
+
+    try:
         yield advance
+    finally:
+        with contextlib.suppress(OSError):
+            drawn.close()

@@ -11,7 +11,14 @@ from vcbproxy.errors import UsageError
 from vcbproxy.units import human
 
 
-@click.command(cls=frame.Command, exit_codes=(4, 10, 11, 12, 143))
+@click.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=(
+        "vcbproxy restore web01@latest --to /srv/restored/web01",
+        "vcbproxy restore 4ac8c401 --disk scsi0-1 --output /srv/data.raw",
+    ),
+)
 @click.argument("point")
 @click.option("--disk", "disks", multiple=True, metavar="KEY", help="Only this disk (scsi0-0); may be repeated.")
 @click.option("--to", "directory", type=click.Path(path_type=Path), help="Directory for all that is restored.")

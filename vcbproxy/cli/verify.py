@@ -9,7 +9,11 @@ from vcbproxy.errors import IntegrityError, NothingProtected
 from vcbproxy.units import human
 
 
-@click.command(cls=frame.Command, exit_codes=(4, 10, 11, 12, 143))
+@click.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=("vcbproxy verify                 every restore point", "vcbproxy verify web01@latest"),
+)
 @click.argument("points", metavar="[POINT]...", nargs=-1)
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
 @frame.repository_options
@@ -26,7 +30,7 @@ def verify(points: tuple[str, ...], workers: int, repository: frame.RepositoryAd
     target = RepositoryTarget(repository.open())
     chosen = [target.find(text) for text in points] or target.points()
     if not chosen:
-        raise NothingProtected(f"{repository.location} holds no restore point: nothing was verified")
+        raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
     findings = job.run(target, chosen, Terminal(), workers=workers)
     frame.emit(
         [
@@ -45,8 +49,9 @@ def verify(points: tuple[str, ...], workers: int, repository: frame.RepositoryAd
             for finding in findings
         ],
         as_json=as_json,
-        columns=("point", "name", "result", "disks", "size", "read", "errors"),
+        columns=("point", "name", "result", "disks", "size", "read"),
+        columns_if_any=("errors",),
     )
     damaged = [finding.point.name for finding in findings if not finding.ok]
     if damaged:
-        raise IntegrityError(f"{len(damaged)} of {len(findings)} restore points are damaged: {', '.join(damaged)}")
+        raise IntegrityError(f"{len(damaged)} of {len(findings)} restore points damaged: {', '.join(damaged)}")

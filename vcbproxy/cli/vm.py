@@ -44,7 +44,7 @@ def list_(config: Config, as_json: bool) -> None:
     frame.emit(rows, as_json=as_json, columns=("name", "moref", "power", "tools", "ip", "vmx"))
 
 
-@vm.command(cls=frame.Command, exit_codes=(12,))
+@vm.command(cls=frame.Command, exit_codes=(12,), examples=("vcbproxy vm show web01", "vcbproxy vm show ip:192.0.2.12"))
 @click.argument("selector", metavar="VM")
 @frame.config_option
 @frame.json_option
@@ -84,7 +84,7 @@ def show(selector: str, config: Config, as_json: bool) -> None:
         "tools": found.tools_running,
         "host_name": found.host_name,
         "ip": list(found.ip_addresses),
-        "vmx": str(found.vmx),
+        "vmx": None if found.vmx is None else str(found.vmx),
         "snapshots": found.has_snapshots,
         "consolidation_needed": found.consolidation_needed,
     }
@@ -93,4 +93,4 @@ def show(selector: str, config: Config, as_json: bool) -> None:
         return
     frame.emit(document, as_json=False)
     click.echo()
-    frame.emit(disks, as_json=False, columns=("key", "size", "kind", "path", "readable", "reason"))
+    frame.emit(disks, as_json=False, columns=("key", "size", "kind", "path", "readable"), columns_if_any=("reason",))

@@ -98,7 +98,7 @@ def _volume_row(volume: Volume) -> dict[str, Any]:
         "block_size_bytes": volume.block_size_bytes,
         "sub_block_bytes": volume.fs.sub_block_bytes,
         "large_block_bytes": volume.fs.large_block_bytes or None,
-        "devices": [device.name for device in volume.devices],
+        "devices": [_printable(device.name) for device in volume.devices],
     }
 
 
@@ -190,7 +190,14 @@ def _listed(tree: Tree, start: Inode, *, recursive: bool, long: bool) -> Iterato
     todo, entered = [start], {start.address}
     while todo:
         directory = todo.pop()
-        for entry in sorted(tree.entries(directory), key=lambda entry: entry.name):
+        try:
+            entries = sorted(tree.entries(directory), key=lambda entry: entry.name)
+        except errors.VmfsError as error:
+            if directory is start:
+                raise
+            yield {"path": _printable(directory.name), "problem": _printable(str(error))}
+            continue
+        for entry in entries:
             if entry.name in (".", ".."):
                 continue
             path = f"{directory.name.rstrip('/')}/{entry.name}"
@@ -201,7 +208,7 @@ def _listed(tree: Tree, start: Inode, *, recursive: bool, long: bool) -> Iterato
                 inode = tree.inode_of(entry, path)
                 yield _inode_row(tree, inode)
             except errors.VmfsError as error:
-                yield {"path": _printable(path), "problem": str(error)}
+                yield {"path": _printable(path), "problem": _printable(str(error))}
                 continue
             if recursive and inode.is_directory and inode.address not in entered:
                 entered.add(inode.address)
@@ -251,7 +258,7 @@ def map_(devices: Sequence[str], offset: int, length: int | None, path: str, as_
     with _opened(devices) as volume:
         file = volume.open_file(path)
         start, end = _range(file, offset, length)
-        names = [device.name for device in file.devices]
+        names = [_printable(device.name) for device in file.devices]
         runs = file.runs().between(start, end - start)
         if as_json:
             _write_json(file, names, runs)
