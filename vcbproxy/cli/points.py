@@ -31,7 +31,7 @@ def list_(vm: str | None, repository: frame.RepositoryAddress, as_json: bool) ->
     found = RepositoryTarget(repository.open(), lock=False).points()
     rows = [
         {
-            "id": point.short_id,
+            "point": point.short_id,
             "point_id": point.id,
             "vm": point.vm,
             "instance_uuid": point.instance_uuid,
@@ -45,7 +45,7 @@ def list_(vm: str | None, repository: frame.RepositoryAddress, as_json: bool) ->
         for point in found
         if vm in (None, point.vm, point.instance_uuid)
     ]
-    frame.emit(rows, as_json=as_json, columns=("id", "vm", "time", "size", "stored"))
+    frame.emit(rows, as_json=as_json, columns=("point", "vm", "time", "size", "stored"))
     if not rows:
         others = ", ".join(sorted({point.vm for point in found}))
         what = f"of {vm!r}; there are some of: {others}" if others else f"in {repository.location} yet"
@@ -70,7 +70,8 @@ def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None
         for disk in contents.disks
     ]
     document: dict[str, Any] = {
-        "id": summary.id,
+        "point": summary.short_id,
+        "point_id": summary.id,
         "vm": summary.vm,
         "instance_uuid": summary.instance_uuid,
         "time": summary.name.rpartition("@")[2],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import NoReturn
 
 import click
 
@@ -88,7 +87,7 @@ def unlock(everything: bool, repository: frame.RepositoryAddress, as_json: bool)
     if as_json:
         frame.emit(rows, as_json=True)
     else:
-        frame.say(f"{len(removed)} locks removed, {len(left)} left")
+        frame.say(f"{frame.counted(len(removed), 'lock')} removed, {len(left)} left")
         if rows:
             frame.emit(rows, as_json=False)
 
@@ -96,16 +95,14 @@ def unlock(everything: bool, repository: frame.RepositoryAddress, as_json: bool)
 @contextlib.contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """One bar for each stage of a check, on a terminal only."""
-    from tqdm import tqdm
+    from vcbproxy.cli.progress import bar
 
     with contextlib.ExitStack() as stack:
-        bars: dict[str, tqdm[NoReturn]] = {}
+        bars: dict[str, Callable[[int], None]] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in bars:
-                bars[stage] = stack.enter_context(
-                    tqdm(total=total, desc=stage, unit="", disable=not frame.on_terminal())
-                )
-            bars[stage].update(done - bars[stage].n)
+                bars[stage] = stack.enter_context(bar(stage, total, unit="iB" if stage == "packs" else ""))
+            bars[stage](done)
 
         yield show

@@ -1,0 +1,129 @@
+"""docs/json.md tells the truth: each command is run against a lab, its keys and types are compared with the page."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_help import LEAVES
+from tests.program import ROOT, Lab, served
+from tests.repository.repositories import PASSWORD, made_in
+from vcbproxy.lab import spec as specification
+from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.repository.identity import Identity
+from vcbproxy.repository.lock import LockRecord
+
+PAGE = (ROOT / "docs" / "json.md").read_text()
+TYPES = {
+    "text": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "object": lambda value: isinstance(value, dict),
+    "list of text": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+}
+DOCUMENTED = {
+    name: {key: kinds.split(", ") for key, kinds in re.findall(r"^\| `([^`]+)` \| ([a-z, ]+) \|", text, re.MULTILINE)}
+    for name, text in re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+
+
+def found(value: Any, path: str, documented: set[str]) -> dict[str, list[Any]]:
+    """Every value of a document by its path; lists are looked through where the page says what their items hold."""
+    values: dict[str, list[Any]] = {}
+    for item in value if isinstance(value, list) else [value]:
+        for key, below in item.items():
+            name = f"{path}{key}"
+            if any(known.startswith(f"{name}[].") for known in documented):
+                for deeper, more in found(below, f"{name}[].", documented).items():
+                    values.setdefault(deeper, []).extend(more)
+                values.setdefault(f"{name}[]", []).extend(below)
+            else:
+                values.setdefault(name, []).append(below)
+    return values
+
+
+def compare(command: str, document: Any) -> None:
+    documented = DOCUMENTED[command]
+    values = found(document, "", set(documented))
+    for path, kinds in documented.items():
+        parent = path.rpartition("[].")[0]
+        if parent and not values[f"{parent}[]"]:
+            continue
+        assert path in values, f"{command}: the page has {path}, the program has not"
+        for value in values[path]:
+            assert any(TYPES[kind](value) for kind in kinds), f"{command}: {path} is {value!r}, not {kinds}"
+    shown = {path for path in values if not path.endswith("[]")}
+    assert shown <= set(documented), f"{command}: not on the page: {shown - set(documented)}"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory):
+    with served(tmp_path_factory.mktemp("json") / "lab", specification.tiny(6, snapshots=1)) as lab:
+        lab.vcbproxy("repo", "init")
+        lab.vcbproxy("backup", "vm1")
+        yield lab
+
+
+def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
+    image = next((lab.directory / "luns").iterdir())
+    return {
+        "check": [],
+        "lun list": [],
+        "vm list": [],
+        "vm show": ["vm1"],
+        "backup --dry-run": ["vm1"],
+        "backup": ["vm1"],
+        "points list": [],
+        "points show": ["vm1@latest"],
+        "restore": ["vm1@latest", "--to", to / "back"],
+        "verify": ["vm1@latest"],
+        "repo init": ["--repo", to / "new"],
+        "repo check": [],
+        "repo unlock": ["--repo", _left_locked(to / "locked"), "--password-command", f"echo {PASSWORD}"],
+        "vmfs info": ["-d", image],
+        "vmfs ls": ["-d", image, "/vm1"],
+        "vmfs map": ["-d", image, "/vm1/vm1-flat.vmdk"],
+        "lab create": [to / "lab", "--spec", _spec(to)],
+        "lab truth": [lab.directory],
+    }
+
+
+def _left_locked(place: Path) -> Path:
+    """A repository with the lock of a process that is long gone."""
+    files = made_in(place).files
+    record = LockRecord(datetime.now(UTC) - timedelta(hours=1), True, Identity("elsewhere", "restic", 12))
+    files.save_sealed(FileKind.LOCK, record.encode())
+    return place
+
+
+def _spec(to: Path) -> Path:
+    path = to / "spec.json"
+    path.write_text(specification.to_json(specification.tiny(5)))
+    return path
+
+
+@pytest.mark.parametrize("command", list(DOCUMENTED))
+def test_the_page_and_the_program_agree(lab, tmp_path, command):
+    document = lab.vcbproxy(*command.split(), *calls(lab, tmp_path)[command], "--json").json
+    assert document
+    compare(command, document)
+
+
+def test_every_command_with_json_is_on_the_page():
+    spoken = {" ".join(path) for path, command in LEAVES if any(option.name == "as_json" for option in command.params)}
+    assert spoken <= set(DOCUMENTED)
+
+
+def test_a_datastore_without_a_lun_has_the_same_keys(lab, tmp_path):
+    config = lab.directory / "without.toml"
+    lines = (lab.directory / "vcbproxy.toml").read_text().splitlines()
+    config.write_text("\n".join(line for line in lines if "path =" not in line))
+    done = lab.vcbproxy("lun", "list", "--config", config, "--json", code=3)
+    compare("lun list", done.json)
+    assert done.json[0]["lun"] is None
