@@ -23,7 +23,8 @@ def test_file_block_32(block: int, tbz: bool, cow: bool) -> None:
     number, zeroed = address.file_block_32(raw)
     assert (number[0], zeroed[0]) == (block, tbz)
     assert not address.unknown_bits(raw, Kind.FILE_BLOCK, 4)[0]
-    assert address.unknown_bits(raw | np.uint64(8), Kind.FILE_BLOCK, 4)[0]
+    same = [part.tolist() for part in address.file_block_32(raw | np.uint64(8))]
+    assert same == [number.tolist(), zeroed.tolist()], "a bit called unused means nothing"
 
 
 @quick
@@ -39,7 +40,9 @@ def test_sub_block_32(cluster: int, item: int, cow: bool) -> None:
 def test_pointer_block_32(kind: Kind, cluster: int, item: int) -> None:
     raw = one(kind | cluster << 6 | item << 28)
     assert [int(part[0]) for part in address.resource(raw, kind, 4)] == [cluster, item]
-    assert address.unknown_bits(raw | np.uint64(16), kind, 4)[0]
+    for bit in (3, 4, 5):
+        marked = address.resource(raw | np.uint64(1 << bit), kind, 4)
+        assert [int(part[0]) for part in marked] == [cluster, item], "bits called unused, and COW"
 
 
 @quick
@@ -48,7 +51,11 @@ def test_small_file_block_64(cluster: int, item: int, tbz: int) -> None:
     raw = one(1 | tbz << 7 | cluster << 15 | item << 51)
     assert [int(part[0]) for part in address.file_block_64(raw)] == [cluster, item, tbz]
     assert not address.unknown_bits(raw, Kind.FILE_BLOCK, 8)[0]
-    for bit in (3, 4, 6, 46, 50):
+    for bit in (3, 4, 5, 6):
+        marked = raw | np.uint64(1 << bit)
+        assert not address.unknown_bits(marked, Kind.FILE_BLOCK, 8)[0]
+        assert [int(part[0]) for part in address.file_block_64(marked)] == [cluster, item, tbz]
+    for bit in (46, 50):
         assert address.unknown_bits(raw | np.uint64(1 << bit), Kind.FILE_BLOCK, 8)[0]
 
 
@@ -57,6 +64,8 @@ def test_small_file_block_64(cluster: int, item: int, tbz: int) -> None:
 def test_resource_64(cluster: int, item: int) -> None:
     raw = one(2 | cluster << 6 | item << 56)
     assert [int(part[0]) for part in address.resource(raw, Kind.SUB_BLOCK, 8)] == [cluster, item]
+    for bit in range(64):
+        assert address.unknown_bits(raw | np.uint64(1 << bit), Kind.SUB_BLOCK, 8)[0] == (42 <= bit <= 55)
 
 
 @quick

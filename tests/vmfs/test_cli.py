@@ -87,7 +87,7 @@ def test_map(truth: LabVolume) -> None:
         ("cat", ["--length", "8M", "/vm/disk"], 2, "does not reach 8388608 bytes"),
         ("cat", ["--length", "many", "/vm/disk"], 2, "not a size"),
         ("cat", ["/vm"], 1, "is a directory"),
-        ("map", [], 2, "Missing argument"),
+        ("map", [], 2, "issing argument"),
     ],
 )
 def test_errors(truth: LabVolume, command: str, arguments: list[str], code: int, message: str) -> None:

@@ -12,8 +12,8 @@ a hole.
             LFB      type 0-2 │ 5 COW │ 7-14 TBZ │ 15-45 large block
 
 TBZ, to be zeroed: allocated, never written by its owner, still holding what a deleted file left there. It reads as
-zeroes. COW matters to writers only. Bits without a meaning here must be clear: a flag we do not know may change
-what a block means.
+zeroes. COW matters to writers only. The low bits that the descriptions call unused are ignored, as hosts do. The
+bits between two numbers must be clear: set, they might be more of a number than is known.
 
 Facts: VMFS-5 and -6 volumes made by ESXi; LFB and the TBZ bits of VMFS-6 from public descriptions only.
 """
@@ -56,8 +56,7 @@ _NAMES = {
 }
 
 _TYPE = 0x7
-_COW_32, _TBZ_32 = 1 << 4, 1 << 5
-_COW = 1 << 5
+_TBZ_32 = 1 << 5
 TBZ_64_ALL = 0xFF
 
 
@@ -65,17 +64,17 @@ def _bits(low: int, high: int) -> int:
     return (1 << (high + 1)) - (1 << low)
 
 
-# Every bit whose meaning is known, by (pointer bytes, kind).
+# Every bit whose meaning is known, or that is known to have none, by (pointer bytes, kind).
 _KNOWN = {
-    (4, Kind.FILE_BLOCK): _TYPE | _COW_32 | _TBZ_32 | _bits(6, 31),
-    (4, Kind.SUB_BLOCK): 0xFFFFFFFF,
-    (4, Kind.POINTER_BLOCK): _TYPE | _COW | _bits(6, 31),
-    (4, Kind.POINTER_BLOCK_2): _TYPE | _COW | _bits(6, 31),
-    (8, Kind.FILE_BLOCK): _TYPE | _COW | _bits(7, 45) | _bits(51, 63),
-    (8, Kind.SUB_BLOCK): _TYPE | _COW | _bits(6, 41) | _bits(56, 63),
-    (8, Kind.POINTER_BLOCK): _TYPE | _COW | _bits(6, 41) | _bits(56, 63),
-    (8, Kind.POINTER_BLOCK_2): _TYPE | _COW | _bits(6, 41) | _bits(56, 63),
-    (8, Kind.LARGE_BLOCK): _TYPE | _COW | _bits(7, 45),
+    (4, Kind.FILE_BLOCK): _bits(0, 31),
+    (4, Kind.SUB_BLOCK): _bits(0, 31),
+    (4, Kind.POINTER_BLOCK): _bits(0, 31),
+    (4, Kind.POINTER_BLOCK_2): _bits(0, 31),
+    (8, Kind.FILE_BLOCK): _bits(0, 45) | _bits(51, 63),
+    (8, Kind.SUB_BLOCK): _bits(0, 41) | _bits(56, 63),
+    (8, Kind.POINTER_BLOCK): _bits(0, 41) | _bits(56, 63),
+    (8, Kind.POINTER_BLOCK_2): _bits(0, 41) | _bits(56, 63),
+    (8, Kind.LARGE_BLOCK): _bits(0, 45),
 }
 
 

@@ -34,6 +34,7 @@ FS3_Descriptor = structure(
     mdAlignment=(0x134, "<u4"),
     sfbToLfbShift=(0x138, "<u2"),
     ptrBlockShift=(0x13E, "<u2"),
+    tbzGranularity=(0x144, "<u4"),
 )
 
 # Lock block and metadata block of a file descriptor; the second one's offsets are from its own start.
@@ -76,6 +77,7 @@ FS3_FD_METADATA_OFFSET = 512
 FS3_FD_DATA_OFFSET = 1024
 FS3_CLUSTER_HEADER_SIZE = 1024
 FS3_POINTERS_PER_FD = 256
+FS6_RFMD_SIGNATURE = 0x72666D64
 FS6_FD_POINTERS_SIZE = 2560
 FS6_SFBS_PER_CLUSTER_MAX = 8192
 FS6_SFB_CLUSTER_BYTES = 512 << 20

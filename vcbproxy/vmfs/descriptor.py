@@ -14,7 +14,7 @@ from vcbproxy.errors import VmfsError
 from vcbproxy.units import KiB, MiB, align_down
 from vcbproxy.vmfs import c_vmfs, layout
 
-_ALIGNMENTS = tuple(512 << shift for shift in range(8))
+_ALIGNMENTS = tuple(4096 << shift for shift in range(5))  # a smaller one has no room for the pointers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class FileSystem:
     sub_block_bytes: int
     alignment: int  # of metadata on VMFS-6, else 0
     pointer_block_bytes: int  # as the descriptor says; 0: it does not
+    tbz_bytes: int  # on VMFS-6, how much of a block one bit of a TBZ bitmap stands for; 0: it does not say
     fd_base: int
     pb2_offset: int  # where the descriptor of .pb2.sf lies; 0: there is none
     pb2_address: int
@@ -40,8 +41,8 @@ class FileSystem:
 
     @property
     def name(self) -> str:
-        """What messages call the volume."""
-        return self.label or self.uuid
+        """What messages call the volume; always one line."""
+        return " ".join(self.label.splitlines()) or self.uuid
 
     @property
     def fd_bytes(self) -> int:
@@ -131,6 +132,7 @@ def load(volume: Device) -> FileSystem:
         sub_block_bytes=fields["subBlockSize"],
         alignment=alignment,
         pointer_block_bytes=1 << pointer_shift if pointer_shift else 0,
+        tbz_bytes=fields["tbzGranularity"] if major == 6 else 0,
         fd_base=_fd_base(alignment, block, fields),
         pb2_offset=fields["pb2VolAddr"] if major > 3 else 0,
         pb2_address=fields["pb2FDAddr"] if major > 3 else 0,

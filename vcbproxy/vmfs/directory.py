@@ -5,9 +5,9 @@
                a map block says of each block what it is (4 bits)      entries, links or map; not written
                an entry block: 64-byte header with a bitmap, 14 slots  bit set: free, whatever the slot still holds
 
-In: an open directory's bytes. Out: ``Entry`` values in the order they lie. Promised: freed entries never come back;
-sizes and counts are bounded before anything is read. The hash table is for finding names fast and is not needed to
-read.
+In: an open directory's bytes. Out: ``Entry`` values in the order they lie. Promised: freed entries never come back,
+and neither do empty ones, whatever a bitmap says of them; sizes and counts are bounded before anything is read. The
+hash table is for finding names fast and is not needed to read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _type(number: int) -> FileType | None:
 def _flat(fs: FileSystem, inode: Inode, content: Device) -> Iterator[Entry]:
     size = c_vmfs.FS3_DirEntry.itemsize
     count, rest = divmod(content.size_bytes, size)
-    if rest:
+    if rest and any(read(content, count * size, rest)):
         reason = f"a directory of {content.size_bytes} bytes is not a whole number of {size}-byte entries"
         raise VmfsError(volume=fs.name, file=inode.name, reason=reason, offset=inode.offset)
     batch = MiB // size
@@ -128,11 +128,8 @@ class _Blocks:
         free = np.unpackbits(np.frombuffer(header.raw("bitmap"), np.uint8), bitorder="little")
         records = np.frombuffer(block, c_vmfs.FS6_DirEntry, count=slots, offset=_NIBBLES_HEADER)
         for slot, record in enumerate(records):
-            if free[slot]:
-                continue
-            if not record["fdAddr"]:
-                raise self._fail(f"directory block {number} says its slot {slot} is used, but it is empty")
-            yield _entry(record)
+            if not free[slot] and record["fdAddr"]:
+                yield _entry(record)
 
     def _read(self, number: int, kind: int) -> bytes:
         start = c_vmfs.FS6_DIR_HEADER_SIZE + number * self._size

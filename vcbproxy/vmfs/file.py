@@ -71,6 +71,7 @@ class VmfsFile(runs.Mapped):
         super().__init__(f"[{volume_label}] {path.lstrip('/')}", placed, devices)
         self.info = FileInfo.of(inode, path)
         self.stamp: Stamp = inode.stamp
+        self._inode = inode
         self._again = again
 
     def recheck(self) -> None:
@@ -90,5 +91,7 @@ class VmfsFile(runs.Mapped):
             before, after = getattr(self.stamp, name), getattr(inode.stamp, name)
             if before != after:
                 raise Changed(file=self.name, reason=f"its {name} was {before} and is {after}")
+        if inode.resident != self._inode.resident:
+            raise Changed(file=self.name, reason="its bytes, which lie in its file descriptor, were rewritten")
         if not placed.same_as(self._runs):
             raise Changed(file=self.name, reason="its blocks moved")

@@ -83,7 +83,10 @@ class Inode:
     gid: int
     mode: int
     layout: Layout
+    blocks_large: int  # numLFB
+    tbz_shift: int
     raw: bytes = field(repr=False)
+    resident: bytes = field(repr=False)  # the file's own bytes, if they lie here
 
     @property
     def stamp(self) -> Stamp:
@@ -128,6 +131,7 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
         raise fail("it is deleted: link count 0")
     if generation is not None and meta["generation"] != generation:
         raise fail(f"generation {meta['generation']} in its file descriptor, {generation} in its directory")
+    known = _known(Layout, meta["zla"], "block layout (ZLA)", fail)
     return Inode(
         name=name,
         address=address,
@@ -148,8 +152,11 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
         uid=meta["uid"],
         gid=meta["gid"],
         mode=meta["mode"],
-        layout=_known(Layout, meta["zla"], "block layout (ZLA)", fail),
+        layout=known,
+        blocks_large=meta["numLFB"] if fs.alignment else 0,
+        tbz_shift=meta["tbzGranularityShift"] if fs.alignment else 0,
         raw=raw,
+        resident=raw[fs.resident_offset :][: meta["length"]] if known is Layout.RESIDENT else b"",
     )
 
 

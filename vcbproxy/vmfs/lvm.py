@@ -26,6 +26,7 @@ from vcbproxy.vmfs import c_lvm, layout, partition
 from vcbproxy.vmfs.c_lvm import LVM_DEV_HEADER_OFFSET
 
 _ALIGNMENTS = tuple(512 << shift for shift in range(8))
+_HEADER_BYTES = 0x2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,9 @@ def parse(device: Device, start: int, length: int) -> Member:
         return LvmError(device=device.name, reason=reason)
 
     at = start + LVM_DEV_HEADER_OFFSET
-    wanted = 0x2000
-    if at + wanted > device.size_bytes:
+    if at + _HEADER_BYTES > device.size_bytes:
         raise fail("the device ends inside its LVM header")
-    raw = read(device, at, wanted)
+    raw = read(device, at, _HEADER_BYTES)
     header = layout.Fields(c_lvm.LVM_DeviceMetadata, raw)
     major = header["majorVersion"]
     if major not in c_lvm.LVM_MAJORS:
@@ -117,7 +117,9 @@ def parse(device: Device, start: int, length: int) -> Member:
     alignment = header["mdAlignment"] if major >= 6 else c_lvm.LVM_SECTOR_SIZE
     if alignment not in _ALIGNMENTS:
         raise fail(f"its LVM header gives a metadata alignment of {alignment} bytes")
-    if alignment + 512 > wanted:
+    if alignment + 512 > _HEADER_BYTES:
+        if at + alignment + 512 > device.size_bytes:
+            raise fail("the device ends inside its LVM header")
         raw = read(device, at, alignment + 512)
     volume = layout.Fields(c_lvm.LVM_VolumeDescriptor, raw, alignment)
     if header["numVolumes"] != 1:
@@ -155,8 +157,8 @@ def extents_of(member: Member) -> PhysicalExtents:
     Raises:
         LvmError: a table outside the device, a PE outside the device, PEs that overlap.
     """
-    used = [table[table["used"] != 0] for table in _tables(member)]
-    rows = np.concatenate(used)
+    rows = np.concatenate(list(_tables(member)))[: member.pe_count]  # what lies behind is of an earlier format
+    rows = rows[rows["used"] != 0]
     rows = rows[rows["volumeId"] == member.volume_id]
     order = np.argsort(rows["logicalOffset"], kind="stable")
     rows = rows[order]

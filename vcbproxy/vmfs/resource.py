@@ -89,6 +89,9 @@ def load(volume: Device, fs: FileSystem, inode: Inode, map_: runs.RunMap) -> Res
         raise VmfsError(volume=fs.name, file=inode.name, reason="it is too short for its header", offset=inode.offset)
     raw = read(runs.Mapped(inode.name, map_, (volume,)), 0, size)
     header = layout.Fields(c_vmfs.FS3_ResourceHeader, raw)
+    if fs.alignment and header["signature"] != c_vmfs.FS6_RFMD_SIGNATURE:
+        reason = f"no resource file header: signature {header['signature']:#x}"
+        raise VmfsError(volume=fs.name, file=inode.name, reason=reason, offset=inode.offset)
     resource = Resource(
         name=inode.name,
         volume_name=fs.name,
@@ -112,7 +115,8 @@ def _check(resource: Resource, fs: FileSystem, inode: Inode) -> None:
     sane = (
         1 <= resource.per_cluster <= 1 << 16
         and 1 <= resource.clusters_per_group <= 1 << 16
-        and 1 <= resource.item_bytes <= 1 << 24
+        and 512 <= resource.item_bytes <= 1 << 24
+        and resource.item_bytes % 512 == 0
         and resource.group_bytes >= group
         and resource.total // (resource.per_cluster * resource.clusters_per_group) * resource.group_bytes < 1 << 60
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcbproxy.errors import PathNotFound, Unreadable, VmfsError
-from vcbproxy.vmfs import directory, runs
+from vcbproxy.vmfs import directory, layout, runs
 from vcbproxy.vmfs.descriptor import FileSystem
 from vcbproxy.vmfs.directory import Entry
 from vcbproxy.vmfs.inode import FileType, Inode
@@ -20,6 +20,7 @@ from vcbproxy.vmfs.view import ROOT, View
 _LINKS_MAX = 16
 _TARGET_MAX = 4096
 _DEPTH_MAX = 256
+_NAMES_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,12 @@ class Tree:
         """
         trail: list[Inode] = [self.root()]
         todo = _parts(path)[::-1]
-        links = 0
+        links = names = 0
         while todo:
             name = todo.pop()
+            names += 1
+            if names > _NAMES_MAX:
+                raise self._error(path, f"more than {_NAMES_MAX} names on the way", trail[-1])
             if name == "..":
                 del trail[max(1, len(trail) - 1) :]
                 continue
@@ -87,8 +91,8 @@ class Tree:
         return inode
 
     def link_target(self, inode: Inode) -> str:
-        """Where a symbolic link leads, as it is written."""
-        return self.view.read(inode, _TARGET_MAX).rstrip(b"\\0").decode("utf-8", "surrogateescape")
+        """Where a symbolic link leads, as it is written; it ends where its file or its text does."""
+        return layout.text(self.view.read(inode, _TARGET_MAX))
 
     def _child(self, trail: list[Inode], name: str, path: str) -> Inode:
         parent = trail[-1]
