@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.vmfs.labs import SMALL, lab
-from vcbproxy.lab.vmfs import Allocation, LabVolume, VolumeSpec
+from tests.vmfs.labs import SMALL, lab, overlaid
+from vcbproxy.device import read
+from vcbproxy.lab.vmfs import Allocation, LabVolume, VolumeSpec, corrupt
 from vcbproxy.units import MiB
 
 PROGRAM = [sys.executable, "-c", "from vcbproxy.cli.main import main; main()", "vmfs"]
@@ -135,3 +136,60 @@ def test_refuses_a_terminal(truth: LabVolume) -> None:
     os.close(slave)
     assert done.returncode == 2
     assert b"stdout is a terminal" in done.stderr
+
+
+def program(*arguments: str, devices: list[Path]) -> subprocess.CompletedProcess[bytes]:
+    given = [part for path in devices for part in ("-d", str(path))]
+    return subprocess.run(
+        [*PROGRAM, arguments[0], *given, *arguments[1:]], capture_output=True, check=False, timeout=60
+    )
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Neither names nor device paths that are not UTF-8 stop a listing, and such a file can be asked for."""
+    folder = tmp_path / os.fsdecode(b"img\xff")
+    folder.mkdir()
+    with lab(folder, VolumeSpec(version=5, size_bytes=SMALL)) as volume:
+        volume.create_file("/plain", data=b"x")
+        volume.create_file("/bad-XX-name", data=b"bytes")
+        with overlaid(volume) as (opened, overlay):
+            tree = opened.tree()
+            run = next(iter(opened.logical.place(tree.view.map_of(tree.root()))))
+            content = read(overlay, run.device_offset, run.length)
+        with volume.paths[0].open("r+b") as image:
+            image.seek(run.device_offset + content.index(b"bad-XX-name"))
+            image.write(b"bad-\xff\xfe-name")
+        done = program("ls", "/", devices=[*volume.paths])
+        assert done.returncode == 0, done.stderr
+        assert b"bad-\\xff\\xfe-name" in done.stdout.split()
+        rows = json.loads(program("ls", "-R", "--json", devices=[*volume.paths]).stdout)
+        assert "/bad-\\xff\\xfe-name" in [row["path"] for row in rows]
+        assert program("cat", os.fsdecode(b"/bad-\xff\xfe-name"), devices=[*volume.paths]).stdout == b"bytes"
+        [device] = json.loads(program("info", "--json", devices=[*volume.paths]).stdout)["devices"]
+        assert device.endswith("img\\xff/lun0.img")
+        assert json.loads(program("map", "--json", "/plain", devices=[*volume.paths]).stdout)["devices"] == [device]
+        assert b"lun0.img" in program("map", "/plain", devices=[*volume.paths]).stdout
+        missing = program("cat", os.fsdecode(b"/no-\xff"), devices=[*volume.paths])
+        assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
+
+
+def test_a_circle_of_directories_and_a_damaged_one(tmp_path: Path) -> None:
+    """A damaged volume's listing ends, tells what is wrong, and leaves nothing else out."""
+    with lab(tmp_path, VolumeSpec(version=6, size_bytes=SMALL)) as volume:
+        for path in ("/a", "/a/b", "/a/b/c", "/broken", "/z"):
+            volume.mkdir(path)
+        volume.create_file("/z/file", data=b"x")
+        corrupt.directory_cycle(volume, "/a/b")
+        corrupt.directory_version(volume, "/broken")
+        done = program("ls", "-R", "--json", devices=[*volume.paths])
+        rows = json.loads(done.stdout)
+        paths = [row["path"] for row in rows]
+        assert len(paths) < 40
+        assert {"/a/b", "/broken", "/z/file"} <= set(paths)
+        assert done.returncode == 3
+        problems = {row["path"]: row["problem"] for row in rows if "problem" in row}
+        assert "directory version 0xf50002 is unknown" in problems["/broken"]
+        plain = program("ls", "-R", devices=[*volume.paths])
+        assert plain.returncode == 3
+        assert b"/z/file" in plain.stdout.split()
+        assert program("ls", "/broken", devices=[*volume.paths]).returncode == 1

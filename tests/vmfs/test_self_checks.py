@@ -8,9 +8,9 @@ import pytest
 
 from tests.vmfs.labs import SMALL, lab, opened, overlaid
 from tests.vmfs.overlay import Overlay
-from tests.vmfs.patient import DATA, META, PATH, WIDTH, Patient
-from vcbproxy.device import FileDevice, read
-from vcbproxy.errors import Changed, LvmError, SourceError, VmfsError
+from tests.vmfs.patient import DATA, PATH, WIDTH, Patient
+from vcbproxy.device import Device, FileDevice, Slice, read
+from vcbproxy.errors import DeviceError, LvmError, SourceError, VmfsError
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
 from vcbproxy.units import GiB, MiB
 from vcbproxy.vmfs.volume import Volume
@@ -189,6 +189,79 @@ def test_cut_device(tmp_path: Path) -> None:
                 Volume.open([Overlay(device, size)])
 
 
+def test_cut_file_system_without_lvm(patient: Patient) -> None:
+    """A copy of /dev/lvm/... that broke off: what lies behind its end is refused when mapped, never zeroes."""
+    whole = patient.overlay.size_bytes - DATA
+    last = max(run.device_offset + run.length for run in patient.volume.open_file(PATH).runs()) - DATA
+    for size, whole_file in ((whole, True), (last, True), (last - 1, False), (last - MiB, False)):
+        volume = Volume.open([Slice(patient.overlay, DATA, size)])
+        if whole_file:
+            assert volume.open_file(PATH).size_bytes == 8 * MiB
+            continue
+        for _ in range(2):
+            with pytest.raises(VmfsError, match="lies past the end of the volume"):
+                volume.open_file(PATH)
+
+
+def test_device_that_shrinks_while_it_is_read(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    last = max(run.device_offset + run.length for run in file.runs())
+    shrunk = Shrinking(patient.overlay)
+    file = Volume.open([shrunk]).open_file(PATH)
+    shrunk.end = last - 1
+    with pytest.raises(DeviceError):
+        read(file, 0, 8 * MiB)
+
+
+class Shrinking:
+    """A device that ends earlier than it said it would."""
+
+    def __init__(self, base: Device) -> None:
+        self._base = base
+        self.name, self.size_bytes, self.end = base.name, base.size_bytes, base.size_bytes
+
+    def read_into(self, offset: int, buf: memoryview) -> None:
+        if offset + len(buf) > self.end:
+            raise DeviceError(device=self.name, offset=offset, length=len(buf), reason=f"it ended at {self.end}")
+        self._base.read_into(offset, buf)
+
+
+@pytest.mark.parametrize(
+    ("at", "number", "size", "match"),
+    [
+        (0x134, 512, 4, "a metadata alignment of 512 bytes cannot be"),
+        (0x134, 2048, 4, "a metadata alignment of 2048 bytes cannot be"),
+        (0x138, 40, 2, "large blocks of 2.40 blocks cannot be"),
+        (0x13E, 30, 2, "pointer blocks of 2.30 bytes cannot be"),
+    ],
+)
+@pytest.mark.parametrize("patient", [6], indirect=True)
+def test_geometry_of_new_versions(patient: Patient, at: int, number: int, size: int, match: str) -> None:
+    patient.overlay.patch_number(DATA + 0x200000 + at, number, size)
+    with pytest.raises(VmfsError, match=match):
+        Volume.open([patient.overlay])
+
+
+@pytest.mark.parametrize("kind", [2, 4])
+def test_resource_files_without_a_header(patient: Patient, kind: int) -> None:
+    """.fdc.sf and .sbc.sf: nothing is looked up by numbers that cannot be."""
+    patient.truth.create_file("/vm/small", 5000, b"x", layout=Layout.SUB_BLOCK)
+    fields = {0x00: 0, 0x04: 0, 0x0C: 24, 0x10: 4096} | ({0x20: 0} if patient.version == 6 else {})
+    for at, number in fields.items():
+        patient.overlay.reset()
+        place = system_file(patient, kind)
+        patient.overlay.patch_number(place + at, number)
+        with pytest.raises(VmfsError, match=r"its header cannot be|no resource file header|its items have"):
+            patient.volume.open_file("/vm/small")
+
+
+def system_file(patient: Patient, item: int) -> int:
+    """Where on the device the header of a resource file lies."""
+    tree = patient.volume.tree()
+    name = {2: "/.fdc.sf", 4: "/.sbc.sf"}[item]
+    return next(iter(patient.volume.logical.place(tree.view.map_of(tree.find(name))))).device_offset
+
+
 @pytest.mark.parametrize("version", [3, 5, 6])
 def test_missing_span(version: int, tmp_path: Path) -> None:
     with lab(tmp_path, VolumeSpec(version=version, size_bytes=SMALL), devices=3) as truth:
@@ -200,53 +273,6 @@ def test_missing_span(version: int, tmp_path: Path) -> None:
             Volume.open(devices[:1])
         for device in devices:
             device.close()
-
-
-class TestRecheck:
-    def test_nothing_happened(self, patient: Patient) -> None:
-        patient.volume.open_file(PATH).recheck()
-
-    def test_written_by_its_host(self, patient: Patient) -> None:
-        patient.truth.create_file("/thin", 8 * MiB)
-        file = patient.volume.open_file("/thin")
-        patient.truth.write("/thin", 5 * MiB, b"new")
-        with pytest.raises(Changed, match="changed while it was read"):
-            file.recheck()
-
-    def test_grown(self, patient: Patient) -> None:
-        file = patient.volume.open_file(PATH)
-        patient.truth.truncate(PATH, 9 * MiB)
-        with pytest.raises(Changed):
-            file.recheck()
-
-    def test_deleted(self, patient: Patient) -> None:
-        file = patient.volume.open_file(PATH)
-        patient.truth.delete(PATH)
-        with pytest.raises(Changed):
-            file.recheck()
-
-    def test_replaced(self, patient: Patient) -> None:
-        file = patient.volume.open_file(PATH)
-        patient.truth.rename(PATH, "/vm/old")
-        patient.truth.create_file(PATH, 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
-        with pytest.raises(Changed, match=r"another file bears its name|was .* and is"):
-            file.recheck()
-
-    @pytest.mark.parametrize("where", [0x1C, META])
-    def test_every_part_of_the_stamp(self, patient: Patient, where: int | dict[int, int]) -> None:
-        file = patient.volume.open_file(PATH)
-        at = patient.fd + (where if isinstance(where, int) else where[patient.version] + 0x2C)
-        patient.overlay.patch_number(at, patient.overlay.number(at) + 1)
-        with pytest.raises(Changed, match=r"its (token|mtime) was"):
-            file.recheck()
-
-    def test_moved_block(self, patient: Patient) -> None:
-        file = patient.volume.open_file(PATH)
-        first, last = patient.pointer(0), patient.pointer(7)
-        patient.set_pointer(0, last)
-        patient.set_pointer(7, first)
-        with pytest.raises(Changed, match="its blocks moved"):
-            file.recheck()
 
 
 def test_map_is_read_once(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from vcbproxy.vmfs.view import ROOT, View
 _LINKS_MAX = 16
 _TARGET_MAX = 4096
 _DEPTH_MAX = 256
-_NAMES_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,9 @@ class Tree:
         """
         trail: list[Inode] = [self.root()]
         todo = _parts(path)[::-1]
-        links = names = 0
+        links = 0
         while todo:
             name = todo.pop()
-            names += 1
-            if names > _NAMES_MAX:
-                raise self._error(path, f"more than {_NAMES_MAX} names on the way", trail[-1])
             if name == "..":
                 del trail[max(1, len(trail) - 1) :]
                 continue

@@ -1,0 +1,161 @@
+"""A file that changed between its map and the end of its copy: ``recheck`` says so, whatever it was that changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.vmfs.labs import SMALL, lab, opened, overlaid
+from tests.vmfs.patient import META, PATH, Patient
+from vcbproxy.device import read
+from vcbproxy.errors import Changed
+from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
+from vcbproxy.units import MiB
+
+
+def test_nothing_happened(patient: Patient) -> None:
+    patient.volume.open_file(PATH).recheck()
+
+
+def test_written_by_its_host(patient: Patient) -> None:
+    patient.truth.create_file("/thin", 8 * MiB)
+    file = patient.volume.open_file("/thin")
+    patient.truth.write("/thin", 5 * MiB, b"new")
+    with pytest.raises(Changed, match="changed while it was read"):
+        file.recheck()
+
+
+def test_grown(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    patient.truth.truncate(PATH, 9 * MiB)
+    with pytest.raises(Changed):
+        file.recheck()
+
+
+def test_deleted(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    patient.truth.delete(PATH)
+    with pytest.raises(Changed):
+        file.recheck()
+
+
+def test_replaced(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    patient.truth.rename(PATH, "/vm/old")
+    patient.truth.create_file(PATH, 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
+    with pytest.raises(Changed, match=r"another file bears its name|was .* and is"):
+        file.recheck()
+
+
+@pytest.mark.parametrize("where", [0x1C, META])
+def test_every_part_of_the_stamp(patient: Patient, where: int | dict[int, int]) -> None:
+    file = patient.volume.open_file(PATH)
+    at = patient.fd + (where if isinstance(where, int) else where[patient.version] + 0x2C)
+    patient.overlay.patch_number(at, patient.overlay.number(at) + 1)
+    with pytest.raises(Changed, match=r"its (token|mtime) was"):
+        file.recheck()
+
+
+def test_moved_block(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    first, last = patient.pointer(0), patient.pointer(7)
+    patient.set_pointer(0, last)
+    patient.set_pointer(7, first)
+    with pytest.raises(Changed, match="its blocks moved"):
+        file.recheck()
+
+
+@pytest.mark.parametrize(
+    ("at", "number", "size", "match"),
+    [
+        (0x04, 77, 4, "can no longer be read: .*generation 77"),
+        (0x14, 8 * MiB - 1, 8, "its length was 8388608 and is 8388607"),
+        (0x24, 9, 8, "can no longer be read: .*8 blocks were found"),
+        (0x08, 0, 4, "can no longer be read: .*it is deleted"),
+        (0x0C, 4, 4, "can no longer be read: .*SYMLINK"),
+    ],
+)
+def test_what_the_metadata_say(patient: Patient, at: int, number: int, size: int, match: str) -> None:
+    file = patient.volume.open_file(PATH)
+    patient.meta(at, number, size)
+    with pytest.raises(Changed, match=match):
+        file.recheck()
+
+
+def test_a_block_lost_or_won_with_its_count(patient: Patient) -> None:
+    """A consistent change of the map, by someone who left the token alone."""
+    file = patient.volume.open_file(PATH)
+    patient.set_pointer(3, 0)
+    patient.meta(0x24, 7, 8)
+    with pytest.raises(Changed, match="its blocks was 8 and is 7"):
+        file.recheck()
+
+
+def test_a_block_to_be_zeroed_that_was_written(patient: Patient) -> None:
+    tbz = 1 << 5 if patient.version < 6 else 1 << 7
+    pointer = patient.pointer(3)
+    patient.set_pointer(3, pointer | tbz)
+    patient.meta(0x48, 1)
+    file = patient.volume.open_file(PATH)
+    file.recheck()
+    patient.set_pointer(3, pointer)
+    patient.meta(0x48, 0)
+    with pytest.raises(Changed, match="its blocks moved"):
+        file.recheck()
+
+
+@pytest.mark.parametrize("version", [5, 6])
+def test_bytes_in_the_descriptor(version: int, tmp_path: Path) -> None:
+    """They change where the map says they are; only a look at them tells, within one second and under one lock."""
+    with lab(tmp_path, VolumeSpec(version=version, size_bytes=SMALL)) as truth:
+        truth.create_file("/file", data=b"before", layout=Layout.RESIDENT)
+        with overlaid(truth) as (volume, overlay):
+            file = volume.open_file("/file")
+            file.recheck()
+            run = next(iter(file.runs()))
+            overlay.patch(run.device_offset, b"after!")
+            with pytest.raises(Changed, match="its bytes, which lie in its file descriptor, were rewritten"):
+                file.recheck()
+            overlay.patch(run.device_offset, b"before")
+            overlay.patch(run.device_offset + 6, b"behind the end")
+            file.recheck()
+
+
+def test_the_name_now_bears_another_file_that_looks_the_same(patient: Patient) -> None:
+    """Same size, same layout, another descriptor: the directory's entry tells."""
+    patient.truth.create_file("/vm/twin", 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
+    file = patient.volume.open_file(PATH)
+    twin = patient.volume.stat("/vm/twin")
+    tree = patient.volume.tree()
+    folder = tree.find("/vm")
+    content = b"".join(
+        read(patient.overlay, run.device_offset, run.length)
+        for run in patient.volume.logical.place(tree.view.map_of(folder))
+    )
+    at = content.index(file.info.address.to_bytes(4, "little") + file.info.generation.to_bytes(4, "little"))
+    first = next(iter(patient.volume.logical.place(tree.view.map_of(folder))))
+    assert first.length == len(content)
+    patient.overlay.patch_number(first.device_offset + at, twin.address)
+    patient.overlay.patch_number(first.device_offset + at + 4, twin.generation)
+    with pytest.raises(Changed, match="another file bears its name now"):
+        file.recheck()
+
+
+def test_its_directory_is_gone(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    patient.truth.rename("/vm", "/moved")
+    with pytest.raises(Changed, match=r"can no longer be read: .*no such file"):
+        file.recheck()
+
+
+def test_a_file_made_anew_in_the_same_descriptor(tmp_path: Path) -> None:
+    """Deleted, and its descriptor given to the next file, of the same name and size."""
+    with lab(tmp_path, VolumeSpec(version=5, size_bytes=SMALL)) as truth:
+        truth.create_file("/disk", 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
+        with opened(truth) as volume:
+            file = volume.open_file("/disk")
+            truth.delete("/disk")
+            truth.create_file("/disk", 8 * MiB, layout=Layout.BLOCKS, allocation=Allocation.EAGER)
+            with pytest.raises(Changed):
+                file.recheck()
