@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
+from tests.jobs.test_main_job import assert_restores
 from tests.program import Lab, Program, served, stopped_by
 from vcbproxy.lab import spec as specification
 from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, Truth, VmSpec
@@ -243,3 +244,17 @@ def test_a_disk_that_fails_while_it_is_read_is_left_out_only_aloud(tmp_path):
         assert lab.snapshots("vm1") == []
         (restored,) = lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json").json
         assert restored["disk"] == "scsi0-0"
+
+
+def test_a_snapshot_that_cannot_be_removed_is_told_and_found_again(lab, tmp_path):
+    fault = vim.fault.GenericVmConfigFault(msg="disk is locked")
+    lab.server.faults.add("RemoveSnapshot_Task", fault, times=9999, where=Where.TASK)
+    done = lab.vcbproxy("backup", "vm1", "--json", code=3)
+    (row,) = done.json
+    assert "disk is locked" in row["snapshot_left"]
+    assert row["point_id"], "all was read and checked before: the restore point is good"
+    lab.server.faults.clear()
+    (left,) = lab.snapshots("vm1")
+    findings = {finding["check"]: finding for finding in lab.vcbproxy("check", "--json").json}
+    assert left in findings["our VM snapshots"]["detail"]
+    assert_restores(lab, "vm1", tmp_path / "back")
