@@ -1,17 +1,23 @@
-"""``vcbproxy vmfs`` as a program: its output, its errors and its exit codes."""
+"""``vcbproxy vmfs`` as a program: its output, its errors and its exit codes.
+
+Most commands run inside the test's process, through the ``main`` that the installed program calls.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.vmfs.labs import SMALL, lab, overlaid
+from vcbproxy.cli.main import main
 from vcbproxy.device import read
 from vcbproxy.lab.vmfs import Allocation, LabVolume, VolumeSpec, corrupt
 from vcbproxy.units import MiB
@@ -32,9 +38,22 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabVolume]:
         yield volume
 
 
-def run(truth: LabVolume, command: str, *arguments: str, devices: int = 2) -> subprocess.CompletedProcess[bytes]:
-    given = [part for path in truth.paths[:devices] for part in ("-d", str(path))]
-    return subprocess.run([*PROGRAM, command, *given, *arguments], capture_output=True, check=False, timeout=60)
+def run(truth: LabVolume, *arguments: str, devices: int = 2) -> subprocess.CompletedProcess[bytes]:
+    return program(*arguments, devices=truth.paths[:devices])
+
+
+def program(command: str, *arguments: str, devices: Sequence[Path]) -> subprocess.CompletedProcess[bytes]:
+    given = [part for path in devices for part in ("-d", str(path))]
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main(["vmfs", command, *given, *arguments])
+    code = end.value.code
+    assert isinstance(code, int)
+    found = []
+    for stream in (out, err):
+        stream.flush()
+        found.append(stream.buffer.getvalue())
+    return subprocess.CompletedProcess([command, *arguments], code, *found)
 
 
 def test_info(truth: LabVolume) -> None:
@@ -108,7 +127,7 @@ def test_missing_span(truth: LabVolume) -> None:
 def test_no_vmfs(tmp_path: Path) -> None:
     empty = tmp_path / "empty.img"
     empty.write_bytes(bytes(4096))
-    done = subprocess.run([*PROGRAM, "info", "--json", "-d", str(empty)], capture_output=True, check=False, timeout=60)
+    done = program("info", "--json", devices=[empty])
     assert done.returncode == 1
     assert "no VMFS volume starts here" in json.loads(done.stderr)["message"]
 
@@ -138,13 +157,6 @@ def test_refuses_a_terminal(truth: LabVolume) -> None:
     assert b"stdout is a terminal" in done.stderr
 
 
-def program(*arguments: str, devices: list[Path]) -> subprocess.CompletedProcess[bytes]:
-    given = [part for path in devices for part in ("-d", str(path))]
-    return subprocess.run(
-        [*PROGRAM, arguments[0], *given, *arguments[1:]], capture_output=True, check=False, timeout=60
-    )
-
-
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     """Neither names nor device paths that are not UTF-8 stop a listing, and such a file can be asked for."""
     folder = tmp_path / os.fsdecode(b"img\xff")
@@ -159,17 +171,17 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         with volume.paths[0].open("r+b") as image:
             image.seek(run.device_offset + content.index(b"bad-XX-name"))
             image.write(b"bad-\xff\xfe-name")
-        done = program("ls", "/", devices=[*volume.paths])
+        done = program("ls", "/", devices=volume.paths)
         assert done.returncode == 0, done.stderr
         assert b"bad-\\xff\\xfe-name" in done.stdout.split()
-        rows = json.loads(program("ls", "-R", "--json", devices=[*volume.paths]).stdout)
+        rows = json.loads(program("ls", "-R", "--json", devices=volume.paths).stdout)
         assert "/bad-\\xff\\xfe-name" in [row["path"] for row in rows]
-        assert program("cat", os.fsdecode(b"/bad-\xff\xfe-name"), devices=[*volume.paths]).stdout == b"bytes"
-        [device] = json.loads(program("info", "--json", devices=[*volume.paths]).stdout)["devices"]
+        assert program("cat", os.fsdecode(b"/bad-\xff\xfe-name"), devices=volume.paths).stdout == b"bytes"
+        [device] = json.loads(program("info", "--json", devices=volume.paths).stdout)["devices"]
         assert device.endswith("img\\xff/lun0.img")
-        assert json.loads(program("map", "--json", "/plain", devices=[*volume.paths]).stdout)["devices"] == [device]
-        assert b"lun0.img" in program("map", "/plain", devices=[*volume.paths]).stdout
-        missing = program("cat", os.fsdecode(b"/no-\xff"), devices=[*volume.paths])
+        assert json.loads(program("map", "--json", "/plain", devices=volume.paths).stdout)["devices"] == [device]
+        assert b"lun0.img" in program("map", "/plain", devices=volume.paths).stdout
+        missing = program("cat", os.fsdecode(b"/no-\xff"), devices=volume.paths)
         assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
 
 
@@ -181,7 +193,7 @@ def test_a_circle_of_directories_and_a_damaged_one(tmp_path: Path) -> None:
         volume.create_file("/z/file", data=b"x")
         corrupt.directory_cycle(volume, "/a/b")
         corrupt.directory_version(volume, "/broken")
-        done = program("ls", "-R", "--json", devices=[*volume.paths])
+        done = program("ls", "-R", "--json", devices=volume.paths)
         rows = json.loads(done.stdout)
         paths = [row["path"] for row in rows]
         assert len(paths) < 40
@@ -189,7 +201,7 @@ def test_a_circle_of_directories_and_a_damaged_one(tmp_path: Path) -> None:
         assert done.returncode == 3
         problems = {row["path"]: row["problem"] for row in rows if "problem" in row}
         assert "directory version 0xf50002 is unknown" in problems["/broken"]
-        plain = program("ls", "-R", devices=[*volume.paths])
+        plain = program("ls", "-R", devices=volume.paths)
         assert plain.returncode == 3
         assert b"/z/file" in plain.stdout.split()
-        assert program("ls", "/broken", devices=[*volume.paths]).returncode == 1
+        assert program("ls", "/broken", devices=volume.paths).returncode == 1
