@@ -12,7 +12,7 @@ from vcbproxy.errors import TargetError, UsageError
 from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, load_all, open_backend
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.memory import MemoryBackend
-from vcbproxy.repository.packer import new_buffer
+from vcbproxy.repository.pages import buffer as new_buffer
 
 
 class TestMemory(BackendContract):

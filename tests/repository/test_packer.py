@@ -17,7 +17,7 @@ from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import SMALL, chunk, made, reopened
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import compression, crypto, indexfile, pack, packer
+from vcbproxy.repository import compression, crypto, indexfile, pack, packer, pages
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
@@ -186,12 +186,12 @@ def test_large_blobs_are_verified_and_read_as_well(repository: Repository, sessi
 @given(st.binary(max_size=100), st.data())
 @settings(max_examples=100, deadline=None)
 def test_equal_is_equal(one: bytes, data: st.DataObject) -> None:
-    assert packer.equal(one, memoryview(bytearray(one)))
+    assert pages.equal(one, memoryview(bytearray(one)))
     other = bytearray(one)
     if other:
         other[data.draw(st.integers(0, len(other) - 1))] ^= data.draw(st.integers(1, 255))
-        assert not packer.equal(one, other)
-    assert not packer.equal(one, one + b"\0")
+        assert not pages.equal(one, other)
+    assert not pages.equal(one, one + b"\0")
 
 
 def test_the_first_error_reaches_every_packer(repository: Repository) -> None:

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vcbproxy.device import Device, aligned_buffer
+from vcbproxy.device import Device
 from vcbproxy.extent import Extent, Kind, tiled
 from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.chunker import GRANULE
+from vcbproxy.repository import pages
 from vcbproxy.units import align_down, align_up
 
 
@@ -97,7 +98,7 @@ class Buffer:
     """Memory for one segment, shared by those who still need a chunk in it; goes back when the last lets go."""
 
     def __init__(self, head_bytes: int, body_bytes: int, home: Channel[Buffer]) -> None:
-        self.memory = aligned_buffer(head_bytes + body_bytes)
+        self.memory = pages.buffer(head_bytes + body_bytes)
         self.head_bytes = head_bytes
         self._home = home
         self._holders = 0

@@ -11,16 +11,12 @@ miscomputing core costs the job, never a restore.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import mmap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import compression, crypto, pack
+from vcbproxy.repository import compression, crypto, pack, pages
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.units import MiB
 
@@ -111,7 +107,7 @@ class Packer:
         self._compressor = compression.compressor(level) if level is not None else None
         self._tree_compressor: compression.Compressor | None = None
         self._decompressor = compression.Decompressor()
-        self._scratch = memoryview(bytearray(1 << 20))
+        self._scratch = pages.buffer(1 << 20)
         self._open: dict[BlobKind, OpenPack] = {}
         self._finished = False
         self.stats = PackerStats()
@@ -205,10 +201,10 @@ class Packer:
 
     def _is(self, stored: memoryview, plain: Buffer, zstd_bytes: int) -> bool:
         if not zstd_bytes:
-            return equal(stored, plain)
+            return pages.equal(stored, plain)
         if zstd_bytes > _LARGE_BYTES:
             return self._decompressor.holds(stored, plain)
-        return equal(self._decompressor.decompress(stored, zstd_bytes), plain)
+        return pages.equal(self._decompressor.decompress(stored, zstd_bytes), plain)
 
     def _room(self, size_bytes: int) -> memoryview:
         """Scratch memory; kept for the next blob unless it is uncommonly large (the content list of a huge disk)."""
@@ -217,26 +213,3 @@ class Packer:
         if len(self._scratch) < size_bytes:
             self._scratch = memoryview(bytearray(size_bytes))
         return self._scratch
-
-
-def equal(one: Buffer, other: Buffer) -> bool:
-    """Whether two buffers hold the same bytes. Like memcmp, and without the interpreter lock."""
-    if len(one) != len(other):
-        return False
-    words = len(one) // 8
-    left, right = np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)
-    return bool(
-        np.array_equal(left[: words * 8].view(np.uint64), right[: words * 8].view(np.uint64))
-        and np.array_equal(left[words * 8 :], right[words * 8 :])
-    )
-
-
-def new_buffer(size_bytes: int) -> memoryview:
-    """Memory for one pack: page-aligned, so that it can be written past the page cache, on huge pages where there are.
-
-    Private, unlike the buffers that LUNs are read into: the kernel never reads into it, so a fork is harmless.
-    """
-    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages: only slower
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)

@@ -21,11 +21,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vcbproxy.errors import TargetError
+from vcbproxy.repository import pages
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.compression import Compression
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
-from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats, new_buffer
+from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats
 from vcbproxy.units import MiB
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class WriteSession:
         with self._changed:
             if wanted <= usual and self._spare:
                 return self._spare.pop()
-        return new_buffer(max(usual, wanted))
+        return pages.buffer(max(usual, wanted))
 
     def submit(self, closed: ClosedPack) -> None:
         """Queue a pack; waits while too much is queued.

@@ -1,0 +1,48 @@
+"""Large buffers on huge pages: what the hot path reads and writes in megabytes.
+
+Digesting cold memory on ordinary pages runs at 1.1 GB/s, on huge ones at 1.5: fewer address translations, and the
+processor's prefetching does not stop every 4 KiB.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from contextlib import suppress
+
+import numpy as np
+
+from vcbproxy.repository.ids import Buffer
+from vcbproxy.units import MiB
+
+_HUGE_BYTES = 2 * MiB
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_memcmp.restype = ctypes.c_int
+
+
+def buffer(size_bytes: int) -> memoryview:
+    """Zeroed, writable memory on a huge page's boundary, so good for direct I/O. Untouched pages take no memory.
+
+    A private mapping, since shared ones get no huge pages; and not inherited by a fork. Were it, a fork while direct
+    I/O is in flight might leave what is read in the child's copy of a page, and stale bytes in ours.
+    """
+    memory = mmap.mmap(-1, size_bytes + _HUGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_DONTFORK)
+    with suppress(OSError):  # a kernel without huge pages: only slower
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = memoryview(memory)
+    start = -_address(whole) % _HUGE_BYTES
+    return whole[start : start + size_bytes]
+
+
+def equal(one: Buffer, other: Buffer) -> bool:
+    """Whether two buffers hold the same bytes: C's memcmp, without the interpreter lock."""
+    if len(one) != len(other):
+        return False
+    return not len(one) or _memcmp(_address(one), _address(other), len(one)) == 0
+
+
+def _address(data: Buffer) -> int:
+    address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+    return address
