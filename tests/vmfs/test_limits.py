@@ -144,3 +144,24 @@ def test_places_past_16_tebibytes() -> None:
             assert places == {0, 1}
             for number in range(64):
                 assert read(file, number * MiB + 4096, 8) == number.to_bytes(8, "big")
+
+
+def test_a_large_block_on_two_devices(tmp_path: Path) -> None:
+    """The seam of two devices falls inside a large block, and inside one read."""
+    with lab(tmp_path, VolumeSpec(version=6, size_bytes=1280 * MiB), devices=2) as truth:
+        size = 1024 * MiB
+        truth.create_file("/disk", size, allocation=Allocation.EAGER, use_lfb=True, materialise=False)
+        assert truth.node("/disk").large == 2
+        with opened(truth) as volume:
+            runs = list(volume.open_file("/disk").runs())
+            [seam] = [run.file_offset for run in runs if run.device == 1 and run.file_offset % (512 * MiB)]
+            marks = [0, seam - 7, 512 * MiB - 3, 512 * MiB, size - 9]
+            for mark in marks:
+                truth.write("/disk", mark, f"<{mark:>12}>".encode()[: size - mark])
+            file = volume.open_file("/disk")
+            for mark in marks:
+                assert read(
+                    file, mark - mark % MiB, 2 * MiB if mark + 2 * MiB < size else size - mark + mark % MiB
+                ) == (truth.read("/disk", mark - mark % MiB, 2 * MiB))
+            assert read(file, seam - 4096, 8192) == truth.read("/disk", seam - 4096, 8192)
+            assert read(file, seam - 7, 14) == f"<{seam - 7:>12}>".encode()
