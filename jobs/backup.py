@@ -7,12 +7,12 @@ Cancelled                      the job run ends; snapshot and lock are gone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.vmbackup import Choices, Surroundings, back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SourceError, UsageError
-from vcbproxy.manager import inventory
+from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm
 
@@ -26,6 +26,7 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
         Error: whatever ends the whole job run.
     """
     chosen = select(around.session, selectors)
+    _tell_of_leftovers(around, {name for _, name in chosen})
     results: list[VmResult] = []
     for number, (moref, name) in enumerate(chosen, 1):
         if len(chosen) > 1:
@@ -41,6 +42,14 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
             for line in (str(result.error), *result.warnings):
                 around.watcher.said(about(name, line))
     return Report(tuple(results))
+
+
+def _tell_of_leftovers(around: Surroundings, names: Collection[str]) -> None:
+    """Say which VMs still have a snapshot of ours; whether its job run is dead, only a person can tell for sure."""
+    for left in overview.marked_snapshots(around.session):
+        if left.vm in names:
+            remedy = "if no other backup is running, delete it in the vSphere client: it grows until then"
+            around.watcher.said(f"{left.vm}: a snapshot of an earlier run, {left.name!r}, is still there; {remedy}")
 
 
 def about(vm: str, sentence: str) -> str:

@@ -89,7 +89,8 @@ class Report:
             return
         bad = [result for result in self.results if result.outcome is not Outcome.OK]
         if self.outcome is Outcome.PARTIAL:
-            raise Partial(f"not fully protected: {_names(bad)} ({len(bad)} of {len(self.results)} VMs)")
+            share = f" ({len(bad)} of {len(self.results)} VMs)" if len(self.results) > 1 else ""
+            raise Partial(f"not fully protected: {_names(bad)}{share}")
         if len(bad) == 1 and bad[0].error is not None:
             raise bad[0].error
         raise Error(f"none of {len(bad)} VMs was protected: {_names(bad)}")

@@ -98,8 +98,8 @@ def machines(session: Session) -> Iterator[Result]:
     stale = overview.marked_snapshots(session)
     if stale:
         listed = ", ".join(f"{snapshot.vm}: {snapshot.name}" for snapshot in stale)
-        remedy = "remove them in the client, unless a backup is running now"
-        yield Result("our VM snapshots", Level.WARNING, f"{len(stale)} exist ({listed}); {remedy}")
+        remedy = "unless a backup is running now, delete them in the vSphere client: they grow until then"
+        yield Result("our VM snapshots", Level.WARNING, f"still there: {listed}; {remedy}")
 
 
 def repository(open_target: Callable[[], RepositoryTarget]) -> Result:

@@ -58,6 +58,8 @@ def to_directory(
     images = {key: directory / f"{key}.raw" for key in choose(point, keys)}
     files = {directory / file.name: file.key for file in point.contents.files}
     manifest = directory / _MANIFEST
+    for failed in [] if keys else point.manifest.get("disks_failed", []):
+        watcher.said(f"{point.summary.name} is partial: {failed['key']} is not in it: {failed['reason']}")
     _make(directory)
     for path in (*images.values(), *files, manifest):
         require_free(path, overwrite=overwrite)

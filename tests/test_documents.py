@@ -40,3 +40,12 @@ def test_every_key_of_the_configuration_is_documented():
         )
         for key in model.model_fields:
             assert f"`{key}`" in text, f"[{section}] {key}"
+
+
+def test_the_lab_s_example_can_be_built(tmp_path):
+    from vcbproxy.lab import spec
+    from vcbproxy.lab.datacenter import Datacenter
+
+    [example] = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "lab.md").read_text(), re.DOTALL)
+    with Datacenter.create(tmp_path / "lab", spec.from_json(example)) as datacenter:
+        assert [machine.state.name for machine in datacenter.machines] == ["web01"]
