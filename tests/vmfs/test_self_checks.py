@@ -154,6 +154,8 @@ def test_another_logical_volume(patient: Patient) -> None:
     [
         (0x00, 0x11223344, 4, "no VMFS file system here"),
         (0x04, 34, 4, "VMFS version code 34 is unknown"),
+        (0x04, 25, 4, "VMFS version code 25 is unknown"),
+        (0x04, 0, 4, "VMFS version code 0 is unknown"),
         (0xA1, 1000, 8, "a file block size of 1000 bytes cannot be"),
         (0xA1, 0, 8, "a file block size of 0 bytes cannot be"),
         (0xD9, 3, 4, "a sub-block size of 3 bytes cannot be"),
@@ -294,3 +296,42 @@ def test_both_ways_to_open(tmp_path: Path) -> None:
 def test_no_devices() -> None:
     with pytest.raises(SourceError, match="no devices were given"):
         Volume.open([])
+
+
+@pytest.mark.parametrize("patient", [6], indirect=True)
+def test_block_number_beyond_its_cluster(patient: Patient) -> None:
+    """Taken at its word, it would be a block of the next cluster."""
+    patient.set_pointer(3, patient.pointer(3) & ~(0x1FFF << 51) | 512 << 51)
+    patient.refused("names file block 512 of a cluster of 512")
+
+
+@pytest.mark.parametrize("patient", [6], indirect=True)
+@pytest.mark.parametrize("number", [1 << 24, (1 << 24) + 1, 1 << 23, (1 << 31) - 1])
+def test_large_block_whose_place_does_not_fit_64_bits(patient: Patient, number: int) -> None:
+    """Large blocks of 1 TiB: this number's place would come out at the volume's start, or before it."""
+    patient.overlay.patch_number(DATA + 0x200000 + 0x138, 20, 2)
+    patient.volume = Volume.open([patient.overlay])
+    patient.set_pointer(3, 7 | number << 15)
+    patient.refused(f"number {number}, lies past the end of the volume")
+
+
+@pytest.mark.parametrize("patient", [3, 5], indirect=True)
+@pytest.mark.parametrize("code", [3, 8, 12, 19, 23])
+def test_releases_between_those_that_were_seen(patient: Patient, code: int) -> None:
+    """Laid out alike; the version that is shown goes by what they have."""
+    before = read(patient.volume.open_file(PATH), 0, 8 * MiB)
+    patient.overlay.patch_number(DATA + 0x200000 + 0x04, code)
+    volume = Volume.open([patient.overlay])
+    assert volume.major == patient.version
+    assert read(volume.open_file(PATH), 0, 8 * MiB) == before
+
+
+def test_sub_blocks_of_another_size(patient: Patient) -> None:
+    """A file that counts in other steps than its sub-blocks have would be put together wrongly."""
+    patient.truth.create_file("/vm/small", data=b"small" * 1000, layout=Layout.SUB_BLOCK)
+    inode = patient.volume.tree().find("/vm/small")
+    at = DATA + inode.offset + META[patient.version] + 0x1C
+    assert read(patient.volume.open_file("/vm/small"), 0, 5) == b"small"
+    patient.overlay.patch_number(at, inode.block_size_bytes * 2, 8)
+    with pytest.raises(VmfsError, match=r"its block size is \d+, that of \.sbc\.sf \d+"):
+        patient.volume.open_file("/vm/small")

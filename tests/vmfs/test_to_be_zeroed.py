@@ -120,6 +120,10 @@ def test_large_blocks(tmp_path: Path) -> None:
 
             overlay.patch_number(fd + 4096 + 0x24, 1, 8)
             assert read(volume.open_file("/disk"), 7 * MiB, len(POISON)) == POISON, "counted once for all its pointers"
+            overlay.patch_number(fd + 4096 + 0x8C, 2)
+            with pytest.raises(VmfsError, match="512 blocks were found, its file descriptor says 1"):
+                volume.open_file("/disk")
+            overlay.patch_number(fd + 4096 + 0x8C, 1)
             overlay.patch_number(fd + 4096 + 0x24, 511, 8)
             with pytest.raises(VmfsError, match="512 blocks were found, its file descriptor says 511"):
                 volume.open_file("/disk")

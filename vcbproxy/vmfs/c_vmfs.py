@@ -11,7 +11,8 @@ from vcbproxy.vmfs.layout import structure
 FS3_DESCRIPTOR_OFFSET = 0x200000
 FS3_MAGIC = 0x2FABF15E
 FS3_MAGIC_LOCAL = 0x2FABF15F  # VMFS-L
-FS3_MAJORS = {4: 3, 14: 5, 24: 6}  # on disk → what people call it
+FS3_MAJORS = {4: 3, 14: 5, 24: 6}  # on disk → what people call it; seen on ESXi-made volumes
+FS3_MAJOR_6 = 24  # below it everything is laid out as in VMFS-3 and -5
 FS3_CONFIG_DENSE_SBPC = 0x4
 
 FS3_Descriptor = structure(

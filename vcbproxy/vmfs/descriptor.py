@@ -102,7 +102,7 @@ def load(volume: Device) -> FileSystem:
     if not present(volume):
         raise fail("there is no VMFS file system here")
     fields = layout.Fields(c_vmfs.FS3_Descriptor, read(volume, at, 512))
-    major = c_vmfs.FS3_MAJORS.get(fields["majorVersion"])
+    major = _major(fields)
     if major is None:
         raise fail(f"VMFS version code {fields['majorVersion']} is unknown; known are VMFS-3, -5 and -6")
     alignment = fields["mdAlignment"] if major == 6 else 0
@@ -138,6 +138,17 @@ def load(volume: Device) -> FileSystem:
         pb2_address=fields["pb2FDAddr"] if major > 3 else 0,
         size_bytes=volume.size_bytes,
     )
+
+
+def _major(fields: layout.Fields) -> int | None:
+    """What people call the version; None when it is unknown.
+
+    Releases between those seen here share one layout, in all public readers too; .pb2.sf came with VMFS-5.
+    """
+    code = fields["majorVersion"]
+    if 0 < code < c_vmfs.FS3_MAJOR_6:
+        return c_vmfs.FS3_MAJORS.get(code, 5 if fields["pb2VolAddr"] else 3)
+    return c_vmfs.FS3_MAJORS.get(code)
 
 
 def _version(minor: int, major: int) -> str:
