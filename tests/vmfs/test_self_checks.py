@@ -8,7 +8,7 @@ import pytest
 
 from tests.vmfs.labs import SMALL, lab, opened, overlaid
 from tests.vmfs.overlay import Overlay
-from tests.vmfs.patient import DATA, PATH, WIDTH, Patient
+from tests.vmfs.patient import DATA, META, PATH, WIDTH, Patient
 from vcbproxy.device import Device, FileDevice, Slice, read
 from vcbproxy.errors import DeviceError, LvmError, SourceError, VmfsError
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
