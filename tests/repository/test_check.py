@@ -190,7 +190,7 @@ def forged(backend: MemoryBackend, *nodes: Node) -> Report:
     repository = reopened(backend)
     with repository.locked() as held, repository.writing(held, SMALL) as session:
         packer = session.packer()
-        root = packer.add(BlobKind.TREE, tree.encode(nodes, repository.clock.now()))
+        root = packer.add_text(BlobKind.TREE, tree.encode(nodes, repository.clock.now()))
         packer.finish()
         session.flush()
     repository.save_snapshot(Snapshot("", repository.clock.now(), root, ("/x",), "host"), None)

@@ -17,7 +17,7 @@ from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import SMALL, chunk, made, reopened
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import compression, crypto, indexfile, pack, packer, pages
+from vcbproxy.repository import compression, crypto, indexfile, longblob, pack, pages
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
@@ -181,6 +181,65 @@ def test_large_blobs_are_verified_and_read_as_well(repository: Repository, sessi
         liar.add(DATA, large[::-1])
     with pytest.raises(IntegrityError, match="memory or processor"):
         session.flush()
+
+
+class Bites:
+    """A text of 10 MiB, of which a given pass has one bit wrong, as memory that flips one would make it."""
+
+    size_bytes = 10 << 20
+
+    def __init__(self, wrong_pass: int = 0) -> None:
+        self._passes_left = wrong_pass
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        self._passes_left -= 1
+        for number in range(10):
+            piece = bytearray(pattern(number << 20, 1 << 20))
+            if number == 5 and self._passes_left == 0:
+                piece[1000] ^= 1
+            yield memoryview(piece)
+
+
+def test_long_texts_are_stored_by_bites(repository: Repository, session: WriteSession) -> None:
+    mine = session.packer()
+    blob_id = mine.add_text(TREE, Bites())
+    assert mine.add_text(TREE, Bites()) == blob_id
+    mine.finish()
+    session.flush()
+    whole = b"".join(Bites())
+    assert blob_id == digest(whole)
+    assert repository.load_blob(TREE, blob_id) == whole
+    assert repository.read_blob(TREE, blob_id, b"".join) == whole
+    assert repository.read_blob(TREE, blob_id, lambda pieces: len(next(pieces))) > 0
+    assert (mine.stats.blobs_new, mine.stats.blobs_known, mine.stats.plain_bytes) == (1, 1, 10 << 20)
+
+
+@pytest.mark.parametrize("wrong_pass", [1, 2, 3])
+def test_long_texts_are_verified(repository: Repository, wrong_pass: int) -> None:
+    with (
+        pytest.raises(IntegrityError, match="memory or processor"),
+        repository.locked() as held,
+        repository.writing(held, SMALL) as session,
+    ):
+        session.packer().add_text(TREE, Bites(wrong_pass))
+    assert list(repository.backend.list(FileKind.PACK)) == []
+
+
+@given(st.integers(0, 1000), st.integers(1, 255))
+@settings(max_examples=5, deadline=None)
+def test_long_blobs_are_refused_when_damaged(permille: int, flip: int) -> None:
+    text = Bites()
+    sealed = memoryview(bytearray(longblob.sealed_size_max(text)))
+    key = crypto.new_key()
+    sealed = sealed[: longblob.seal_into(key, text, sealed)]
+    with pytest.raises(IntegrityError, match="match its id"):
+        list(longblob.opened(key, sealed, text.size_bytes, bytes(32)))
+    for wrong_bytes in (text.size_bytes - 1, text.size_bytes + 1):
+        with pytest.raises(IntegrityError, match="decompresses"):
+            list(longblob.opened(key, sealed, wrong_bytes, longblob.digest(text)))
+    sealed[(len(sealed) - 1) * permille // 1000] ^= flip
+    with pytest.raises(IntegrityError, match="authentication"):
+        list(longblob.opened(key, sealed, text.size_bytes, longblob.digest(text)))
 
 
 @given(st.binary(max_size=100), st.data())

@@ -167,6 +167,7 @@ class _Copy:
             progress(Progress(self._source.size_bytes, position, self._bytes_read, self._bytes_zero))
         self._work.close()
         self._crew.join()
+        self._free.abort()  # it and its buffers hold each other: they would stay until the next collection
         ids, lengths = self._rows.columns()
         assert int(lengths.sum(dtype="u8")) == self._source.size_bytes, "the chunks do not tile the disk"
         stored = sum(packer.stats.stored_bytes for packer in self._packers)

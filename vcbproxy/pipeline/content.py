@@ -12,9 +12,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-ID_BYTES = 32
+from vcbproxy.repository import idlist
+from vcbproxy.repository.idlist import Ids
+from vcbproxy.repository.ids import ID_BYTES
 
-Ids = NDArray[np.uint8]
 Lengths = NDArray[np.uint32]
 
 
@@ -101,12 +102,12 @@ class Rows:
         """Block and place of the next row."""
         block, at = divmod(self._count, self._BLOCK)
         if at == 0:
-            self._ids.append(np.zeros((self._BLOCK, ID_BYTES), np.uint8))
+            self._ids.append(idlist.block(self._BLOCK))
             self._lengths.append(np.zeros(self._BLOCK, np.uint32))
         return block, at
 
     def columns(self) -> tuple[Ids, Lengths]:
-        """All rows, as two arrays."""
-        if not self._count:
-            return np.zeros((0, ID_BYTES), np.uint8), np.zeros(0, np.uint32)
-        return np.concatenate(self._ids)[: self._count], np.concatenate(self._lengths)[: self._count]
+        """All rows, as two arrays. They are moved there, block by block: nothing is left here."""
+        ids, lengths = idlist.joined(self._ids, self._count), self._lengths
+        self._lengths = []
+        return ids, np.concatenate([*lengths, np.zeros(0, np.uint32)])[: self._count]

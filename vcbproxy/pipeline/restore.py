@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from vcbproxy.errors import IntegrityError
 from vcbproxy.pipeline import output
 from vcbproxy.pipeline.chunker import GRANULE, HOLE_STEP
-from vcbproxy.pipeline.content import ID_BYTES, Ids, Lengths, zero_id
+from vcbproxy.pipeline.content import Lengths, zero_id
 from vcbproxy.pipeline.crew import Cancel, Crew
-from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.idlist import Ids
+from vcbproxy.repository.ids import ID_BYTES, BlobKind
 
 _PROGRESS_S = 0.1
 _WAITING = 2

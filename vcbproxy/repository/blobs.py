@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import compression, crypto
+from vcbproxy.repository import compression, crypto, longblob
 from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.ids import Buffer, digest
 from vcbproxy.repository.index import Location
 
-BLOB_BYTES_MAX = 1 << 30
+BLOB_BYTES_MAX = 1 << 30  # held as a whole; longer trees are read by bites
+
+Result = TypeVar("Result")
 
 
 class Blobs:
@@ -28,11 +33,38 @@ class Blobs:
             IntegrityError: it is damaged or missing; names blob, pack and offset.
         """
         blob = location.blob
-        try:
+        with self._naming(location):
             hold_sane(blob.plain_bytes, blob.stored_bytes)
-            sealed = memoryview(bytearray(blob.stored_bytes))
-            self._files.backend.load(FileName(FileKind.PACK, location.pack_id.hex()), blob.offset, sealed)
-            return self.open(blob.blob_id, sealed, blob.zstd_bytes)
+            return self.open(blob.blob_id, self._sealed(location), blob.zstd_bytes)
+
+    def read(self, location: Location, take: Callable[[Iterator[Buffer]], Result]) -> Result:
+        """Hand one copy of a blob to ``take``, by bites if it is long; give what it gives, once the digest is right.
+
+        Raises:
+            IntegrityError: as ``load``; or raised by ``take``.
+        """
+        blob = location.blob
+        if blob.zstd_bytes <= longblob.LONG_BYTES:
+            return take(iter((self.load(location),)))
+        with self._naming(location):
+            hold_sane(0, blob.stored_bytes)
+            pieces = longblob.opened(self._files.key, self._sealed(location), blob.zstd_bytes, blob.blob_id)
+            taken = take(pieces)
+            for _ in pieces:  # the digest is held against the id at the very end
+                pass
+            return taken
+
+    def _sealed(self, location: Location) -> memoryview:
+        sealed = memoryview(bytearray(location.blob.stored_bytes))
+        self._files.backend.load(FileName(FileKind.PACK, location.pack_id.hex()), location.blob.offset, sealed)
+        return sealed
+
+    @contextmanager
+    def _naming(self, location: Location) -> Iterator[None]:
+        """Say of which blob, and where it lies, what is wrong with it."""
+        blob = location.blob
+        try:
+            yield
         except (IntegrityError, FileMissing, FileShort) as error:
             raise IntegrityError(
                 f"{self._files.location}: {blob.kind.value} blob {blob.blob_id.hex()} "

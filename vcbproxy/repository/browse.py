@@ -29,8 +29,8 @@ def load_tree(repository: Repository, tree_id: bytes) -> list[Node]:
     Raises:
         IntegrityError: damaged or missing.
     """
-    blob = repository.load_blob(BlobKind.TREE, tree_id)
-    return tree.decode(blob, f"{repository.location}: tree {tree_id.hex()}")
+    what = f"{repository.location}: tree {tree_id.hex()}"
+    return repository.read_blob(BlobKind.TREE, tree_id, lambda pieces: tree.decode(pieces, what))
 
 
 def walk(repository: Repository, root: bytes, path: str = "") -> Iterator[Found]:

@@ -106,20 +106,9 @@ def open_into(key: Key, sealed: Buffer, out: memoryview) -> int:
     Raises:
         IntegrityError: too short, or the mac is wrong: damaged, or sealed with another key.
     """
-    message = memoryview(sealed)
-    size = len(message) - OVERHEAD_BYTES
-    if size < 0:
-        raise IntegrityError(f"a sealed message of {len(message)} bytes is too short to be one")
-    nonce = bytes(message[:NONCE_BYTES])
-    text = message[NONCE_BYTES : NONCE_BYTES + size]
-    mac = _poly1305(key, nonce)
-    mac.update(text)
-    try:
-        mac.verify(bytes(message[NONCE_BYTES + size :]))
-    except InvalidSignature as error:
-        raise IntegrityError("authentication failed: the data are damaged, or sealed with another key") from error
-    Cipher(AES(key.encrypt), CTR(nonce)).decryptor().update_into(text, out[: size + _SPARE])
-    return size
+    nonce, text = _authentic(key, memoryview(sealed))
+    Cipher(AES(key.encrypt), CTR(nonce)).decryptor().update_into(text, out[: len(text) + _SPARE])
+    return len(text)
 
 
 def unseal(key: Key, sealed: Buffer) -> bytes:
@@ -134,9 +123,66 @@ def unseal(key: Key, sealed: Buffer) -> bytes:
     return bytes(out)
 
 
+class Sealer:
+    """Seals a long message bit by bit into a buffer."""
+
+    def __init__(self, key: Key, out: memoryview) -> None:
+        nonce = os.urandom(NONCE_BYTES)
+        out[:NONCE_BYTES] = nonce
+        self._out = out
+        self._end = NONCE_BYTES
+        self._cipher = Cipher(AES(key.encrypt), CTR(nonce)).encryptor()
+        self._mac = _poly1305(key, nonce)
+
+    def write(self, plain: Buffer) -> None:
+        """The next piece of the plaintext."""
+        start, self._end = self._end, self._end + len(plain)
+        self._cipher.update_into(plain, self._out[start : self._end + _SPARE])
+        self._mac.update(self._out[start : self._end])
+
+    def finish(self) -> int:
+        """Write the mac; returns how many bytes the message takes."""
+        self._out[self._end : self._end + MAC_BYTES] = self._mac.finalize()
+        return self._end + MAC_BYTES
+
+
+class Opener:
+    """Opens a long message bit by bit: a file to be read from, whose mac has been checked as a whole."""
+
+    def __init__(self, key: Key, sealed: memoryview) -> None:
+        """Check the mac.
+
+        Raises:
+            IntegrityError: as ``open_into``.
+        """
+        nonce, self._text = _authentic(key, sealed)
+        self._cipher = Cipher(AES(key.encrypt), CTR(nonce)).decryptor()
+
+    def read(self, size_bytes: int) -> bytes:
+        """The next bytes of the plaintext; none at its end."""
+        piece, self._text = self._text[:size_bytes], self._text[size_bytes:]
+        return self._cipher.update(piece)
+
+
 def scratch_size(sealed_bytes: int) -> int:
     """How large the buffer for ``open_into`` must be."""
     return max(0, sealed_bytes - OVERHEAD_BYTES) + _SPARE
+
+
+def _authentic(key: Key, message: memoryview) -> tuple[bytes, memoryview]:
+    """The nonce and the text of a message, once its mac is known to be right."""
+    size = len(message) - OVERHEAD_BYTES
+    if size < 0:
+        raise IntegrityError(f"a sealed message of {len(message)} bytes is too short to be one")
+    nonce = bytes(message[:NONCE_BYTES])
+    text = message[NONCE_BYTES : NONCE_BYTES + size]
+    mac = _poly1305(key, nonce)
+    mac.update(text)
+    try:
+        mac.verify(bytes(message[NONCE_BYTES + size :]))
+    except InvalidSignature as error:
+        raise IntegrityError("authentication failed: the data are damaged, or sealed with another key") from error
+    return nonce, text
 
 
 def _poly1305(key: Key, nonce: bytes) -> Poly1305:

@@ -8,6 +8,9 @@ The stride is what makes it quick, and what makes it strict: text that is spelle
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +18,8 @@ from vcbproxy.repository.ids import ID_BYTES, Buffer
 
 Ids = NDArray[np.uint8]
 
-_STRIDE = 2 * ID_BYTES + 3
-_ROWS = 1 << 15
+STRIDE = 2 * ID_BYTES + 3
+ROWS = 1 << 15
 _INVALID = 0xFF
 
 
@@ -36,53 +39,92 @@ def no_ids() -> Ids:
 
 
 def json_size(count: int) -> int:
-    """How many bytes ``write_json`` writes."""
-    return max(0, count * _STRIDE - 1)
+    """How long the text between the brackets is."""
+    return max(0, count * STRIDE - 1)
 
 
-def write_json(ids: Ids, out: memoryview) -> None:
-    """Write the text between the brackets into ``out``, which has ``json_size(len(ids))`` bytes."""
-    for start in range(0, len(ids), _ROWS):  # in bites, so that the temporaries stay in the processor's cache
-        rows = ids[start : start + _ROWS]
-        text = np.empty((len(rows), _STRIDE), np.uint8)
+def json_pieces(ids: Ids) -> Iterator[memoryview]:
+    """The text between the brackets, by bites: a list of millions is never held as text."""
+    for start in range(0, len(ids), ROWS):
+        rows = ids[start : start + ROWS]
+        text = np.empty((len(rows), STRIDE), np.uint8)
         text[:, 0] = text[:, -2] = ord('"')
         text[:, -1] = ord(",")
         text[:, 1:-2:2] = _DIGITS[rows >> 4]
         text[:, 2:-2:2] = _DIGITS[rows & 15]
-        place = out[start * _STRIDE : start * _STRIDE + text.size]
-        place[:] = text.reshape(-1)[: len(place)].data  # of the very last id, all but the comma
+        last = start + len(rows) == len(ids)
+        yield text.reshape(-1)[: text.size - last].data  # of the very last id, all but the comma
 
 
 def to_json(ids: Ids) -> bytes:
-    """The text between the brackets."""
-    out = bytearray(json_size(len(ids)))
-    write_json(ids, memoryview(out))
-    return bytes(out)
+    """The text between the brackets, as a whole."""
+    return b"".join(json_pieces(ids))
 
 
 def from_json(text: Buffer) -> Ids | None:
     """Read the text between the brackets; None when it is not spelled as ``to_json`` does."""
     if not len(text):
         return no_ids()
-    count, rest = divmod(len(text) + 1, _STRIDE)
-    if rest:
-        return None
-    ids = np.empty((count, ID_BYTES), np.uint8)
-    raw = np.frombuffer(text, np.uint8)
-    for start in range(0, count, _ROWS):
-        end = min(start + _ROWS, count)
-        rows = raw[start * _STRIDE : end * _STRIDE]
-        if end == count:
-            rows = np.append(rows, np.uint8(ord(",")))
-        if not _decode_rows(rows.reshape(-1, _STRIDE), ids[start:end]):
-            return None
-    return ids
+    ids, used = leading_rows(b"%b]" % bytes(text))
+    return ids if used == len(text) + 1 else None
 
 
-def _decode_rows(rows: NDArray[np.uint8], out: Ids) -> bool:
-    quoted = (rows[:, 0] == ord('"')) & (rows[:, -2] == ord('"')) & (rows[:, -1] == ord(","))
+def leading_rows(text: Buffer) -> tuple[Ids, int]:
+    """Read as many ids as ``text`` begins with, spelled as ``json_pieces`` does, up to the closing bracket.
+
+    Returns:
+        The ids, and how many bytes they took: a multiple of the stride; the last ends with ``]`` if the list does.
+    """
+    count = len(text) // STRIDE
+    rows = np.frombuffer(text, np.uint8, count * STRIDE).reshape(-1, STRIDE)
     values = _VALUES[rows[:, 1:-2]]
-    if not quoted.all() or (values == _INVALID).any():
-        return False
-    np.bitwise_or(values[:, 0::2] << np.uint8(4), values[:, 1::2], out=out)
-    return True
+    ends = rows[:, -1] == ord("]")
+    sane = (rows[:, 0] == ord('"')) & (rows[:, -2] == ord('"')) & (ends | (rows[:, -1] == ord(",")))
+    sane &= (values != _INVALID).all(axis=1)
+    if not sane.all():
+        count = int(np.argmin(sane))
+    if ends[:count].any():
+        count = int(np.argmax(ends[:count])) + 1
+    values = values[:count]
+    return values[:, 0::2] << np.uint8(4) | values[:, 1::2], count * STRIDE
+
+
+class Collected:
+    """Ids as they come, in blocks that go back to the system one by one while they are joined: never held twice."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Ids] = []
+        self._count = 0
+
+    def extend(self, ids: Ids) -> None:
+        """Add some at the end."""
+        while len(ids):
+            at = self._count % ROWS
+            if not at:
+                self._blocks.append(block(ROWS))
+            taken = min(ROWS - at, len(ids))
+            self._blocks[-1][at : at + taken] = ids[:taken]
+            self._count += taken
+            ids = ids[taken:]
+
+    def joined(self) -> Ids:
+        """All of them as one array; nothing is left here."""
+        return joined(self._blocks, self._count)
+
+
+def block(rows: int) -> Ids:
+    """Zeroed room for ids, in pages of its own: the allocator would keep what is freed between other things."""
+    return np.frombuffer(mmap.mmap(-1, rows * ID_BYTES, mmap.MAP_PRIVATE), np.uint8).reshape(-1, ID_BYTES)
+
+
+def joined(blocks: list[Ids], count: int) -> Ids:
+    """The first ``count`` rows of all blocks; each block is let go of as soon as it has been copied."""
+    out = np.empty((count, ID_BYTES), np.uint8)
+    at = 0
+    blocks.reverse()
+    while blocks:
+        rows = blocks.pop()[: count - at]
+        out[at : at + len(rows)] = rows
+        at += len(rows)
+    assert at == count, f"{count} rows wanted, there are {at}"
+    return out

@@ -18,6 +18,8 @@ from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import Columns
 from vcbproxy.repository.pack import Blob
 
+_MERGED_ROWS_MIN = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -114,11 +116,15 @@ def merged_run(runs: list[Run]) -> Run:
 
 
 def compacted(runs: tuple[Run, ...]) -> tuple[Run, ...]:
-    """Merge from the end until each run is at most half as long as the one before it."""
+    """Merge from the end until each run is at most half as long as the one before it.
+
+    But never into one longer than an eighth of all: while runs are merged they are held twice.
+    """
+    size_max = max(sum(map(len, runs)) // 8, _MERGED_ROWS_MIN)
     keep = list(runs)
     last = [keep.pop()]
     size = len(last[0])
-    while keep and len(keep[-1]) < 2 * size:
+    while keep and len(keep[-1]) < 2 * size and size + len(keep[-1]) <= size_max:
         last.append(keep.pop())
         size += len(last[-1])
     return (*keep, merged_run(last[::-1]) if len(last) > 1 else last[0])

@@ -12,11 +12,11 @@ miscomputing core costs the job, never a restore.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import compression, crypto, pack, pages
+from vcbproxy.repository import compression, crypto, longblob, pack, pages
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.units import MiB
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vcbproxy.repository.session import WriteSession
 
 _LARGE_BYTES = 8 * MiB
+_HEADER_ROOM_BYTES = 1024  # for that of one blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class PackerStats:
 class OpenPack:
     """A pack that is being filled, in one buffer, digested as it grows."""
 
-    def __init__(self, kind: BlobKind, buffer: memoryview) -> None:
+    def __init__(self, kind: BlobKind, buffer: memoryview, full_bytes: int = 0) -> None:
         self.kind = kind
+        self.full_bytes = full_bytes
         self.blobs: list[pack.Blob] = []
         self.buffer = buffer
         self.size_bytes = 0
@@ -110,7 +112,12 @@ class Packer:
         self._scratch = pages.buffer(1 << 20)
         self._open: dict[BlobKind, OpenPack] = {}
         self._finished = False
-        self.stats = PackerStats()
+        self._new = self._known = self._plain_bytes = self._stored_bytes = 0
+
+    @property
+    def stats(self) -> PackerStats:
+        """What it has stored so far."""
+        return PackerStats(self._new, self._known, self._plain_bytes, self._stored_bytes)
 
     def add(self, kind: BlobKind, plain: Buffer, blob_id: bytes | None = None) -> bytes:
         """Store a blob unless it is stored already.
@@ -131,7 +138,7 @@ class Packer:
         if blob_id is None:
             blob_id = digest(plain)
         if not self._session.claim(kind, blob_id):
-            self.stats = replace(self.stats, blobs_known=self.stats.blobs_known + 1)
+            self._known += 1
             return blob_id
         try:
             open_pack, sealed_bytes, zstd_bytes = self._seal(kind, plain)
@@ -140,9 +147,34 @@ class Packer:
             self._session.fail(error)  # others rely on our claim to store this blob
             raise
         open_pack.append(blob_id, sealed_bytes, zstd_bytes)
-        self.stats += PackerStats(1, 0, len(plain), sealed_bytes)
-        if open_pack.size_bytes >= self._session.options.pack_bytes:
+        self._count(len(plain), sealed_bytes)
+        if open_pack.size_bytes >= open_pack.full_bytes:
             self._close(kind)
+        return blob_id
+
+    def add_text(self, kind: BlobKind, text: longblob.Text) -> bytes:
+        """Store a blob that comes by bites; in a pack of its own if it is long, and then never held as plaintext.
+
+        Raises:
+            IntegrityError: as ``add``; or it is longer than a blob can be.
+            TargetError: as ``add``.
+        """
+        if text.size_bytes <= longblob.LONG_BYTES:
+            return self.add(kind, b"".join(text))
+        blob_id = longblob.digest(text)
+        if not self._session.claim(kind, blob_id):
+            self._known += 1
+            return blob_id
+        try:
+            own = OpenPack(kind, pages.buffer(longblob.sealed_size_max(text) + _HEADER_ROOM_BYTES))
+            sealed_bytes = longblob.seal_into(self._key, text, own.room())
+            self._verify_text(own.room()[:sealed_bytes], text, blob_id)
+        except BaseException as error:
+            self._session.fail(error)
+            raise
+        own.append(blob_id, sealed_bytes, text.size_bytes)
+        self._count(text.size_bytes, sealed_bytes)
+        self._session.submit(own.finish(self._key))
         return blob_id
 
     def finish(self) -> None:
@@ -151,6 +183,7 @@ class Packer:
             for kind in list(self._open):
                 self._close(kind)
             self._finished = True
+            self._scratch = memoryview(b"")
             self._session.finished(self)
 
     def _seal(self, kind: BlobKind, plain: Buffer) -> tuple[OpenPack, int, int]:
@@ -179,7 +212,7 @@ class Packer:
             self._close(kind)
             current = None
         if current is None:
-            current = self._open[kind] = OpenPack(kind, self._session.buffer(sealed_bytes))
+            current = self._open[kind] = OpenPack(kind, *self._session.room(sealed_bytes))
         return current
 
     def _close(self, kind: BlobKind) -> None:
@@ -194,16 +227,24 @@ class Packer:
         except IntegrityError as error:
             damage = str(error)
         if damage:
-            raise IntegrityError(
-                f"blob {blob_id.hex()} was damaged while it was sealed ({damage}): "
-                "this machine's memory or processor is faulty; nothing was written"
-            )
+            raise _faulty(blob_id, damage)
+
+    def _verify_text(self, sealed: memoryview, text: longblob.Text, blob_id: bytes) -> None:
+        try:
+            damage = "" if longblob.holds(self._key, sealed, text, blob_id) else "it opens to other bytes"
+        except IntegrityError as error:
+            damage = str(error)
+        if damage:
+            raise _faulty(blob_id, damage)
+
+    def _count(self, plain_bytes: int, sealed_bytes: int) -> None:
+        self._new += 1
+        self._plain_bytes += plain_bytes
+        self._stored_bytes += sealed_bytes
 
     def _is(self, stored: memoryview, plain: Buffer, zstd_bytes: int) -> bool:
         if not zstd_bytes:
             return pages.equal(stored, plain)
-        if zstd_bytes > _LARGE_BYTES:
-            return self._decompressor.holds(stored, plain)
         return pages.equal(self._decompressor.decompress(stored, zstd_bytes), plain)
 
     def _room(self, size_bytes: int) -> memoryview:
@@ -213,3 +254,10 @@ class Packer:
         if len(self._scratch) < size_bytes:
             self._scratch = memoryview(bytearray(size_bytes))
         return self._scratch
+
+
+def _faulty(blob_id: bytes, damage: str) -> IntegrityError:
+    return IntegrityError(
+        f"blob {blob_id.hex()} was damaged while it was sealed ({damage}): "
+        "this machine's memory or processor is faulty; nothing was written"
+    )

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,10 @@ from vcbproxy.repository.blobs import Blobs
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.ids import BlobKind, Buffer
-from vcbproxy.repository.index import Index
+from vcbproxy.repository.index import Index, Location
 from vcbproxy.repository.session import WriteOptions, WriteSession
+
+Result = TypeVar("Result")
 
 
 class Repository:
@@ -223,10 +225,24 @@ class Repository:
             IntegrityError: no whole copy; names blob, pack and offset of each.
             TargetError: its only copy could not be read.
         """
+        return self._from_any_copy(kind, blob_id, self.blobs.load)
+
+    def read_blob(self, kind: BlobKind, blob_id: bytes, take: Callable[[Iterator[Buffer]], Result]) -> Result:
+        """Hand a blob's plaintext to ``take`` by bites, so that a long one is never held; give what it gives.
+
+        What it takes is vouched for only once this returns. It is called again for another copy when one is damaged.
+
+        Raises:
+            IntegrityError: as ``load_blob``; or raised by ``take``.
+            TargetError: as ``load_blob``.
+        """
+        return self._from_any_copy(kind, blob_id, lambda location: self.blobs.read(location, take))
+
+    def _from_any_copy(self, kind: BlobKind, blob_id: bytes, load: Callable[[Location], Result]) -> Result:
         damage: list[Error] = []
         for location in self.index.lookup(kind, blob_id):
             try:
-                return self.blobs.load(location)
+                return load(location)
             except (IntegrityError, TargetError) as error:
                 damage.append(error)
         if len(damage) == 1:

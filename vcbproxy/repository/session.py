@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vcbproxy.repository.repository import Repository
 
 _ROOM_BYTES = 256 * 1024  # for a usual pack's header, so that a full pack's size stays near its target
-_SPARE_BUFFERS_MAX = 3
+_PACK_BYTES_MIN = 4 * MiB  # restic's own least
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,14 @@ class WriteOptions:
         pack_bytes: a pack is closed once its blobs take this much.
         writers: threads that store packs.
         queue_bytes: packs that wait or are being stored take at most this much memory (one always may).
+        open_bytes: packs that are being filled take at most this much; many packers fill smaller ones.
     """
 
     compression: Compression = Compression.AUTO
     pack_bytes: int = 32 * MiB
     writers: int = 2
-    queue_bytes: int = 96 * MiB
+    queue_bytes: int = 80 * MiB
+    open_bytes: int = 128 * MiB
 
 
 class WriteSession:
@@ -76,6 +78,7 @@ class WriteSession:
         self._spare: list[memoryview] = []
         self._error: BaseException | None = None
         self._ended = False
+        self._packers = 0
         self._threads = [
             threading.Thread(target=self._write_packs, name=f"pack-writer-{number}", daemon=True)
             for number in range(options.writers)
@@ -85,7 +88,9 @@ class WriteSession:
 
     def packer(self) -> Packer:
         """A packer for one thread."""
-        self._check()
+        with self._changed:
+            self._raise_first_error()
+            self._packers += 1
         return Packer(self)
 
     def claim(self, kind: BlobKind, blob_id: bytes) -> bool:
@@ -102,14 +107,22 @@ class WriteSession:
             self._claims.discard(claim)
         return False
 
-    def buffer(self, sealed_bytes: int) -> memoryview:
-        """Memory for a pack whose first blob has this size."""
-        usual = self.options.pack_bytes + _ROOM_BYTES
-        wanted = sealed_bytes + 1024
+    def room(self, sealed_bytes: int) -> tuple[memoryview, int]:
+        """Memory for a pack whose first blob has this size, and how many bytes of blobs make it full."""
         with self._changed:
-            if wanted <= usual and self._spare:
-                return self._spare.pop()
-        return pages.buffer(max(usual, wanted))
+            full = self._full_bytes()
+            usual = full + _ROOM_BYTES
+            wanted = max(usual, sealed_bytes + 1024)
+            while self._spare:
+                spare = self._spare.pop()
+                if len(spare) == wanted:
+                    return spare, full
+        return pages.buffer(wanted), full
+
+    def trim(self) -> None:
+        """Let go of memory that is only kept to be used again."""
+        with self._changed:
+            self._spare.clear()
 
     def submit(self, closed: ClosedPack) -> None:
         """Queue a pack; waits while too much is queued.
@@ -133,6 +146,7 @@ class WriteSession:
         """A packer has handed in its last pack."""
         with self._changed:
             self.stats += finished.stats
+            self._packers -= 1
 
     def flush(self) -> None:
         """Wait until every pack handed in is durable, and every index entry too.
@@ -195,13 +209,15 @@ class WriteSession:
         with self._changed:
             self._claims.difference_update((blob.blob_id, blob.kind) for blob in closed.blobs)
             self._busy_bytes -= closed.size_bytes
-            if len(self._spare) < _SPARE_BUFFERS_MAX and len(closed.buffer) == self.options.pack_bytes + _ROOM_BYTES:
+            kept = self._busy_bytes + sum(map(len, self._spare)) + len(closed.buffer)
+            if kept <= self.options.queue_bytes and len(closed.buffer) == self._full_bytes() + _ROOM_BYTES:
                 self._spare.append(closed.buffer)
             self._changed.notify_all()
 
-    def _check(self) -> None:
-        with self._changed:
-            self._raise_first_error()
+    def _full_bytes(self) -> int:
+        """When a pack is full: the more of them are filled at a time, the smaller, so that all fit the memory."""
+        share = self.options.open_bytes // max(self._packers, 1)
+        return min(self.options.pack_bytes, max(share, _PACK_BYTES_MIN))
 
     def _raise_first_error(self) -> None:
         if self._error is not None:

@@ -12,7 +12,7 @@ Trees of others are read with whatever names they have; of their nodes we keep w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -21,17 +21,14 @@ from itertools import pairwise
 import numpy as np
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import codec, idlist, times
+from vcbproxy.repository import codec, idlist, longlists, times
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import Buffer, is_hex_id
 
-TREE_BYTES_MAX = 1 << 30
 FILE_MODE = 0o600
 DIRECTORY_MODE = 1 << 31 | 0o700  # Go's own bit for directories
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]")
 _NAME_CHARS_MAX = 200
-_CONTENT = re.compile(rb'(?<!\\)"content":\[([^\]]*)\]')
-_SHORT_LIST_BYTES = 1024
 
 
 class NodeKind(Enum):
@@ -65,8 +62,25 @@ def is_safe_name(name: str) -> bool:
     return bool(name) and safe_name(name) == name
 
 
-def encode(nodes: Sequence[Node], moment: datetime) -> bytearray:
-    """A tree's blob. A long content list is written straight into its place: it is never held twice.
+class Text:
+    """A tree's JSON, given out by bites, any number of times: a long content list is never held as text."""
+
+    def __init__(self, parts: Sequence[bytes | Ids]) -> None:
+        self._parts = parts
+        sizes = (len(part) if isinstance(part, bytes) else idlist.json_size(len(part)) for part in parts)
+        self.size_bytes = sum(sizes)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """The bites."""
+        for part in self._parts:
+            if isinstance(part, bytes):
+                yield part
+            else:
+                yield from idlist.json_pieces(part)
+
+
+def encode(nodes: Sequence[Node], moment: datetime) -> Text:
+    """A tree's blob.
 
     Args:
         nodes: files and directories with safe names, in any order.
@@ -78,21 +92,7 @@ def encode(nodes: Sequence[Node], moment: datetime) -> bytearray:
     parts: list[bytes | Ids] = [b'{"nodes":[']
     for node in ordered:
         parts += [*_encoded(node, stamp), b"," if node is not ordered[-1] else b""]
-    return _joined([*parts, b"]}\n"])
-
-
-def _joined(parts: Sequence[bytes | Ids]) -> bytearray:
-    """Text as it is, ids as JSON."""
-    sizes = [len(part) if isinstance(part, bytes) else idlist.json_size(len(part)) for part in parts]
-    out = bytearray(sum(sizes))
-    position = 0
-    for part, size in zip(parts, sizes, strict=True):
-        if isinstance(part, bytes):
-            out[position : position + size] = part
-        else:
-            idlist.write_json(part, memoryview(out)[position : position + size])
-        position += size
-    return out
+    return Text([*parts, b"]}\n"])
 
 
 def _encoded(node: Node, stamp: str) -> list[bytes | Ids]:
@@ -118,41 +118,19 @@ def _encoded(node: Node, stamp: str) -> list[bytes | Ids]:
     return [codec.dump(fields)[:-1], b',"content":[', node.content, b"]}"]
 
 
-def decode(blob: Buffer, what: str) -> list[Node]:
-    """Read a tree.
+def decode(pieces: Iterable[Buffer], what: str) -> list[Node]:
+    """Read a tree, which comes in pieces of any size.
 
     Raises:
         IntegrityError: malformed; a file without content, a directory without a tree.
     """
-    text, lists = _take_long_lists(blob)
+    text, lists = longlists.taken_out(pieces, what)
     fields = codec.Fields(codec.parse(text, what), what)
     nodes = [_decode_node(codec.Fields(node, f"a node in {what}"), lists) for node in fields.items("nodes", [])]
     names = {node.name for node in nodes}
     if len(names) != len(nodes):
         raise IntegrityError(f"{what}: two nodes have the same name")
     return nodes
-
-
-def _take_long_lists(blob: Buffer) -> tuple[bytes, list[Ids]]:
-    """Replace each long canonical content list by ``[number]``.
-
-    ``"content":[`` after anything but a backslash can only be a key in JSON: inside a string its quotes would be
-    escaped. A real content list never holds a number, so ours are told apart.
-    """
-    lists: list[Ids] = []
-    parts: list[Buffer] = []
-    view = memoryview(blob)
-    done = 0
-    for match in _CONTENT.finditer(blob):
-        if match.end(1) - match.start(1) < _SHORT_LIST_BYTES:
-            continue
-        ids = idlist.from_json(view[match.start(1) : match.end(1)])
-        if ids is None:
-            continue
-        parts += [view[done : match.start(1)], str(len(lists)).encode("ascii")]
-        done = match.end(1)
-        lists.append(ids)
-    return b"".join([*parts, view[done:]]), lists
 
 
 def _decode_node(fields: codec.Fields, lists: list[Ids]) -> Node:

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.repository import longblob, points, snapshot, times, tree
 from vcbproxy.repository import manifest as manifests
-from vcbproxy.repository import points, snapshot, times, tree
 from vcbproxy.repository.idlist import Ids, no_ids
 from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.lock import HeldLock
@@ -110,6 +110,7 @@ class DiskWriter:
         for made in self._packers:
             made.finish()
         self._point.session.flush()
+        self._point.session.trim()  # the list of a huge disk needs the room
         self._point.hold_stored(ids, lengths, f"disk {entry.key}")
         self._point.add_disk(entry, ids, lengths)
 
@@ -287,7 +288,9 @@ class PointWriter:
         return Node(name, NodeKind.FILE, len(data), packed)
 
     def _store_tree(self, name: str, nodes: list[Node]) -> Node:
-        tree_id = self._packer.add(BlobKind.TREE, tree.encode(nodes, self._time))
+        text = tree.encode(nodes, self._time)
+        longblob.hold_in_range(text.size_bytes, f"{self._info.vm_name}: {name}")
+        tree_id = self._packer.add_text(BlobKind.TREE, text)
         return Node(name, NodeKind.DIRECTORY, subtree=tree_id)
 
     def _store_trees(self, manifest: Mapping[str, Any]) -> bytes:
@@ -302,7 +305,7 @@ class PointWriter:
         )
         vm_json = self._store_file(manifests.FILE_NAME, memoryview(manifests.encode(contents)))
         directory = self._store_tree(self._directory, [*self._nodes, vm_json])
-        root = self._packer.add(BlobKind.TREE, tree.encode([directory], self._time))
+        root = self._packer.add_text(BlobKind.TREE, tree.encode([directory], self._time))
         self._nodes.append(vm_json)
         return root
 
