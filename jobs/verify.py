@@ -13,7 +13,9 @@ import numpy as np
 from jobs.watcher import Watcher
 from vcbproxy.errors import IntegrityError
 from vcbproxy.pipeline import restore as pipeline
-from vcbproxy.pipeline.content import ID_BYTES, Ids, Lengths
+from vcbproxy.pipeline.content import Lengths
+from vcbproxy.repository.idlist import Ids
+from vcbproxy.repository.ids import ID_BYTES
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.target import RepositoryTarget

@@ -89,7 +89,7 @@ def serve(directory: Path, port: int | None, guest_writes: bool, writes_per_s: f
     from vcbproxy.lab.vcenter import LabServer
 
     with Datacenter.open(directory) as datacenter:
-        known_port = client.port(directory)
+        known_port = _configured_port(directory)
         wanted_port = known_port if port is None else port
         with LabServer(datacenter, port=wanted_port) as server, contextlib.ExitStack() as stack:
             if server.port != known_port:
@@ -99,6 +99,15 @@ def serve(directory: Path, port: int | None, guest_writes: bool, writes_per_s: f
             stack.enter_context(_announced(directory / _READY_NAME, server))
             with contextlib.suppress(Cancelled, Terminated):
                 threading.Event().wait()
+
+
+def _configured_port(directory: Path) -> int:
+    from vcbproxy.lab import client
+
+    try:
+        return client.port(directory)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{directory / client.CONFIG_NAME} does not tell the vCenter's port: {error}") from error
 
 
 @contextlib.contextmanager

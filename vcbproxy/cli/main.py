@@ -122,12 +122,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class _Lines(logging.Handler):
-    """What the libraries below log goes to stderr, a line each, above any bar; tracebacks are for debuggers."""
+    """What the modules below log goes to stderr, a line each, above any bar; what repeats itself is said once."""
+
+    _last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         from vcbproxy.cli.progress import Terminal
 
-        Terminal().said(f"vcbproxy: {record.getMessage()}")
+        message = record.getMessage()
+        if message != self._last:
+            self._last = message
+            Terminal().said(f"vcbproxy: {message}")
 
 
 def _with_help(error: click.ClickException) -> str:

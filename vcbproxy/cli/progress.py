@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,18 @@ class Terminal:
         return bar(title, size_bytes, unit="iB")
 
 
+_COLUMNS_UNKNOWN = 80
+_ROWS_UNKNOWN = 24
+
+
+def _size_known() -> bool:
+    """Whether the terminal knows its size; a serial console does not."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def bar(title: str, total: int, *, unit: str) -> Iterator[Advance]:
     """Draw a bar for the length of the block.
@@ -41,13 +54,16 @@ def bar(title: str, total: int, *, unit: str) -> Iterator[Advance]:
         total: how much there is to do.
         unit: ``iB`` for bytes; else things are counted.
     """
+    known = _size_known()
     drawn: tqdm[NoReturn] = tqdm(
         total=total,
         desc=title,
         unit=unit,
         unit_scale=unit == "iB",
         unit_divisor=1024,
-        dynamic_ncols=True,
+        ncols=None if known else _COLUMNS_UNKNOWN,
+        nrows=None if known else _ROWS_UNKNOWN,
+        dynamic_ncols=known,
         disable=not frame.on_terminal(),
     )
 
