@@ -57,6 +57,16 @@ def test_init_makes_one_and_never_twice(program: Program) -> None:
     assert program.run("init", "--window", "7")[0] == 2
 
 
+def test_init_wants_a_directory_of_its_own(program: Program) -> None:
+    (program.place / "lost+found").mkdir(parents=True)
+    (program.place / "letters").touch()
+    code, _, said = program.run("init")
+    assert code == 2
+    assert "letters" in json.loads(said)["message"]
+    (program.place / "letters").unlink()
+    assert program.run("init")[0] == 0
+
+
 def test_check_of_a_sound_one(program: Program, repository: Repository) -> None:
     write_point(repository, scsi0_0="abC0")
     for options, packs_read in (

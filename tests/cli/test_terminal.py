@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.program import Lab, Program, served
+from tests.program import Lab, Program, served, stopped_by
 from vcbproxy.lab import spec as specification
 
 
@@ -53,6 +55,16 @@ def test_a_terminal_sees_steps_and_a_bar_with_its_rate(lab):
     for line in shown.replace("\r\n", "\n").split("\n"):
         last = line.rpartition("\r")[2]
         assert "%|" not in last or "vm1: " not in last, f"a message tears a bar: {line!r}"
+
+
+def test_a_lost_terminal_leaves_no_snapshot_behind(lab):
+    process = lab.vcbproxy.start("backup", "vm1")
+    deadline = time.monotonic() + 30
+    while not lab.snapshots("vm1") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    done = stopped_by(process, signal.SIGHUP)
+    assert done.code == 143, done.err
+    assert lab.snapshots("vm1") == []
 
 
 def test_a_log_gets_nothing_from_a_good_run(lab, tmp_path):

@@ -81,10 +81,12 @@ def _signals() -> Iterator[None]:
             return
         raise errors.Cancelled if number == signal.SIGINT else errors.Terminated
 
-    wanted = [signal.SIGINT, signal.SIGTERM]
+    def hung_up(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)  # who holds SIGTERM back for a while then holds this back too
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
-        wanted.append(signal.SIGHUP)
-    before = {number: signal.signal(number, handler) for number in wanted}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hung_up)
     try:
         yield
     finally:

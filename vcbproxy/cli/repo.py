@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 
@@ -27,13 +28,28 @@ def init(window: int, repository: frame.RepositoryAddress, as_json: bool) -> Non
     from vcbproxy.repository.config import ChunkerSettings
     from vcbproxy.repository.repository import Repository
 
+    _require_own_place(Path(repository.location))
     made = Repository.init(repository.backend(create=True), repository.password(), chunker=ChunkerSettings(window))
     frame.emit(
         {"location": made.location, "id": made.config.repository_id, "window": made.chunker.window}, as_json=as_json
     )
 
 
-@repo.command(cls=frame.Command, exit_codes=(4, 10, 11, 12))
+def _require_own_place(directory: Path) -> None:
+    """Refuse a directory that holds other things: sooner or later somebody tidies up there."""
+    try:
+        names = {path.name for path in directory.iterdir()} - {"lost+found"}
+    except OSError:  # not there yet, or it cannot be read: creation says what is wrong
+        return
+    if names and "config" not in names:
+        raise UsageError(f"{directory} is not empty ({min(names)}, ...); give a directory of its own")
+
+
+@repo.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=("vcbproxy repo check", "vcbproxy repo check --read-data-subset 1/4        weekly: 2/4 next time"),
+)
 @click.option("--read-data", is_flag=True, help="Also read every pack: digest it, open and digest every blob.")
 @click.option(
     "--read-data-subset", metavar="N/M|X%", help="Read only part N of M of the packs, or a random share of X %."
