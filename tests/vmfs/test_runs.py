@@ -149,3 +149,17 @@ def test_one_piece() -> None:
     assert list(runs.of_one(0, 5, 10)) == [runs.Run(0, 10, 0, 5)]
     assert list(runs.of_one(0, 5, 0)) == []
     assert list(runs.of_one(0, 5, 0).extents()) == []
+
+
+@quick
+@given(st.lists(pieces, max_size=3), st.integers(1, 80), st.integers(0, 79), st.integers(0, 80))
+def test_holes_are_written_into_buffers_that_were_used_before(
+    batches: list[list[Piece]], size: int, offset: int, length: int
+) -> None:
+    """A buffer is lent again and again: what it held must not pass for what a hole holds."""
+    offset = min(offset, size)
+    length = min(length, size - offset)
+    mapped = Mapped("file", built(batches, size), [MemoryDevice(bytes([1]) * 100), MemoryDevice(bytes([2]) * 100)])
+    buf = bytearray(b"\xff" * length)
+    mapped.read_into(offset, memoryview(buf))
+    assert list(buf) == [0 if device == ZERO else device + 1 for device, _ in model(batches, size)[offset:][:length]]

@@ -12,7 +12,8 @@ descriptor's geometry. Everything else is read afresh for each call, because hos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from vcbproxy.device import Device
 from vcbproxy.errors import LvmError, PathNotFound, Unreadable, VmfsError
@@ -25,6 +26,7 @@ from vcbproxy.vmfs.tree import Tree
 from vcbproxy.vmfs.view import View
 
 _TRIES = 3
+_T = TypeVar("_T")
 
 
 class Volume:
@@ -118,20 +120,24 @@ class Volume:
         return VmfsFile(found[0].name, self.fs.name, self.devices, found, lambda: self._find(path))
 
     def _find(self, path: str) -> Found:
-        """Look up and map, afresh. A host may be in the middle of a change, so a failed check is looked at again."""
+        """Look up and map, afresh."""
+
+        def look(tree: Tree) -> Found:
+            inode = tree.find(path)
+            return inode, self.logical.place(tree.view.map_of(inode))
+
+        return self._tried(look)
+
+    def _tried(self, look: Callable[[Tree], _T]) -> _T:
+        """A host may be in the middle of a change: what fails a check is looked at again, from the start."""
         for _ in range(_TRIES - 1):
             try:
-                return self._find_once(path)
+                return look(self.tree())
             except (PathNotFound, Unreadable):
                 raise
             except VmfsError:
                 continue
-        return self._find_once(path)
-
-    def _find_once(self, path: str) -> Found:
-        tree = self.tree()
-        inode = tree.find(path)
-        return inode, self.logical.place(tree.view.map_of(inode))
+        return look(self.tree())
 
     def entries(self, path: str) -> Iterator[Entry]:
         """The entries of a directory, without ``.`` and ``..``.
@@ -140,8 +146,11 @@ class Volume:
             PathNotFound: there is none.
             VmfsError: not a directory, or damaged.
         """
-        tree = self.tree()
-        return (entry for entry in tree.entries(tree.find(path)) if entry.name not in (".", ".."))
+
+        def look(tree: Tree) -> list[Entry]:
+            return [entry for entry in tree.entries(tree.find(path)) if entry.name not in (".", "..")]
+
+        return iter(self._tried(look))
 
     def stat(self, path: str, follow: bool = True) -> FileInfo:
         """What the file descriptor at a path says.
@@ -150,5 +159,5 @@ class Volume:
             PathNotFound: there is none.
             VmfsError: damaged.
         """
-        inode = self.tree().find(path, follow)
+        inode = self._tried(lambda tree: tree.find(path, follow))
         return FileInfo.of(inode, inode.name)
