@@ -99,6 +99,23 @@ def test_restic_gives_every_disk_back(restic: Restic, written: Written, tmp_path
     assert json.loads(restic("dump", "latest", f"{written.point.path}/vm.json"))["vm"]["name"] == "web01"
 
 
+def test_restic_reads_a_list_that_was_written_by_bites(restic: Restic, ours: Repository) -> None:
+    """300,000 chunks, of 4,000 different ones: 20 MB of JSON. Tiny chunks keep the disk small."""
+    chunks = [digest(bytes([number & 255, number >> 8]))[: 17 + number % 16] for number in range(4000)]
+    order = np.random.default_rng(1).integers(0, len(chunks), 300_000)
+    whole = b"".join(chunks[number] for number in order)
+    with RepositoryTarget(ours).begin(info()) as writer:
+        disk = writer.disk("scsi0-0", len(whole))
+        packer = disk.packer()
+        ids = np.frombuffer(b"".join(packer.add(BlobKind.DATA, chunk) for chunk in chunks), np.uint8).reshape(-1, 32)
+        disk.finish(ids[order], np.array([len(chunk) for chunk in chunks], np.uint32)[order])
+        point = writer.commit({})
+    assert b"no errors were found" in restic("check", "--read-data")
+    assert restic("dump", "latest", f"{point.path}/scsi0-0/scsi0-0.raw") == whole
+    with RepositoryTarget(opened(restic.repository)).open(point) as reader:
+        assert np.array_equal(reader.disk_content("scsi0-0")[0], ids[order])
+
+
 def test_restic_mounts_it(restic: Restic, written: Written, tmp_path: Path) -> None:
     if shutil.which("fusermount") is None or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no /dev/fuse or no fusermount here")

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.contract.target import TargetContract
-from tests.repository.repositories import SMALL, START, info, made, made_in, reopened, write_disk, write_point
+from tests.repository.repositories import (
+    CHUNK,
+    SMALL,
+    START,
+    chunk,
+    content,
+    info,
+    made,
+    made_in,
+    reopened,
+    write_disk,
+    write_point,
+)
 from vcbproxy.device import read
-from vcbproxy.errors import Busy, IntegrityError, UsageError
-from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.errors import Busy, IntegrityError, TargetError, UsageError
+from vcbproxy.repository.backend.base import FileKind, load_all
 from vcbproxy.repository.check import check
+from vcbproxy.repository.ids import BlobKind, digest
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
-from vcbproxy.repository.writer import PointInfo
+from vcbproxy.repository.writer import DiskWriter, PointInfo
 
 
 class TestInMemory(TargetContract):
@@ -117,3 +131,75 @@ def test_a_point_that_cannot_be_opened_leaves_no_lock(repository: Repository) ->
 def test_tags_that_restic_cannot_take_are_refused(repository: Repository, tags: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="commas"):
         RepositoryTarget(repository).begin(info(tags=tags))
+
+
+def test_a_chunk_that_another_disk_or_a_file_met_first_is_awaited(repository: Repository) -> None:
+    with RepositoryTarget(repository, SMALL).begin(info()) as writer:
+        writer.file("web01.nvram", chunk("a"))
+        one, other = writer.disk("scsi0-0", CHUNK), writer.disk("scsi0-1", 2 * CHUNK)
+        ids = {letter: one.packer().add(BlobKind.DATA, chunk(letter)) for letter in "b"}
+        ids |= {letter: other.packer().add(BlobKind.DATA, chunk(letter)) for letter in "ab"}
+        finish(other, ids["a"], ids["b"])
+        finish(one, ids["b"])
+        writer.commit({})
+    assert check(reopened(repository.backend), Subset()).problems == []
+    with RepositoryTarget(reopened(repository.backend)).open("web01@latest") as reader:
+        assert read(reader.disk("scsi0-1"), 0, 2 * CHUNK) == content("ab")
+
+
+def test_a_chunk_that_nobody_stores_is_no_restore_point(repository: Repository) -> None:
+    with (
+        RepositoryTarget(repository, SMALL).begin(info()) as writer,
+        pytest.raises(IntegrityError, match="never stored"),
+    ):
+        finish(writer.disk("scsi0-0", CHUNK), digest(chunk("a")))
+    assert RepositoryTarget(repository).points() == []
+
+
+def finish(disk: DiskWriter, *ids: bytes) -> None:
+    packed = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32)
+    disk.finish(packed, np.full(len(ids), CHUNK, np.uint32))
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "grown"])
+def test_a_backup_never_builds_on_a_pack_that_is_lost(repository: Repository, harm: str) -> None:
+    first = write_point(repository, info(hours=0), scsi0_0="abcd")
+    backend = repository.backend
+    packs = [stored for stored in backend.list(FileKind.PACK) if stored.size_bytes > 4 * CHUNK]
+    for stored in packs:
+        data = load_all(backend, stored.name, 1 << 30)
+        backend.remove(stored.name)
+        if harm != "removed":
+            backend.save(stored.name, [data[:-1] if harm == "cut" else data + b"x"])
+    again = reopened(backend)
+    second = write_point(again, info(hours=1), scsi0_0="abcd")
+    for point in (first.point, second.point):
+        with RepositoryTarget(reopened(backend)).open(point) as reader:
+            assert read(reader.disk("scsi0-0"), 0, 4 * CHUNK) == content("abcd")
+    third = write_point(again, info(hours=2), scsi0_0="abcd")
+    assert third.point.added_bytes is not None
+    assert third.point.added_bytes < CHUNK
+
+
+def test_no_point_is_committed_once_the_lock_was_removed(repository: Repository) -> None:
+    with RepositoryTarget(repository, SMALL).begin(info()) as writer:
+        write_disk(writer, "scsi0-0", "ab")
+        for stored in list(repository.backend.list(FileKind.LOCK)):
+            repository.backend.remove(stored.name)
+        with pytest.raises(TargetError, match="removed by another program"):
+            writer.commit({})
+    assert RepositoryTarget(repository).points() == []
+
+
+def test_a_disk_read_twice_is_whole_though_the_first_try_broke_off(repository: Repository) -> None:
+    """What the first try's packers hold is taken for stored by the second's: all must be finished."""
+    with RepositoryTarget(repository, SMALL).begin(info()) as writer:
+        disk = writer.disk("scsi0-0", 3 * CHUNK)
+        broken_off = disk.packer()
+        broken_off.add(BlobKind.DATA, chunk("a"))
+        second = disk.packer()
+        ids = [second.add(BlobKind.DATA, chunk(letter)) for letter in "abc"]
+        second.finish()
+        finish(disk, *ids)
+        writer.commit({})
+    assert check(reopened(repository.backend), Subset()).problems == []

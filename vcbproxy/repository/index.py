@@ -15,14 +15,14 @@ The same blob may lie in several packs; all places are kept, since one may be da
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import indexrun
+from vcbproxy.repository import indexrun, pack
 from vcbproxy.repository.ids import ID_BYTES, BlobKind
 from vcbproxy.repository.indexfile import Columns, PackBlobs
 from vcbproxy.repository.indexrun import Run
@@ -49,22 +49,23 @@ class Index:
         self._tail_rows = 0
         self._packs: list[bytes] = []
         self._pack_numbers: dict[bytes, int] = {}
+        self._forgotten: set[bytes] = set()
 
     def __len__(self) -> int:
         """How many places it knows (copies count)."""
         with self._lock:
             return sum(map(len, self._runs)) + self._tail_rows
 
-    def add(self, pack: PackBlobs) -> None:
+    def add(self, durable: PackBlobs) -> None:
         """Take in a pack that has just become durable. A pack that is known already is left alone."""
         with self._lock:
-            if pack.pack_id in self._pack_numbers:
+            if durable.pack_id in self._pack_numbers:
                 return
-            number = self._number(pack.pack_id)
-            for blob in pack.blobs:
+            number = self._number(durable.pack_id)
+            for blob in durable.blobs:
                 place = (blob.blob_id, blob.kind)
                 self._tail[place] = (*self._tail.get(place, ()), (number, blob))
-            self._tail_rows += len(pack.blobs)
+            self._tail_rows += len(durable.blobs)
             if self._tail_rows >= _TAIL_MAX:
                 self._settle_tail()
 
@@ -78,7 +79,9 @@ class Index:
             self._settle_tail()
             fresh: dict[bytes, Columns] = {}
             known: dict[bytes, Columns] = {}
-            for pack_id, columns in (pack for file in files for pack in file):
+            for pack_id, columns in (listed for file in files for listed in file):
+                if pack_id in self._forgotten:
+                    continue
                 where = known if pack_id in self._pack_numbers else fresh
                 if pack_id in where:
                     indexrun.hold_alike(pack_id, where[pack_id], columns)
@@ -157,6 +160,35 @@ class Index:
         for number, pack_id in enumerate(packs):
             rows = order[bounds[number] : bounds[number + 1]]
             yield PackBlobs(pack_id, [run.blob(int(row)) for row in rows])
+
+    def pack_sizes(self) -> dict[bytes, int]:
+        """How long each pack must be, header and all."""
+        with self._lock:
+            self._settle_tail()
+            runs, packs = self._runs, list(self._packs)
+        sizes = np.full(len(packs), pack.header_size(()), np.int64)
+        blobs = np.zeros(len(packs), np.int64)
+        for run in runs:
+            sizes += np.bincount(run.pack, run.stored, len(packs)).astype(np.int64)  # exact below 2**53
+            entries = np.where(run.zstd != 0, pack.ZSTD_ENTRY_BYTES, pack.RAW_ENTRY_BYTES)
+            sizes += np.bincount(run.pack, entries, len(packs)).astype(np.int64)
+            blobs += np.bincount(run.pack, minlength=len(packs))
+        return {packs[number]: int(sizes[number]) for number in np.flatnonzero(blobs).tolist()}
+
+    @property
+    def forgot(self) -> bool:
+        """Whether ``forget`` took anything out."""
+        return bool(self._forgotten)
+
+    def forget(self, pack_ids: Sequence[bytes]) -> None:
+        """Take all blobs of some packs out, for as long as this index lives."""
+        if not pack_ids:
+            return
+        with self._lock:
+            self._settle_tail()
+            self._forgotten.update(pack_ids)
+            numbers = np.array([self._pack_numbers[pack_id] for pack_id in pack_ids], np.uint32)
+            self._runs = tuple(run.without(numbers) for run in self._runs)
 
     def _hold_known_alike(self, again: dict[bytes, Columns]) -> None:
         """Hold packs that are listed once more against what is known of them; one pass over all rows."""

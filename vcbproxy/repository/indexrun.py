@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,13 @@ class Run:
         key = self.key[rows].astype(">u8").view(np.uint8).reshape(-1, 8)
         ids = np.concatenate([key, self.rest[rows]], axis=1)
         return Columns(ids, self.pack[rows], self.offset[rows], self.stored[rows], self.zstd[rows], self.tree[rows])
+
+    def without(self, packs: NDArray[np.uint32]) -> Run:
+        """The same but for what lies in some packs."""
+        keep = ~np.isin(self.pack, packs)
+        if keep.all():
+            return self
+        return Run(*(getattr(self, field.name)[keep] for field in fields(self)))
 
     def find(self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool) -> NDArray[np.int64]:
         """For many ids at once: a row each, or -1."""

@@ -129,6 +129,16 @@ class HeldLock:
                 f"({self._failure or 'the clock jumped or the process was stopped'}); nothing more is written"
             )
 
+    def confirm(self) -> None:
+        """Look whether our lock file is still there; called before the commit point.
+
+        Raises:
+            TargetError: it is not: someone may have removed what we rely on.
+        """
+        with self._mutex:
+            self._removed = self._removed or not exists(self._files.backend, self._name)
+        self.check()
+
     def refresh_if_due(self) -> None:
         """Renew the lock file when it is time; a failure is kept, and tried again at the next call."""
         if self._age_s() < REFRESH_S:

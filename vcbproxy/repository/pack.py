@@ -26,7 +26,8 @@ _RAW = struct.Struct("<BI32s")
 _ZSTD = struct.Struct("<BII32s")
 _LENGTH = struct.Struct("<I")
 _U32_MAX = (1 << 32) - 1
-ENTRY_BYTES_MAX = _ZSTD.size
+RAW_ENTRY_BYTES = _RAW.size
+ZSTD_ENTRY_BYTES = ENTRY_BYTES_MAX = _ZSTD.size
 
 _KINDS = {0: BlobKind.DATA, 1: BlobKind.TREE, 2: BlobKind.DATA, 3: BlobKind.TREE}
 

@@ -160,7 +160,7 @@ class Repository:
         """Bring the index in memory up to date with the index files.
 
         While a session of ours runs, only what is new is added (its lock keeps anyone from removing). Otherwise, when a
-        file is gone, or durable packs were never listed, what is known is dropped and read anew.
+        file is gone, packs were forgotten, or durable ones never listed, what is known is dropped and read anew.
 
         Raises:
             IntegrityError: an index file is damaged.
@@ -168,7 +168,7 @@ class Repository:
         """
         with self._mutex:
             listed = {stored.name.stem for stored in self.backend.list(FileKind.INDEX)}
-            if not self._sessions and (self._pending.clear() or self._index_files - listed):
+            if not self._sessions and (self._pending.clear() or self.index.forgot or self._index_files - listed):
                 self.index, self._index_files = Index(), set()
             fresh = sorted(listed - self._index_files)
             with ThreadPoolExecutor(self.backend.traits.connections, "index-loader") as pool:
@@ -176,6 +176,19 @@ class Repository:
                     stems = fresh[start : start + _INDEX_BATCH]
                     self.index.add_files(list(pool.map(self._load_index_file, stems)))
                     self._index_files.update(stems)
+
+    def forget_lost_packs(self) -> None:
+        """Before writing: take out of the index in memory what lies in packs that are missing or have another size.
+
+        A backup that built on them would not restore. So their blobs are stored anew if they turn up; older restore
+        points have them back then, too. Packs of others that are not indexed yet cannot be in the index.
+
+        Raises:
+            TargetError: the packs cannot be listed.
+        """
+        expected = self.index.pack_sizes()
+        listed = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in self.backend.list(FileKind.PACK)}
+        self.index.forget([pack_id for pack_id, size in expected.items() if listed.get(pack_id) != size])
 
     def load_index_tolerantly(self) -> list[IntegrityError]:
         """Load what can be loaded, from scratch; for a check. Returns what is damaged.

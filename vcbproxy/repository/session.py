@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vcbproxy.errors import TargetError
 from vcbproxy.repository import pages
 from vcbproxy.repository.backend.base import FileKind, FileName
@@ -106,6 +109,12 @@ class WriteSession:
         with self._changed:
             self._claims.discard(claim)
         return False
+
+    def all_claimed(self, ids: NDArray[np.uint8], kind: BlobKind) -> bool:
+        """Whether packers of ours are about to store all of these, or have just done so."""
+        with self._changed:
+            waiting = [blob_id for row in ids if ((blob_id := row.tobytes()), kind) not in self._claims]
+        return all(self._repository.index.has(kind, blob_id) for blob_id in waiting)
 
     def room(self, sealed_bytes: int) -> tuple[memoryview, int]:
         """Memory for a pack whose first blob has this size, and how many bytes of blobs make it full."""

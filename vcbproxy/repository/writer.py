@@ -76,6 +76,7 @@ class DiskWriter:
         self._point = point
         self._entry = entry
         self._packers: list[Packer] = []
+        self._finished = False
         self._lock = threading.Lock()
 
     def packer(self) -> Packer:
@@ -107,6 +108,8 @@ class DiskWriter:
         total = int(lengths.sum(dtype=np.uint64))
         if total != entry.size_bytes:
             raise IntegrityError(f"disk {entry.key}: its chunks come to {total} bytes, the disk has {entry.size_bytes}")
+        assert not self._finished, f"disk {entry.key} is finished twice"
+        self._finished = True
         for made in self._packers:
             made.finish()
         self._point.session.flush()
@@ -148,11 +151,13 @@ class PointWriter:
         self._disks: list[DiskEntry] = []
         self._files: list[FileEntry] = []
         self._open_disks = 0
+        self._awaited: list[tuple[Ids, NDArray[np.uint32], str]] = []
         self._data_blobs = 0
         self._committed = False
         with ExitStack() as stack:
             self._held: HeldLock = stack.enter_context(repository.locked())
             repository.load_index()
+            repository.forget_lost_packs()
             self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
             self._packer = self.session.packer()
             self._stack = stack.pop_all()
@@ -208,7 +213,8 @@ class PointWriter:
             self.session.flush()
             if not self._repository.index.has(BlobKind.TREE, root):
                 raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
-            self._held.check()
+            self._hold_awaited()
+            self._held.confirm()
             summary = self._save_record(root)
             self._committed = True
         self._stack.close()
@@ -241,15 +247,22 @@ class PointWriter:
     def hold_stored(self, ids: Ids, lengths: NDArray[np.uint32], what: str) -> None:
         """See that every chunk is stored and has the length that is claimed.
 
+        A chunk that another disk, or a file, met first may still be on its way; it is looked up again at ``commit``.
+
         Raises:
-            IntegrityError: one is not.
+            IntegrityError: one is not stored, and not on its way; or has another length.
         """
         known, stored = self._repository.index.find(ids, BlobKind.DATA)
-        wrong = np.flatnonzero(~known | (stored != lengths))
-        if len(wrong):
-            chunk = ids[wrong[0]].tobytes().hex()
-            reason = "has another length in the index" if known[wrong[0]] else "was never stored"
-            raise IntegrityError(f"{what}: chunk {wrong[0]} ({chunk}) {reason}; nothing was committed")
+        missing = np.flatnonzero(~known)
+        if len(missing) and self.session.all_claimed(ids[missing], BlobKind.DATA):
+            with self._mutex:
+                self._awaited.append((ids[missing], lengths[missing], what))
+            known[missing], stored[missing] = True, lengths[missing]
+        _hold(known, stored, ids, lengths, what)
+
+    def _hold_awaited(self) -> None:
+        for ids, lengths, what in self._awaited:
+            _hold(*self._repository.index.find(ids, BlobKind.DATA), ids, lengths, what)
 
     def drop_disk(self) -> None:
         """A disk that was begun will not be finished."""
@@ -339,3 +352,14 @@ class PointWriter:
         made = points.of_snapshot(replace(record, snapshot_id=stored))
         assert made is not None, "a record of ours that is none of ours"
         return made
+
+
+def _hold(
+    known: NDArray[np.bool_], stored: NDArray[np.uint32], ids: Ids, lengths: NDArray[np.uint32], what: str
+) -> None:
+    wrong = np.flatnonzero(~known | (stored != lengths))
+    if len(wrong):
+        first = int(wrong[0])
+        chunk = ids[first].tobytes().hex()
+        reason = "has another length in the index" if known[first] else "was never stored"
+        raise IntegrityError(f"{what}: chunk {chunk} {reason}; nothing was committed")
