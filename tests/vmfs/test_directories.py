@@ -62,9 +62,17 @@ def test_nested_paths(version: int, tmp_path: Path) -> None:
             truth.mkdir("/".join(deep.split("/")[: depth + 1]))
         truth.create_file(f"{deep}/file", data=b"deep")
         truth.symlink("/a/up", "../a/b/./c")
+        truth.symlink("/a/b/near", "c/d")
         truth.symlink("/whole", f"/vmfs/volumes/{truth.label}/a/up/d/file")
         with opened(truth) as volume:
-            for path in (f"{deep}/file", "a//b/./c/d/../d/file", "/../../a/b/c/d/file", "/a/up/d/file", "/whole"):
+            for path in (
+                f"{deep}/file",
+                "a//b/./c/d/../d/file",
+                "/../../a/b/c/d/file",
+                "/a/up/d/file",
+                "/a/b/near/file",
+                "/whole",
+            ):
                 file = volume.open_file(path)
                 assert read(file, 0, 4) == b"deep"
                 assert file.info.path == f"{deep}/file"

@@ -67,6 +67,7 @@ def device(
     maps: int = 1,
     extended: int = 0,
     volume_id: int = 0,
+    generation: int = 1,
 ) -> Telltale:
     made = Telltale(number, device_bytes or DATA + 64 * PE)
     alignment = 4096 if major == 6 else 0
@@ -75,7 +76,7 @@ def device(
     struct.pack_into("<II", header, 0x66, 1, len(entries) if count is None else count)
     struct.pack_into("<IQI", header, 0xBE, maps, extended, alignment)
     volume = bytearray(512)
-    struct.pack_into("<QQI", volume, 0, size, 1, 1)
+    struct.pack_into("<QQI", volume, 0, size, generation, 1)
     volume[0x54:0x64] = UUID
     struct.pack_into("<I", volume, 0x70, volume_id)
     struct.pack_into("<I", volume, 0x90, devices)
@@ -174,6 +175,7 @@ def test_devices_of_different_times() -> None:
         device(1, [entry(PE, DATA)], size=3 * PE, devices=2),
         device(1, [entry(PE, DATA)], size=2 * PE, devices=3),
         device(1, [entry(PE, DATA)], size=2 * PE, devices=2, major=3),
+        device(1, [entry(PE, DATA)], size=2 * PE, devices=2, generation=2),
     ):
         with pytest.raises(LvmError, match="they are not of one time"):
             opened(one, changed)

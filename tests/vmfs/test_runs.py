@@ -163,3 +163,14 @@ def test_holes_are_written_into_buffers_that_were_used_before(
     buf = bytearray(b"\xff" * length)
     mapped.read_into(offset, memoryview(buf))
     assert list(buf) == [0 if device == ZERO else device + 1 for device, _ in model(batches, size)[offset:][:length]]
+
+
+def test_shared_places_are_seen_where_chunks_meet() -> None:
+    for row in (0, (1 << 16) - 1, 1 << 16, (1 << 17) - 1):
+        found = Pieces(512, 16)
+        places = np.arange(140_000, dtype=np.int64) * 1024
+        places[row + 1] = places[row]
+        found.add(
+            np.arange(140_000, dtype=np.int64) * 512, np.full(140_000, 512, np.int64), places, np.zeros(140_000, bool)
+        )
+        assert found.shared() == row * 1024

@@ -13,6 +13,7 @@ from vcbproxy.device import Device, FileDevice, Slice, read
 from vcbproxy.errors import DeviceError, LvmError, SourceError, VmfsError
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
 from vcbproxy.units import GiB, MiB
+from vcbproxy.vmfs import resource, runs, view
 from vcbproxy.vmfs.volume import Volume
 
 
@@ -335,3 +336,118 @@ def test_sub_blocks_of_another_size(patient: Patient) -> None:
     patient.overlay.patch_number(at, inode.block_size_bytes * 2, 8)
     with pytest.raises(VmfsError, match=r"its block size is \d+, that of \.sbc\.sf \d+"):
         patient.volume.open_file("/vm/small")
+
+
+def test_system_files_never_need_each_other_in_a_circle() -> None:
+    opened: list[view.Kind] = []
+    while len(opened) < len(view._MAY_NEED):
+        ready = [kind for kind, needs in view._MAY_NEED.items() if kind not in opened and set(needs) <= {*opened}]
+        assert ready, "some could never be opened"
+        opened += ready
+
+
+def test_pointer_block_twice(patient: Patient) -> None:
+    """Even where no data block would be shared, because the second time is behind the end."""
+    n = {4: 1024, 8: 8192}[WIDTH[patient.version]]
+    patient.truth.create_file("/vm/long", (n + 1) * MiB, layout=Layout.POINTERS)
+    patient.truth.write("/vm/long", 0, b"x")
+    patient.truth.write("/vm/long", n * MiB, b"y")
+    patient.fd = DATA + patient.volume.tree().find("/vm/long").offset
+    patient.set_pointer(1, patient.pointer(0))
+    with pytest.raises(VmfsError, match="one of its pointer blocks is used twice"):
+        patient.volume.open_file("/vm/long")
+
+
+def test_items_that_a_resource_file_does_not_have(patient: Patient) -> None:
+    """Never the item of the next cluster, nor one that lies in the file but is none of its items."""
+    patient.truth.create_file("/vm/small", data=b"small" * 1000, layout=Layout.SUB_BLOCK)
+    patient.fd = DATA + patient.volume.tree().find("/vm/small").offset
+    header = system_file(patient, 4)
+    per_cluster, pointer = patient.overlay.number(header), patient.pointer(0)
+    item = pointer >> 28 | (pointer >> 3 & 3) << 4 if patient.version < 6 else pointer >> 56
+    for at, number in ((0x00, item), (0x14, item)):
+        assert item > 0
+        patient.overlay.reset()
+        patient.overlay.patch_number(header + at, number)
+        if at == 0x00:
+            patient.overlay.patch_number(header + 0x14, patient.overlay.number(header + 0x14) - 1)
+        with pytest.raises(VmfsError, match=rf"refers to cluster 0 item {item} of \.sbc\.sf, which has"):
+            patient.volume.open_file("/vm/small")
+    assert per_cluster > item
+
+
+def test_descriptors_that_are_not_where_they_must_be(patient: Patient) -> None:
+    """.fdc.sf as a file, and the fixed place that every host starts from, must agree."""
+    header, away = system_file(patient, 2), 1 if patient.version < 6 else 100
+    patient.overlay.patch(header + away * MiB, read(patient.overlay, header, 64))
+    patient.fd = DATA + patient.volume.tree().find("/.fdc.sf").offset
+    patient.set_pointer(0, patient.pointer(0) + (away << 6 if patient.version < 6 else away << 51))
+    patient.refused(r"\.fdc\.sf: it puts the root directory at .*, not at")
+
+
+@pytest.mark.parametrize("patient", [5], indirect=True)
+def test_second_level_pointer_blocks_of_an_upgraded_volume(patient: Patient) -> None:
+    """The descriptor says where .pb2.sf is; on volumes that were VMFS-3 once it is not in the usual place."""
+    patient.truth.create_file("/vm/long", 300 * GiB, layout=Layout.DOUBLE)
+    patient.truth.write("/vm/long", 280 * GiB, b"far out")
+    usual = DATA + patient.volume.tree().find("/.pb2.sf").offset
+    moved, address = 0x100000, 0x12345704
+    patient.overlay.patch(DATA + moved, read(patient.overlay, usual, 2048))
+    patient.overlay.patch_number(DATA + moved + 4, moved, 8)
+    patient.overlay.patch_number(DATA + moved + 512, address)
+    patient.overlay.patch_number(DATA + 0x200000 + 0xE1, moved, 8)
+    patient.overlay.patch_number(DATA + 0x200000 + 0xE9, address)
+    patient.overlay.patch(usual, bytes(2048))
+    volume = Volume.open([patient.overlay])
+    assert read(volume.open_file("/vm/long"), 280 * GiB, 7) == b"far out"
+    patient.overlay.patch_number(DATA + 0x200000 + 0xE9, address + 64)
+    with pytest.raises(VmfsError, match=r"\.pb2\.sf: its file descriptor says its address is 0x12345704"):
+        Volume.open([patient.overlay]).open_file("/vm/long")
+
+
+def test_item_past_the_end_of_its_resource_file(patient: Patient) -> None:
+    """Its header promises more items than the file has: what is missing would read as zeroes."""
+    patient.truth.create_file("/vm/small", data=b"small" * 1000, layout=Layout.SUB_BLOCK)
+    small = patient.volume.open_file("/vm/small")
+    offset = patient.volume.tree().find("/.sbc.sf").offset
+    patient.fd = DATA + offset
+    inside = next(iter(small.runs())).device_offset - system_file(patient, 4)
+    step = patient.volume.fs.sub_block_bytes
+    patient.meta(0x14, inside + step, 8)
+    assert read(patient.volume.open_file("/vm/small"), 0, 5) == b"small"
+    for length in (inside + step - 1, inside + 1, inside):
+        patient.meta(0x14, length, 8)
+        with pytest.raises(VmfsError, match=r"refers to an item past the end of \.sbc\.sf"):
+            patient.volume.open_file("/vm/small")
+
+
+@pytest.mark.parametrize("patient", [3, 5], indirect=True)
+def test_item_in_a_hole_of_its_resource_file(patient: Patient) -> None:
+    patient.truth.create_file("/vm/small", data=b"small" * 1000, layout=Layout.SUB_BLOCK)
+    tree = patient.volume.tree()
+    patient.fd = DATA + tree.find("/vm/small").offset
+    patient.set_pointer(0, patient.pointer(0) + (8 << 6))
+    inside = next(iter(patient.volume.open_file("/vm/small").runs())).device_offset - system_file(patient, 4)
+    assert inside // MiB > 0
+    inode = tree.find("/.sbc.sf")
+    patient.fd = DATA + inode.offset
+    patient.set_pointer(inside // MiB, 0)
+    patient.meta(0x24, inode.blocks - 1, 8)
+    with pytest.raises(VmfsError, match=r"refers to an item in a hole of \.sbc\.sf"):
+        patient.volume.open_file("/vm/small")
+
+
+def test_where_items_lie() -> None:
+    """Three clusters of four items to a group, laid down one by one."""
+    size, header = 512, 1024
+    table = resource.Resource(
+        ".x.sf", "v", 4, 3, 4096, size, 3 * header + 12 * size + 77, 36, header, runs.of_one(0, 0, 1 << 20)
+    )
+    at = 4096
+    for group in range(3):
+        first = at + 3 * header
+        for cluster in range(3):
+            for item in range(4):
+                assert table.place(group * 3 + cluster, item, "file") == first
+                first += size
+        at += table.group_bytes

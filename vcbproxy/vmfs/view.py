@@ -2,7 +2,8 @@
 
 Resource files grow while hosts work, so what was read of them is never kept for the next file. A view costs some
 ten small reads. They are opened when first needed, in the order in which they can need each other: .pb2.sf stands
-alone, .pbc.sf may be reached through it, .fdc.sf and .sbc.sf through both.
+alone, .pbc.sf may be reached through it, .sbc.sf through both, and .fdc.sf through all three (VMFS-6 keeps pointer
+blocks in .sbc.sf, and a grown .fdc.sf has more blocks than its descriptor has pointers).
 
 In: the volume and its geometry. Out: inodes by address, and where their bytes lie.
 """
@@ -30,7 +31,7 @@ _SYSTEM_NAMES = {
 _MAY_NEED = {
     Kind.POINTER_BLOCK_2: (),
     Kind.POINTER_BLOCK: (Kind.POINTER_BLOCK_2,),
-    Kind.DESCRIPTOR: (Kind.POINTER_BLOCK_2, Kind.POINTER_BLOCK),
+    Kind.DESCRIPTOR: (Kind.POINTER_BLOCK_2, Kind.POINTER_BLOCK, Kind.SUB_BLOCK),
     Kind.SUB_BLOCK: (Kind.POINTER_BLOCK_2, Kind.POINTER_BLOCK),
 }
 
