@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from vcbproxy.errors import SourceError
-from vcbproxy.manager.disk import refusal
+from vcbproxy.manager.datastore import Datastore
+from vcbproxy.manager.disk import Disk, refusal
 from vcbproxy.manager.vm import Vm
 from vcbproxy.source.storage import Storage
 
 
 def refusals(vm: Vm, storage: Storage) -> dict[str, str]:
     """The reason for each disk that cannot be read, by disk key; empty when all can."""
+
+    @cache
+    def unreadable(datastore: str) -> str | None:
+        return _unreadable(storage, datastore)
+
     reasons: dict[str, str] = {}
     for disk in vm.disks:
         # Per disk: a VM with a virtual TPM has a key for its configuration, and disks in plain. Should the manager not
         # tell, the disk's own descriptor does, and is refused.
         reason = refusal(disk)
-        paths = [] if reason else [disk.path, *disk.parents]
-        for name in dict.fromkeys(path.datastore for path in paths):
-            try:
-                place = storage.place(name)
-            except SourceError as error:
-                reason = reason or str(error)
-                continue
-            reason = reason or refusal(disk, place.datastore)
-            if reason is None and not place.reachable:
-                reason = f"datastore {name} is not readable here: {place.remedy}"
+        names = dict.fromkeys(path.datastore for path in (disk.path, *disk.parents))
+        for name in names if reason is None else ():
+            reason = reason or _by_kind(storage, disk, name) or unreadable(name)
         if reason is not None:
             reasons[disk.key] = reason
     return reasons
+
+
+def _by_kind(storage: Storage, disk: Disk, name: str) -> str | None:
+    try:
+        datastore: Datastore = storage.datastore(name)
+    except SourceError as error:
+        return str(error)
+    return refusal(disk, datastore)
+
+
+def _unreadable(storage: Storage, name: str) -> str | None:
+    """Why a datastore cannot be read here. Its volume's headers are looked at: a damaged one costs no VM a snapshot."""
+    try:
+        place = storage.place(name)
+        if not place.reachable:
+            return f"datastore {name} is not readable here: {place.remedy}"
+        if place.mount is None:
+            storage.volume(name)
+    except SourceError as error:
+        return str(error)
+    return None
 
 
 def told(vm: Vm, reasons: Mapping[str, str]) -> str:

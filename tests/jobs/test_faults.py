@@ -258,3 +258,15 @@ def test_a_snapshot_that_cannot_be_removed_is_told_and_found_again(lab, tmp_path
     findings = {finding["check"]: finding for finding in lab.vcbproxy("check", "--json").json}
     assert left in findings["our VM snapshots"]["detail"]
     assert_restores(lab, "vm1", tmp_path / "back")
+
+
+def test_a_volume_that_cannot_be_opened_costs_no_snapshot(lab, tmp_path):
+    (image,) = lab.datacenter.luns("ds1")
+    copy = tmp_path / "wiped.img"
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    with copy.open("r+b") as lun:
+        lun.write(bytes(8 * MiB))
+    config = lab.directory / "wiped.toml"
+    config.write_text((lab.directory / "vcbproxy.toml").read_text().replace(f"luns/{image.name}", str(copy)))
+    assert "wiped.img" in one_line(Program(config)("backup", "vm1", code=1).err)
+    assert lab.server.calls["CreateSnapshot_Task"] == 0
