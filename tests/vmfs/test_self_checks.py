@@ -426,7 +426,7 @@ def test_item_in_a_hole_of_its_resource_file(patient: Patient) -> None:
     patient.truth.create_file("/vm/small", data=b"small" * 1000, layout=Layout.SUB_BLOCK)
     tree = patient.volume.tree()
     patient.fd = DATA + tree.find("/vm/small").offset
-    patient.set_pointer(0, patient.pointer(0) + (8 << 6))
+    patient.set_pointer(0, patient.pointer(0) + (4 << 6))
     inside = next(iter(patient.volume.open_file("/vm/small").runs())).device_offset - system_file(patient, 4)
     assert inside // MiB > 0
     inode = tree.find("/.sbc.sf")
