@@ -370,3 +370,14 @@ def test_a_torn_pack_has_no_header(size: int) -> None:
     junk = bytes(range(100))[:size]
     with pytest.raises(IntegrityError):
         pack.read_header(crypto.new_key(), size, lambda offset, length: junk[offset : offset + length], "it")
+
+
+@pytest.mark.parametrize(("packers", "pack_mib"), [(1, 32), (3, 32), (8, 16), (16, 8), (64, 4)])
+def test_many_packers_fill_smaller_packs(repository: Repository, packers: int, pack_mib: int) -> None:
+    """Together they take 128 MiB, down to the smallest packs that restic writes; and larger ones again later."""
+    with repository.locked() as held, repository.writing(held) as session:
+        made_ = [session.packer() for _ in range(packers)]
+        assert session.room(1000)[1] == pack_mib << 20
+        for packer_ in made_:
+            packer_.finish()
+        assert session.room(1000)[1] == 32 << 20
