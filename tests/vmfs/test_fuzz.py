@@ -5,7 +5,7 @@ through an overlay, so that nothing is copied or rebuilt. Whether a read that wa
 counted, not demanded: a flipped bit that makes another *valid* map, or that lies in resident data, cannot be told from
 what a host might have written. The last test demands it, bit by bit, where it can be told.
 
-``VCBPROXY_FUZZ_CASES`` sets how many mutations each volume suffers (default 60).
+``VCBPROXY_FUZZ_CASES`` sets how many mutations each volume suffers (default 40).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vcbproxy.vmfs import probe
 from vcbproxy.vmfs.inode import FileType
 from vcbproxy.vmfs.volume import Volume
 
-CASES = int(os.environ.get("VCBPROXY_FUZZ_CASES", "60"))
+CASES = int(os.environ.get("VCBPROXY_FUZZ_CASES", "40"))
 SLOW_S = 20.0
 READ_MAX = 256 * KiB
 
