@@ -17,6 +17,7 @@
     [backup]
     workers = 2
     quiesce = "try"                             require | try | off
+    compression = "auto"                        off | fastest | auto | max
 
 Relative paths are taken from the directory of the file itself. Secrets are never inline: a file, a command or a systemd
 credential names them.
@@ -137,6 +138,15 @@ class Quiesce(Enum):
     OFF = "off"
 
 
+class Compression(Enum):
+    """How hard the repository tries to make blobs small."""
+
+    OFF = "off"
+    FASTEST = "fastest"
+    AUTO = "auto"
+    MAX = "max"
+
+
 class Manager(Secret):
     """Where the manager is and who we are there."""
 
@@ -195,6 +205,7 @@ class Backup(_Section):
 
     workers: int = Field(2, ge=1, le=64)
     quiesce: Quiesce = Quiesce.TRY
+    compression: Compression = Compression.AUTO
     vms: tuple[str, ...] = ()
 
 

@@ -106,3 +106,15 @@ def test_an_empty_disk_restores_empty(tmp_path):
         assert row["bytes_read"] == 0, "to-be-zeroed blocks are never read"
         assert_restores(lab, "vm1", tmp_path / "back")
         assert (tmp_path / "back" / "scsi0-0.raw").stat().st_blocks == 0
+
+
+def test_compression_is_the_operators_choice(tmp_path):
+    stored = {}
+    with served(tmp_path / "lab", specification.tiny(5)) as lab:
+        for wanted in ("off", "fastest", "auto", "max"):
+            options = ("--repo", tmp_path / wanted, "--password-file", lab.password_file)
+            lab.vcbproxy("repo", "init", *options)
+            row = lab.vcbproxy("backup", "vm1", "--compression", wanted, "--json", *options).json[0]
+            stored[wanted] = row["bytes_stored"]
+            lab.vcbproxy("verify", *options)
+    assert stored["off"] > stored["fastest"] > stored["auto"] > stored["max"]

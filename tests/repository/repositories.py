@@ -10,10 +10,10 @@ import numpy as np
 
 from tests.images import pattern
 from vcbproxy.clock import Clock, ManualClock
+from vcbproxy.config import Compression
 from vcbproxy.repository.backend.base import Backend
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.memory import MemoryBackend
-from vcbproxy.repository.compression import Compression
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.keys import Kdf

@@ -16,12 +16,12 @@ from tests.images import pattern
 from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import SMALL, chunk, made, reopened
 from vcbproxy.clock import ManualClock
+from vcbproxy.config import Compression
 from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository import compression, crypto, indexfile, longblob, pack, pages
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
-from vcbproxy.repository.compression import Compression
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
-from vcbproxy.config import Config, Quiesce
+from vcbproxy.config import Compression, Config, Quiesce
 from vcbproxy.errors import UsageError
 from vcbproxy.units import human
 
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--quiesce", type=click.Choice([value.value for value in Quiesce]), help="Ask the guest to come to rest.")
 @click.option("--partial", is_flag=True, help="Back up a VM's readable disks when others cannot be read (exit code 3).")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that digest and compress.")
+@click.option(
+    "--compression",
+    type=click.Choice([value.value for value in Compression]),
+    help="How small to make what is stored: less time, or less space.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be read, and from where.")
 @frame.repository_options
 @frame.json_option
@@ -44,6 +49,7 @@ def backup(
     quiesce: str | None,
     partial: bool,
     workers: int | None,
+    compression: str | None,
     dry_run: bool,
     repository: frame.RepositoryAddress,
     config: Config,
@@ -70,22 +76,30 @@ def backup(
     if dry_run:
         _show_plan(wanted, choices, config, as_json)
         return
-    report = _run(wanted, choices, repository, config)
+    wanted_compression = Compression(compression) if compression else config.backup.compression
+    report = _run(wanted, choices, repository, config, wanted_compression)
     _show(report, as_json)
     report.raise_unless_ok()
 
 
-def _run(wanted: tuple[str, ...], choices: Choices, repository: frame.RepositoryAddress, config: Config) -> Report:
+def _run(
+    wanted: tuple[str, ...],
+    choices: Choices,
+    repository: frame.RepositoryAddress,
+    config: Config,
+    compression: Compression,
+) -> Report:
     from jobs import backup as job
     from vcbproxy.cli import connect
+    from vcbproxy.repository.session import WriteOptions
     from vcbproxy.repository.target import RepositoryTarget
 
-    opened = repository.open()
+    target = RepositoryTarget(repository.open(), WriteOptions(compression=compression))
     with (
         connect.to_manager(config) as session,
         connect.storage(config, session) as storage,
     ):
-        return job.run(_surroundings(session, storage, RepositoryTarget(opened)), wanted, choices)
+        return job.run(_surroundings(session, storage, target), wanted, choices)
 
 
 def _surroundings(session: Session, storage: Storage, target: RepositoryTarget) -> Surroundings:

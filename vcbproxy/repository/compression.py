@@ -7,11 +7,11 @@ beyond what the caller expects, so that no frame can make us allocate more.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
 from typing import IO, Protocol, cast
 
 import zstandard
 
+from vcbproxy.config import Compression
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository.ids import Buffer
 
@@ -19,21 +19,15 @@ _WINDOW_BYTES_MAX = 128 << 20  # restic's own limit: window log 27
 _STEP_BYTES = 1 << 20
 
 
-class Compression(Enum):
-    """How hard to try; the values are what the operator writes."""
+_LEVELS = {Compression.OFF: None, Compression.FASTEST: -3, Compression.AUTO: 1, Compression.MAX: 12}
 
-    OFF = "off"
-    FASTEST = "fastest"
-    AUTO = "auto"
-    MAX = "max"
 
-    @property
-    def level(self) -> int | None:
-        """Zstd's level; None stores as it is.
+def level_of(compression: Compression) -> int | None:
+    """Zstd's level; None stores as it is.
 
-        Level 1 gives some 95 % of what level 3 gives on disks' content, for two thirds of its time.
-        """
-        return {Compression.OFF: None, Compression.FASTEST: -3, Compression.AUTO: 1, Compression.MAX: 12}[self]
+    Level 1 gives some 95 % of what level 3 gives on disks' content, for two thirds of its time.
+    """
+    return _LEVELS[compression]
 
 
 class Compressor(Protocol):

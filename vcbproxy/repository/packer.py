@@ -105,7 +105,7 @@ class Packer:
     def __init__(self, session: WriteSession) -> None:
         self._session = session
         self._key = session.key
-        level = session.options.compression.level
+        level = compression.level_of(session.options.compression)
         self._compressor = compression.compressor(level) if level is not None else None
         self._tree_compressor: compression.Compressor | None = None
         self._decompressor = compression.Decompressor()

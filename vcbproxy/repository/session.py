@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vcbproxy.config import Compression
 from vcbproxy.errors import TargetError
 from vcbproxy.repository import pages
 from vcbproxy.repository.backend.base import FileKind, FileName
-from vcbproxy.repository.compression import Compression
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats
