@@ -3,17 +3,19 @@
     make bench
 
 Ours is the program as a user runs it, against a lab: login, snapshot, VMFS-6 on a LUN read past the page cache, and
-everything durable at the end. The others get the same disk as a raw file in the page cache. Two rounds, interleaved:
-the best of each counts, since whatever else runs on the machine only ever adds.
+everything durable at the end. The others get the same disk as a raw file in the page cache. Three rounds, interleaved.
+The table shows the best of each; what is wanted is held against the median of the rounds' own ratios, since a machine
+that is shared runs faster in one minute than in the next.
 """
 
 from __future__ import annotations
 
 import filecmp
 import shutil
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ from tests.real import stock_restic
 from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, Fill, LabSpec, Truth, VmSpec
 from vcbproxy.units import GiB, MiB
 
-ROUNDS = 2
+ROUNDS = 3
 RSS_MAX_BYTES = 512 * MiB
 
 
@@ -99,11 +101,26 @@ class Bench:
         self._vcbproxy("backup", "bench")
         self._vcbproxy("restore", "bench@latest", "--to", back)
         self._vcbproxy("verify")
+        self._in_less_time()
         (raw,) = back.rglob("*.raw")
         assert filecmp.cmp(raw, self.disk, shallow=False), "what was restored is not what was backed up"
         self.stored["vcbproxy"] = size_of(self.lab.repo)
         shutil.rmtree(self.lab.repo)
         shutil.rmtree(back)
+
+    def _in_less_time(self) -> None:
+        """What the operator gains, and pays, with the other end of the scale."""
+        options = ("--repo", str(self.scratch / "fastest"), "--password-command", "echo bench")
+        self.lab.vcbproxy("repo", "init", *options)
+        command = (sys.executable, "-m", "vcbproxy", "backup", "bench", "--compression", "fastest", *options)
+        self._run("vcbproxy backup, fastest", *command)
+        self.stored["fastest"] = size_of(self.scratch / "fastest")
+        shutil.rmtree(self.scratch / "fastest")
+
+    def ratio(self, ours: str, theirs: str, cost: Callable[[Taken], float]) -> float:
+        """The median, over the rounds, of what ours took of theirs."""
+        pairs = zip(self.taken[ours], self.taken[theirs], strict=True)
+        return statistics.median(cost(one) / cost(other) for one, other in pairs)
 
     def theirs(self) -> None:
         back = self.scratch / "theirs-back"
@@ -126,6 +143,7 @@ class Bench:
             Row("zstd -1 -T2", self.best("zstd -1 -T2")),
             Row(backup, self.best(backup), note=stored["restic"]),
             Row("vcbproxy backup", self.best("vcbproxy backup"), backup, stored["vcbproxy"]),
+            Row("vcbproxy backup, fastest", self.best("vcbproxy backup, fastest"), backup, stored["fastest"]),
             Row(restore, self.best(restore)),
             Row("vcbproxy restore", self.best("vcbproxy restore"), restore),
             Row("vcbproxy verify", self.best("vcbproxy verify")),
@@ -145,13 +163,17 @@ def test_full_backup_and_restore(lab: Lab, disk: Path, scratch: Path) -> None:
         bench.theirs()
     print(bench.show())
 
-    backup, rival = bench.best("vcbproxy backup"), bench.best(f"{bench.restic_name} backup")
-    restore, rival_restore = bench.best("vcbproxy restore"), bench.best(f"{bench.restic_name} restore")
-    over_zstd = backup.wall_s / bench.best("zstd -1 -T2").wall_s
-    print(f"vcbproxy backup takes {over_zstd:.2f} of the wall time of zstd -1 -T2 (wanted: 1.50)")
-    assert backup.rss_bytes <= RSS_MAX_BYTES
-    assert restore.rss_bytes <= RSS_MAX_BYTES
-    assert backup.wall_s <= 0.4 * rival.wall_s
-    assert backup.cpu_s <= 0.4 * rival.cpu_s
-    assert restore.wall_s <= rival_restore.wall_s
+    restic_backup, restic_restore = f"{bench.restic_name} backup", f"{bench.restic_name} restore"
+    wall = bench.ratio("vcbproxy backup", restic_backup, lambda taken: taken.wall_s)
+    cpu = bench.ratio("vcbproxy backup", restic_backup, lambda taken: taken.cpu_s)
+    over_zstd = bench.ratio("vcbproxy backup", "zstd -1 -T2", lambda taken: taken.wall_s)
+    back = bench.ratio("vcbproxy restore", restic_restore, lambda taken: taken.wall_s)
+    print(
+        f"median of rounds: backup wall {wall:.2f} (wanted 0.40), CPU {cpu:.2f} (0.40) of restic's, wall {over_zstd:.2f}"
+    )
+    print(f"(1.50) of zstd's; restore wall {back:.2f} (1.00) of restic's")
+    assert max(bench.best(name).rss_bytes for name in ("vcbproxy backup", "vcbproxy restore")) <= RSS_MAX_BYTES
+    assert back <= 1.0
+    assert wall <= 0.4
+    assert cpu <= 0.4
     assert over_zstd <= 1.5
