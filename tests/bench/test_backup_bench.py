@@ -169,9 +169,9 @@ def test_full_backup_and_restore(lab: Lab, disk: Path, scratch: Path) -> None:
     over_zstd = bench.ratio("vcbproxy backup", "zstd -1 -T2", lambda taken: taken.wall_s)
     back = bench.ratio("vcbproxy restore", restic_restore, lambda taken: taken.wall_s)
     print(
-        f"median of rounds: backup wall {wall:.2f} (wanted 0.40), CPU {cpu:.2f} (0.40) of restic's, wall {over_zstd:.2f}"
+        f"median of the rounds: backup takes {wall:.2f} of restic's wall time and {cpu:.2f} of its CPU (wanted: 0.40),"
     )
-    print(f"(1.50) of zstd's; restore wall {back:.2f} (1.00) of restic's")
+    print(f"{over_zstd:.2f} of zstd's wall time (1.50); restore takes {back:.2f} of restic's wall time (1.00)")
     assert max(bench.best(name).rss_bytes for name in ("vcbproxy backup", "vcbproxy restore")) <= RSS_MAX_BYTES
     assert back <= 1.0
     assert wall <= 0.4
