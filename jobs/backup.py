@@ -14,7 +14,6 @@ from jobs.vmbackup import Choices, Surroundings, back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SourceError, UsageError
 from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.session import Session
-from vcbproxy.manager.vm import Vm
 
 
 def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Report:
@@ -91,10 +90,8 @@ def select(session: Session, selectors: Sequence[str]) -> list[tuple[str, str]]:
 
 def _one(around: Surroundings, moref: str, name: str, choices: Choices) -> VmResult:
     started = around.clock.monotonic()
-    vm: Vm | None = None
     try:
-        vm = inventory.get(around.session, moref)
-        return back_up_vm(around, vm, choices)
+        return back_up_vm(around, inventory.get(around.session, moref), choices)
     except (SourceError, NothingProtected, UsageError) as error:
         return VmResult(
             vm=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Error
@@ -69,7 +70,7 @@ def datastores(storage: Storage, names: Sequence[str]) -> Iterator[Result]:
             detail = f"mounted at {place.mount}" if mounted else f"{place.mount} is not a directory: mount it"
             yield Result(check, Level.OK if mounted else Level.FAILED, detail, 0 if mounted else 1)
         else:
-            yield attempt(check, lambda name=name: _volume(storage, name))  # type: ignore[misc]
+            yield attempt(check, partial(_volume, storage, name))
 
 
 def _volume(storage: Storage, name: str) -> str:

@@ -7,20 +7,20 @@ from collections.abc import Iterable
 from vcbproxy.device import read
 from vcbproxy.errors import SourceError
 from vcbproxy.manager.datastore import DatastorePath
-from vcbproxy.source.storage import Storage
+from vcbproxy.source.storage import DatastoreFiles, Storage
 from vcbproxy.units import MiB
 
 SIZE_MAX_BYTES = 16 * MiB
 
 
-def read_config_file(storage: Storage, path: DatastorePath) -> bytes:
+def read_config_file(files: DatastoreFiles, path: DatastorePath) -> bytes:
     """Read one small file whole.
 
     Raises:
         PathNotFound: there is none.
         SourceError: it cannot be read, or is too large to be a configuration file.
     """
-    file = storage.files().open(str(path))
+    file = files.open(str(path))
     try:
         if file.size_bytes > SIZE_MAX_BYTES:
             raise SourceError(f"{path} has {file.size_bytes} bytes: too large for a configuration file")
@@ -36,11 +36,12 @@ def read_all(storage: Storage, paths: Iterable[DatastorePath]) -> tuple[dict[str
 
     A running VM's host rewrites these small files in place, so one that cannot be read does not fail the disks.
     """
+    files = storage.files()
     found: dict[str, bytes] = {}
     failed: dict[str, str] = {}
     for path in paths:
         try:
-            found[path.name] = read_config_file(storage, path)
+            found[path.name] = read_config_file(files, path)
         except SourceError as error:
             failed[path.name] = str(error)
     return found, failed
