@@ -4,19 +4,23 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help demo test test-all check lint bench format lock clean
+.PHONY: help demo test test-guest check lint bench format lock clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## back up, check and restore three VMs of a datacenter in a folder
 	@.ci/prepare demo
 	@$(BIN)/python -m vcbproxy lab demo
 
-test: .venv/.ready ## every test but the benchmarks
+test: .venv/.ready ## every test but the benchmarks and the guest
 	@.ci/prepare test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not bench"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not bench and not guest"
+
+test-guest: .venv/.ready ## the real drivers in a QEMU guest: iSCSI, multipath, NFS (docs/guest.md)
+	@.ci/prepare guest
+	@$(BIN)/python -m pytest -m guest tests/guest
 
 check: lint test ## all that must hold before a commit
 

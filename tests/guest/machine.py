@@ -1,0 +1,113 @@
+"""A guest: a QEMU machine with Debian's stock kernel, whose root is this machine's own files, laid over with a layer.
+
+    run(suite) ──▶ qemu ──▶ init.sh ──▶ python -m tests.guest.inside SUITE ──▶ out/results.jsonl   a line for each step
+                     │                                                     └─▶ out/*               what else it kept
+                     └──▶ out/console.log                                      the kernel's and the programs' talk
+
+Nothing of the host can be written from inside but the folder ``out``. The processor is emulated (TCG): it runs wherever
+QEMU does, ten to thirty times slower than the host, so a suite does little and does it once.
+"""
+
+from __future__ import annotations
+
+import compileall
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TREE = Path(__file__).resolve().parents[2]
+CACHE = TREE / ".cache" / "guest"
+MEMORY_MIB = 2048
+_KILL_AFTER_S = 5
+_CONSOLE_TAIL_LINES = 60
+
+_START = """\
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export PYTHONPATH={tree} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+cd {tree}
+{python} -m tests.guest.inside {suite} /out
+echo "guest: the suite ended with $?"
+sync
+echo o >/proc/sysrq-trigger
+sleep 10
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one step of a suite: ``facts`` is what it found, ``problem`` is a traceback, or empty."""
+
+    name: str
+    seconds: float
+    facts: Mapping[str, Any]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A guest that has ended."""
+
+    out: Path
+    seconds: float
+    steps: Mapping[str, Step]
+
+    @property
+    def console(self) -> str:
+        return (self.out / "console.log").read_text("utf-8", "replace").replace("\r", "")
+
+    def step(self, name: str) -> Step:
+        """The step of that name, which went well.
+
+        Raises:
+            AssertionError: it failed, or the guest never got there; with what the guest said last.
+        """
+        tail = "\n".join(self.console.splitlines()[-_CONSOLE_TAIL_LINES:])
+        reached = ", ".join(self.steps) or "none"
+        assert name in self.steps, f"the guest never got to {name}; steps done: {reached}\n--- its console ---\n{tail}"
+        step = self.steps[name]
+        assert not step.problem, f"in the guest: {step.problem}\n--- its console ---\n{tail}"
+        return step
+
+
+def run(suite: str, out: Path, timeout_s: float) -> Run:
+    """Boot a guest, run ``tests/guest/inside/SUITE.py`` in it, wait for its end; it is killed when its time is up."""
+    compileall.compile_dir(str(TREE / "tests"), quiet=2)
+    compileall.compile_dir(str(TREE / "vcbproxy"), quiet=2)
+    compileall.compile_dir(str(TREE / "jobs"), quiet=2)
+    start = _START.format(tree=shlex.quote(str(TREE)), python=shlex.quote(sys.executable), suite=shlex.quote(suite))
+    (out / "start").write_text(start)
+    began = time.monotonic()
+    with (out / "console.log").open("wb") as console:
+        subprocess.run(_command(out, timeout_s), stdin=subprocess.DEVNULL, stdout=console, stderr=console, check=False)
+    return Run(out, time.monotonic() - began, _steps(out / "results.jsonl"))
+
+
+def _command(out: Path, timeout_s: float) -> list[str]:
+    """QEMU under timeout(1), which ends it even when we are no longer there to do so."""
+    kernel = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on"
+    shares = {
+        "host": "path=/,readonly=on,multidevs=remap",
+        "layer": f"path={CACHE / 'layer'},readonly=on",
+        "out": f"path={out}",
+    }
+    command = ["timeout", f"--kill-after={_KILL_AFTER_S}", str(timeout_s), "qemu-system-x86_64", "-nodefaults"]
+    command += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB)]
+    command += ["-no-reboot", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]
+    command += ["-kernel", str(CACHE / "vmlinuz"), "-initrd", str(CACHE / "initrd"), "-append", kernel]
+    for tag, options in shares.items():
+        command += ["-fsdev", f"local,id={tag},security_model=none,{options}"]
+        command += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    return command
+
+
+def _steps(results: Path) -> dict[str, Step]:
+    if not results.exists():
+        return {}
+    rows = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
+    return {row["name"]: Step(**row) for row in rows}

@@ -1,0 +1,33 @@
+"""The guest itself: it boots, it is apart from the host, it tells what happened, and it ends."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from tests.guest import machine
+
+pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest")]
+
+
+def test_a_machine_of_its_own_that_tells_what_failed(tmp_path: Path) -> None:
+    guest = machine.run("boot", tmp_path, timeout_s=60)
+    assert guest.step("kernel").facts["release"] != platform.release()
+    tree = Path(guest.step("files").facts["tree"])
+    assert tree == machine.TREE
+    assert not (tree / "written-in-the-guest").exists(), "the host's files are for reading"
+    assert (tmp_path / "kept.txt").read_text() == "goes to the host"
+    assert {"iscsi_tcp", "dm_multipath", "st", "ch", "nfsd", "veth"} <= set(guest.step("drivers").facts["loaded"])
+    with pytest.raises(AssertionError, match=r"as it was meant to(.|\n)*its console(.|\n)*broken: FAILED"):
+        guest.step("broken")
+    with pytest.raises(AssertionError, match="never got to never; steps done: kernel, files, drivers, broken"):
+        guest.step("never")
+
+
+def test_a_guest_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    guest = machine.run("endless", tmp_path, timeout_s=8)
+    assert guest.seconds < 15
+    with pytest.raises(AssertionError, match="never got to waits"):
+        guest.step("waits")
