@@ -9,6 +9,7 @@ Datacenters (group-d1) ─ DC0 ─┬─ vm ─ every VM            ─ its snap
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vcbproxy.clock import Clock
@@ -18,7 +19,7 @@ from vcbproxy.lab.state import DatastoreState
 from vcbproxy.lab.vcenter import render, wire
 from vcbproxy.lab.vcenter.faults import Faults
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
-from vcbproxy.lab.vcenter.properties import Collectors
+from vcbproxy.lab.vcenter.properties import OWN_COLLECTOR, Collectors
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.lab.vcenter.sessions import Sessions
 from vcbproxy.lab.vcenter.tasks import Tasks
@@ -28,6 +29,10 @@ _BLOCK_MIB = 1
 _ROOT = "group-d1"
 _VMFS_VERSIONS = {3: "3.31", 5: "5.81", 6: "6.82"}
 _NFS_HOST = "nfs.lab"
+
+
+def _nothing() -> None:
+    """What a task does that does nothing."""
 
 
 class Centre:
@@ -60,17 +65,30 @@ class Centre:
         """The machine behind a VM."""
         return self.datacenter.machine(vm.moref)
 
-    def task(self, method: str, vm: Managed, work: Callable[[], Any]) -> Any:
-        """Begin a task on a VM; what it changed is shown before the task ends, well or ill."""
+    def forget(self) -> None:
+        """Lose what a manager only has in memory: sessions, collectors, views, and which tasks there were."""
+        self.sessions.expire()
+        self.collectors.forget()
+        self.tasks.forget()
 
-        def changing() -> Any:
+    def task(self, method: str, vm: Managed, work: Callable[[], Any], half: Callable[[], Any] = _nothing) -> Any:
+        """Begin a task on a VM; what it changed is shown before the task ends, well or ill.
+
+        Args:
+            method: its name on the wire.
+            vm: what it is about.
+            work: what it does.
+            half: what it does instead when ``What.HALF`` was ordered; by default nothing.
+        """
+
+        def changing(work: Callable[[], Any]) -> Any:
             try:
                 result = work()
             finally:
                 self.refresh(vm)
             return self._refs[result.moref] if hasattr(result, "moref") else None
 
-        return self.tasks.begin(method, vm, changing)
+        return self.tasks.begin(method, vm, partial(changing, work), partial(changing, half))
 
     def refresh(self, vm: Managed) -> None:
         """Show a VM as it is now."""
@@ -132,7 +150,7 @@ class Centre:
         content = vim.ServiceInstanceContent(
             about=about,
             rootFolder=root.ref,
-            propertyCollector=add(vmodl.query.PropertyCollector, "propertyCollector").ref,
+            propertyCollector=add(vmodl.query.PropertyCollector, OWN_COLLECTOR).ref,
             viewManager=add(vim.view.ViewManager, "ViewManager").ref,
             sessionManager=add(vim.SessionManager, "SessionManager").ref,
             searchIndex=add(vim.SearchIndex, "SearchIndex").ref,

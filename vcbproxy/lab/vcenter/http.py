@@ -19,6 +19,7 @@ from vcbproxy.units import MiB
 
 _BODY_MAX_BYTES = 16 * MiB
 _IDLE_S = 300
+_PIECES = 20
 _COOKIE = re.compile(r'vmware_soap_session="?([0-9a-f]+)')
 _SESSION_COOKIE = 'vmware_soap_session="{}"; Path=/; HttpOnly; Secure'
 _XML = "text/xml; charset=utf-8"
@@ -36,14 +37,22 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What it gets."""
+    """What it gets.
+
+    Attributes:
+        sent: the share of the body that goes out before the connection breaks; 1: all of it.
+        over_s: how long the body takes, in pieces.
+    """
 
     status: int
     body: bytes
     new_cookie: str = ""
+    sent: float = 1
+    over_s: float = 0
 
 
 Answering = Callable[[Post], Reply]
+Getting = Callable[[str], Reply]
 
 
 class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -53,12 +62,13 @@ class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
     block_on_close = True
     allow_reuse_address = True
 
-    def __init__(self, port: int, context: ssl.SSLContext, documents: dict[str, bytes], answering: Answering) -> None:
+    def __init__(self, port: int, context: ssl.SSLContext, getting: Getting, answering: Answering) -> None:
         self._context = context
         self._open: set[socket.socket] = set()
         self._mutex = threading.Lock()
-        self.documents = documents
+        self.getting = getting
         self.answering = answering
+        self.stopping = threading.Event()
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
@@ -87,7 +97,7 @@ class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
             super().handle_error(request, client_address)
 
     def cut_all(self) -> None:
-        """Cut every connection, in whatever its thread is doing."""
+        """Cut every connection, in whatever its thread is doing. The listener stays."""
         with self._mutex:
             connections = list(self._open)
         for connection in connections:
@@ -112,8 +122,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Requests are not logged."""
 
     def do_GET(self) -> None:
-        document = self.server.documents.get(self.path)
-        self._send(Reply(404, b"") if document is None else Reply(200, document))
+        self._deliver(lambda: self.server.getting(self.path))
 
     def do_POST(self) -> None:
         try:
@@ -131,8 +140,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             found[1] if found else "",
             self.headers.get("User-Agent", ""),
         )
+        self._deliver(lambda: self.server.answering(post))
+
+    def _deliver(self, answer: Callable[[], Reply]) -> None:
         try:
-            self._send(self.server.answering(post))
+            self._send(answer())
         except Dropped:
             self.close_connection = True
             cut(self.connection)
@@ -149,7 +161,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if reply.new_cookie:
             self.send_header("Set-Cookie", _SESSION_COOKIE.format(reply.new_cookie))
         self.end_headers()
-        self.wfile.write(reply.body)
+        self._send_body(reply)
+        if reply.sent < 1:
+            self.wfile.flush()
+            raise Dropped
+
+    def _send_body(self, reply: Reply) -> None:
+        body = reply.body[: int(len(reply.body) * reply.sent)]
+        if reply.over_s <= 0:
+            self.wfile.write(body)
+            return
+        step = max(1, len(body) // _PIECES)
+        pieces = [body[at : at + step] for at in range(0, len(body), step)]
+        for piece in pieces:
+            self.server.stopping.wait(reply.over_s / len(pieces))
+            self.wfile.write(piece)
+            self.wfile.flush()
 
     def _body(self) -> bytes | None:
         """The request's body, whole or in chunks (Go's clients send them); None when it is too large."""

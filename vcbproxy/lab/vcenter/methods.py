@@ -12,6 +12,7 @@ from typing import Any
 from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.inventory import Managed
 from vcbproxy.lab.vcenter.schema import support, vim, vmodl
+from vcbproxy.lab.vcenter.wire import Request
 
 
 @dataclass(slots=True)
@@ -28,6 +29,16 @@ class Call:
 Method = Callable[..., Any]
 UNAUTHENTICATED = {"RetrieveServiceContent", "CurrentTime", "Login", "Logout", "SessionIsActive"}
 FREE_PROPERTIES = {"content", "currentSession"}
+
+
+def about(request: Request) -> list[Any]:
+    """References of the objects that a request is about: its own, and those whose properties it asks for."""
+    specs = request.arguments.get("specSet") or request.arguments.get("spec")
+    named: list[Any] = []
+    for spec in specs if isinstance(specs, list) else [specs]:
+        if isinstance(spec, vmodl.query.PropertyCollector.FilterSpec):
+            named += [start.obj for start in spec.objectSet]
+    return [request.this, *named]
 
 
 def _retrieve_service_content(call: Call) -> Any:

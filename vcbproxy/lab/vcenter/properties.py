@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
-from vcbproxy.lab.vcenter.schema import moid, support, vmodl
+from vcbproxy.lab.vcenter.schema import moid, support, vim, vmodl
 
 _Collector = vmodl.query.PropertyCollector
+OWN_COLLECTOR = "propertyCollector"
 _PAGE_MAX = 100
 _WAIT_S = 600.0
 _FIRST_NAME = re.compile(r"\w+")
@@ -41,6 +42,17 @@ class Collectors:
         with self._inventory.changed:
             self._stopping = True
             self._inventory.changed.notify_all()
+
+    def forget(self) -> None:
+        """Lose all pages, collectors of clients, filters and views; whoever waits gets nothing."""
+        with self._inventory.changed:
+            self._pages.clear()
+            self._cancelled.update(self._filters)
+            self._filters.clear()
+            for kind in (_Collector.Filter, _Collector, vim.view.ContainerView):
+                for managed in self._inventory.all_of(kind):
+                    if managed.moref != OWN_COLLECTOR:
+                        self._inventory.remove(managed.ref)
 
     # RetrieveProperties*
 

@@ -7,6 +7,7 @@ with LabServer(datacenter) as server:
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +20,14 @@ from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.guest import GuestWriter
 from vcbproxy.lab.vcenter import http, methods, vm_methods, wire
 from vcbproxy.lab.vcenter.centre import Centre
-from vcbproxy.lab.vcenter.faults import Dropped, Faults, Where
+from vcbproxy.lab.vcenter.faults import Dropped, Faults, Trouble, What, Where
 from vcbproxy.lab.vcenter.methods import Call
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.lab.vcenter.tasks import as_fault
 
 _POLL_S = 0.02
+_VERSIONS_PATH = "/sdk/vimServiceVersions.xml"
+_UNAVAILABLE = http.Reply(503, b"")
 _METHODS = {**methods.METHODS, **vm_methods.VM_METHODS}
 
 
@@ -40,6 +43,7 @@ class LabServer:
         self._listener: http.Listener | None = None
         self._thread: threading.Thread | None = None
         self._mutex = threading.Lock()
+        self._down_until_s = self._clock.monotonic()
         self.centre = Centre(datacenter, self._clock)
 
     @property
@@ -91,16 +95,26 @@ class LabServer:
         """Log everyone out, as idle time does."""
         self.centre.sessions.expire()
 
+    def restart(self, down_s: float = 0) -> None:
+        """Let the manager restart: all connections break, and what it only had in memory is gone.
+
+        What hosts are doing goes on; nobody can ask for it by its task any more. While it is down, by the server's
+        clock, every request is answered with 503.
+        """
+        self._down_until_s = self._clock.monotonic() + down_s
+        self.centre.forget()
+        if self._listener is not None:
+            self._listener.cut_all()
+
     def start(self) -> None:
         """Listen and serve.
 
         Raises:
             UsageError: the port cannot be had.
         """
-        documents = {"/sdk/vimServiceVersions.xml": wire.versions_document()}
         context = certificate.server_context(self._tls)
         try:
-            self._listener = http.Listener(self._wanted_port, context, documents, self._answer)
+            self._listener = http.Listener(self._wanted_port, context, self._get, self._answer)
         except OSError as error:
             raise UsageError(f"cannot listen on port {self._wanted_port}: {error.strerror}; try --port 0") from error
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(_POLL_S,), name="lab vCenter")
@@ -110,6 +124,7 @@ class LabServer:
         """End all waits, let tasks finish, cut all connections; no thread or socket is left."""
         if self._listener is None or self._thread is None:
             return
+        self._listener.stopping.set()
         self._listener.shutdown()
         self._thread.join()
         self.centre.stop()
@@ -117,7 +132,20 @@ class LabServer:
         self._listener.server_close()
         self._listener = self._thread = None
 
+    @property
+    def _down(self) -> bool:
+        return self._clock.monotonic() < self._down_until_s
+
+    def _get(self, path: str) -> http.Reply:
+        if self._down:
+            return _UNAVAILABLE
+        if path != _VERSIONS_PATH:
+            return http.Reply(404, b"")
+        return http.Reply(200, wire.versions_document())
+
     def _answer(self, post: http.Post) -> http.Reply:
+        if self._down:
+            return _UNAVAILABLE
         try:
             request = wire.parse(post.body)
         except wire.MalformedRequest as error:
@@ -126,14 +154,35 @@ class LabServer:
         with self._mutex:
             self.calls[request.method] += 1
         try:
-            self.faults.strike(request.method, Where.CALL, request.this)
-            value, cookie = self._call(request, post)
-            self.faults.strike(request.method, Where.ANSWER, request.this)
-            return http.Reply(200, wire.answer(request, value, version), cookie)
+            return self._reply(request, post, version)
         except Dropped:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it was, the client gets a fault
             return http.Reply(500, wire.fault(as_fault(error), version))
+
+    def _reply(self, request: wire.Request, post: http.Post, version: str) -> http.Reply:
+        about = methods.about(request)
+        if self._unavailable(self.faults.strike(request.method, Where.CALL, *about)):
+            return _UNAVAILABLE
+        value, cookie = self._call(request, post)
+        trouble = self.faults.strike(request.method, Where.ANSWER, *about)
+        if self._unavailable(trouble):
+            return _UNAVAILABLE
+        reply = http.Reply(200, wire.answer(request, value, version), cookie)
+        if trouble is not None and trouble.what is What.BREAK:
+            return dataclasses.replace(reply, sent=0.5)
+        if trouble is not None and trouble.what is What.TRICKLE:
+            return dataclasses.replace(reply, over_s=trouble.delay_s)
+        return reply
+
+    def _unavailable(self, trouble: Trouble | None) -> bool:
+        """Do what trouble only the server can do; whether there is no answer but 503."""
+        if trouble is not None and trouble.what is What.EXPIRE:
+            self.expire_sessions()
+        if trouble is not None and trouble.what is What.RESTART:
+            self.restart(trouble.delay_s)
+            raise Dropped
+        return trouble is not None and trouble.what is What.UNAVAILABLE
 
     def _call(self, request: wire.Request, post: http.Post) -> tuple[Any, str]:
         self._authenticate(request, post.cookie)
@@ -148,7 +197,7 @@ class LabServer:
         free = request.method in methods.UNAUTHENTICATED or (
             request.method == wire.FETCH and request.arguments.get("prop") in methods.FREE_PROPERTIES
         )
-        if not free and self.centre.sessions.find(cookie) is None:
+        if not free and not self.centre.sessions.use(cookie):
             raise vim.fault.NotAuthenticated(
                 object=request.this, privilegeId="System.View", msg="The session is not authenticated."
             )

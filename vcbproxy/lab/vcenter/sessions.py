@@ -1,7 +1,8 @@
-"""Who is logged in."""
+"""Who is logged in, and until when: sessions idle out, and may be made to end after so many calls."""
 
 from __future__ import annotations
 
+import copy
 import threading
 import uuid
 from typing import Any
@@ -9,9 +10,16 @@ from typing import Any
 from vcbproxy.clock import Clock
 from vcbproxy.lab.vcenter.schema import vim
 
+IDLE_S = 30 * 60.0  # a vCenter's default
+
 
 class Sessions:
-    """The sessions of a server; the cookie is the key."""
+    """The sessions of a server; the cookie is the key.
+
+    Attributes:
+        idle_s: a session that was not used for longer ends.
+        calls_max: a session ends after so many calls; 0: never for that.
+    """
 
     def __init__(self, username: str, password: str, clock: Clock) -> None:
         self._username = username
@@ -19,6 +27,8 @@ class Sessions:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, Any] = {}
+        self.idle_s = IDLE_S
+        self.calls_max = 0
 
     def login(self, username: str, password: str, agent: str) -> Any:
         """Begin a session.
@@ -47,9 +57,31 @@ class Sessions:
         return session
 
     def find(self, key: str) -> Any:
-        """A session, or None."""
+        """A session, or None when it never was or has ended."""
         with self._lock:
-            return self._known.get(key)
+            return self._living(key)
+
+    def use(self, key: str) -> bool:
+        """Note a call in a session; False: there is no such session (any more)."""
+        with self._lock:
+            session = self._living(key)
+            if session is None:
+                return False
+            used = copy.copy(session)  # the old one may be on its way to a client
+            used.lastActiveTime, used.callCount = self._clock.now(), session.callCount + 1
+            self._known[key] = used
+            return True
+
+    def _living(self, key: str) -> Any:
+        session = self._known.get(key)
+        if session is not None and self._over(session):
+            del self._known[key]
+            return None
+        return session
+
+    def _over(self, session: Any) -> bool:
+        idle_s = (self._clock.now() - session.lastActiveTime).total_seconds()
+        return bool(idle_s > self.idle_s or 0 < self.calls_max <= session.callCount)
 
     def end(self, key: str) -> None:
         """End one."""

@@ -6,12 +6,13 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Busy, Error
 from vcbproxy.lab.machine import UnknownSnapshot
-from vcbproxy.lab.vcenter.faults import Dropped, Faults, Where
+from vcbproxy.lab.vcenter.faults import Dropped, Faults, What, Where
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 
@@ -39,13 +40,14 @@ class Tasks:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def begin(self, method: str, about: Managed, work: Callable[[], Any]) -> Any:
+    def begin(self, method: str, about: Managed, work: Callable[[], Any], half: Callable[[], Any]) -> Any:
         """Carry out ``work`` in a thread; the answer is the task's reference.
 
         Args:
             method: the method on the wire, for the description and for faults.
             about: the managed entity the task is about.
             work: what to do; its result becomes the task's.
+            half: what is done instead by a task that does not do all it should, and ends well nevertheless.
         """
         task = self._inventory.add(vim.Task)
         info = vim.TaskInfo(
@@ -66,7 +68,8 @@ class Tasks:
             for holder in (self._manager, about):
                 recent = [*holder.properties.get("recentTask", []), task.ref][-_RECENT:]
                 self._inventory.set(holder, recentTask=recent)
-            thread = threading.Thread(target=self._run, args=(task, method, about, work), name=f"lab {task.moref}")
+            run = partial(self._run, task, method, about, work, half)
+            thread = threading.Thread(target=run, name=f"lab {task.moref}")
             self._threads = [running for running in self._threads if running.is_alive()]
             self._threads.append(thread)
             thread.start()
@@ -79,11 +82,21 @@ class Tasks:
         for thread in threads:
             thread.join()
 
-    def _run(self, task: Managed, method: str, about: Managed, work: Callable[[], Any]) -> None:
+    def forget(self) -> None:
+        """Let nobody ask for a task any more; what runs goes on, as on hosts whose manager restarts."""
+        for task in self._inventory.all_of(vim.Task):
+            self._inventory.remove(task.ref)
+        for holder in (self._manager, *self._inventory.all_of(vim.ManagedEntity)):
+            if holder.properties.get("recentTask"):
+                self._inventory.set(holder, recentTask=[])
+
+    def _run(
+        self, task: Managed, method: str, about: Managed, work: Callable[[], Any], half: Callable[[], Any]
+    ) -> None:
         self._update(task, state="running", startTime=self._clock.now(), progress=10)
         try:
-            self._faults.strike(method, Where.TASK, about.ref)
-            result = work()
+            trouble = self._faults.strike(method, Where.TASK, about.ref)
+            result = half() if trouble is not None and trouble.what is What.HALF else work()
         except Exception as error:  # noqa: BLE001  # the task ends in it, and the client is told
             fault = as_fault(error, self._in_the_way(about, task))
             self._update(task, state="error", completeTime=self._clock.now(), error=fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from vcbproxy.lab import tracking
@@ -45,10 +46,12 @@ def _begin_snapshot(call: Call, method: str, name: str, description: str, *, qui
                 msg="An error occurred while quiescing the virtual machine. VMware Tools is not running."
             )
         # A VM that is off is at rest by itself, and hosts do not call that quiesced.
-        at_rest = quiesced and state.powered_on
-        return call.centre.datacenter.take_snapshot(state.moref, name, description, quiesced=at_rest)
+        return taken(at_rest=quiesced and state.powered_on)
 
-    return call.centre.task(method, call.this, work)
+    def taken(*, at_rest: bool = False) -> SnapshotState:
+        return call.centre.datacenter.take_snapshot(machine.state.moref, name, description, quiesced=at_rest)
+
+    return call.centre.task(method, call.this, work, half=taken)  # half: the guest did not come to rest
 
 
 def _vm_of(call: Call) -> Managed:
@@ -62,10 +65,12 @@ def _remove_snapshot(
 ) -> Any:
     vm = _vm_of(call)
     centre, name = call.centre, call.this.moref
+    remove = partial(centre.datacenter.remove_snapshot, vm.moref, name, children=removeChildren)
     return centre.task(
         "RemoveSnapshot_Task",
         vm,
-        lambda: centre.datacenter.remove_snapshot(vm.moref, name, children=removeChildren, consolidate=consolidate),
+        partial(remove, consolidate=consolidate),
+        half=partial(remove, consolidate=False),  # gone from the list, its deltas are not
     )
 
 
