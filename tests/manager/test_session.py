@@ -11,7 +11,8 @@ from tests.manager.managers import address
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import CredentialsError, ManagerError
 from vcbproxy.lab.vcenter import LabServer
-from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.lab.vcenter.faults import Trouble as Ordered
+from vcbproxy.lab.vcenter.faults import What, Where
 from vcbproxy.manager import inventory
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session, connect
@@ -54,6 +55,16 @@ def test_a_manager_that_authenticates_nobody_is_asked_once_more_only(server: Lab
 @pytest.mark.parametrize("where", [Where.CALL, Where.ANSWER])
 def test_a_dropped_connection_is_taken_up_again(server: LabServer, session: Session, where: Where) -> None:
     server.faults.add("RetrievePropertiesEx", drop=True, times=3, where=where)
+    assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(server: LabServer, session: Session) -> None:
+    server.faults.order(Ordered("RetrievePropertiesEx", What.BREAK, times=3))
+    assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
+
+
+def test_a_manager_that_restarts_is_waited_for(server: LabServer, session: Session) -> None:
+    server.faults.order(Ordered("RetrievePropertiesEx", What.RESTART), Ordered("Login", What.UNAVAILABLE))
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
 
 

@@ -19,7 +19,8 @@ from pyVmomi import vim, vmodl
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
 from vcbproxy.lab.vcenter import LabServer
-from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.lab.vcenter.faults import Trouble as Ordered
+from vcbproxy.lab.vcenter.faults import What, Where
 from vcbproxy.manager import inventory, vmconfig
 from vcbproxy.manager.datastore import DatastorePath
 from vcbproxy.manager.faults import Trouble, trouble_of
@@ -256,14 +257,27 @@ def test_a_missing_privilege_is_named_at_once(server: LabServer, hold: Hold) -> 
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.5])
-def test_a_creation_whose_answer_was_lost_leaves_nothing(server: LabServer, hold: Hold, delay_s: float) -> None:
+@pytest.mark.parametrize("what", [What.DROP, What.BREAK])
+def test_a_creation_whose_answer_was_lost_leaves_nothing(
+    server: LabServer, hold: Hold, what: What, delay_s: float
+) -> None:
     """The manager heard it; nobody knows the task. It is waited for, and what it made is removed."""
-    server.faults.add("CreateSnapshot_Task", drop=True, where=Where.ANSWER)
+    server.faults.order(Ordered("CreateSnapshot_Task", what, Where.ANSWER))
     server.faults.add("CreateSnapshot_Task", delay_s=delay_s, where=Where.TASK)
     with pytest.raises(ManagerError) as caught, hold():
         pytest.fail("the block was entered")
     assert trouble_of(caught.value) is Trouble.CONNECTION
     assert server.calls["RemoveSnapshot_Task"] == 1
+    assert snapshots(server) == ["user 0"]
+
+
+def test_a_creation_that_began_although_a_fault_came_back_leaves_nothing(server: LabServer, hold: Hold) -> None:
+    """What a manager answers is not always what it did."""
+    fault = vmodl.fault.SystemError(reason="trouble", msg="trouble")
+    server.faults.add("CreateSnapshot_Task", fault, where=Where.ANSWER)
+    server.faults.add("CreateSnapshot_Task", delay_s=0.5, where=Where.TASK)
+    with pytest.raises(ManagerError, match="trouble"), hold():
+        pytest.fail("the block was entered")
     assert snapshots(server) == ["user 0"]
 
 

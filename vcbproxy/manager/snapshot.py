@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _QUIESCED_ATTEMPTS = 3
 _QUIESCE_PAUSE_S = 5.0
 _NO_TOOLS = "VMware Tools do not run in the guest"
-_UNKNOWN = (Trouble.CONNECTION, Trouble.SESSION, Trouble.GONE, Trouble.UNFINISHED)
+_REFUSED = (Trouble.BUSY, Trouble.QUIESCE, Trouble.PERMISSION, Trouble.TRUST)  # anything else may have been heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class _Creation:
         try:
             started = task.start(self.session, "CreateSnapshot", self.vm.name, create)
         except ManagerError as error:
-            self.outcome_known = trouble_of(error) not in _UNKNOWN
+            self.outcome_known = trouble_of(error) in _REFUSED
             raise
         try:
             snapshot = task.wait(

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 import ssl
-from http.client import HTTPResponse, HTTPSConnection
+from http.client import HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def context(ca_file: Path | None, *, pinned: bool) -> ssl.SSLContext:
 
 
 class BoundedResponse(HTTPResponse):
-    """An HTTP answer that may not grow without limit: pages keep honest ones small."""
+    """An HTTP answer that is read whole or not at all, and may not grow without limit: honest ones come in pages."""
 
     bytes_max = RESPONSE_BYTES_MAX
     _taken = 0
@@ -79,6 +79,8 @@ class BoundedResponse(HTTPResponse):
         if amt is None:
             return b"".join(iter(lambda: self.read(MiB), b""))
         data = super().read(amt)
+        if amt and not data and self.length:  # http.client takes an answer that breaks off for one that ends
+            raise IncompleteRead(b"", self.length)
         self._taken += len(data)
         if self._taken > self.bytes_max:
             raise ManagerError(f"the manager's answer is longer than {human(self.bytes_max)}; not read on")
