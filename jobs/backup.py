@@ -7,12 +7,14 @@ Cancelled                      the job run ends; snapshot and lock are gone
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
+from jobs.cleanup import Action, Cleanup, Rules
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.vmbackup import Choices, Surroundings, back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SourceError, UsageError
-from vcbproxy.manager import inventory, overview
+from vcbproxy.manager import inventory
 from vcbproxy.manager.session import Session
 
 
@@ -25,7 +27,7 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
         Error: whatever ends the whole job run.
     """
     chosen = select(around.session, selectors)
-    _tell_of_leftovers(around, {name for _, name in chosen})
+    left = _clean_up(around, {moref for moref, _ in chosen})
     results: list[VmResult] = []
     for number, (moref, name) in enumerate(chosen, 1):
         if len(chosen) > 1:
@@ -36,6 +38,7 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
             if results:
                 error.add_note(_before_that(results, chosen))
             raise
+        result = _with_leftover(result, left.get(moref))
         results.append(result)
         if result.error is not None and len(chosen) > 1:  # a lone VM's error is what the whole job run ends with
             for line in (str(result.error), *result.warnings):
@@ -43,12 +46,33 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
     return Report(tuple(results))
 
 
-def _tell_of_leftovers(around: Surroundings, names: Collection[str]) -> None:
-    """Say which VMs still have a snapshot of ours; whether its job run is dead, only a person can tell for sure."""
-    for left in overview.marked_snapshots(around.session):
-        if left.vm in names:
-            remedy = "if no other backup is running, delete it in the vSphere client: it grows until then"
-            around.watcher.said(f"{left.vm}: a snapshot of an earlier run, {left.name!r}, is still there; {remedy}")
+def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str]:
+    """Remove what dead job runs left on these VMs, so that a night after a crash mends itself; and say so.
+
+    Returns:
+        Why it is still there, by moref, where it could not be removed. The backup goes on above it.
+    """
+    cleanup = Cleanup(around.session, around.registry, Rules(morefs=frozenset(morefs)), around.clock)
+    failed: dict[str, str] = {}
+    for done in cleanup.carry_out(cleanup.survey()):
+        what = "the disks" if done.snapshot is None else f"the snapshot {done.snapshot.name!r}"
+        match done.action:
+            case Action.REMOVED | Action.CONSOLIDATED:
+                around.watcher.said(f"{done.vm}: {what} that a backup had left behind: {done.action.value}")
+            case Action.FAILED:
+                failed[done.moref] = done.reason
+                around.watcher.said(about(done.vm, f"{done.reason}; `vcbproxy cleanup` tries again"))
+            case _:
+                around.watcher.said(f"{done.vm}: {what} of another backup is there: {done.reason}")
+    return failed
+
+
+def _with_leftover(result: VmResult, reason: str | None) -> VmResult:
+    """A VM on which an older snapshot of ours grows on is not simply OK."""
+    if reason is None:
+        return result
+    outcome = Outcome.PARTIAL if result.outcome is Outcome.OK else result.outcome
+    return replace(result, outcome=outcome, snapshot_left=result.snapshot_left or reason)
 
 
 def about(vm: str, sentence: str) -> str:

@@ -96,10 +96,10 @@ def machines(session: Session) -> Iterator[Result]:
         yield Result("virtual machines", Level.FAILED, "the manager shows none: does this user see them?", 1)
         return
     yield Result("virtual machines", Level.OK, f"{len(running)} visible")
-    stale = overview.marked_snapshots(session)
+    stale = [vm for vm in overview.leftovers(session) if vm.snapshots]
     if stale:
-        listed = ", ".join(f"{snapshot.vm}: {snapshot.name}" for snapshot in stale)
-        remedy = "unless a backup is running now, delete them in the vSphere client: they grow until then"
+        listed = ", ".join(f"{vm.name}: {snapshot.name}" for vm in stale for snapshot in vm.snapshots)
+        remedy = "`vcbproxy cleanup` removes those that no running backup holds"
         yield Result("our VM snapshots", Level.WARNING, f"still there: {listed}; {remedy}")
 
 

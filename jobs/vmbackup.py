@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs import manifest
+from jobs.cleanup import manager_of
 from jobs.eligibility import refusals, told
 from jobs.outcome import DiskResult, Outcome, VmResult
+from jobs.ownership import FrozenVm, JobRun, Registry
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
@@ -23,7 +25,7 @@ from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.session import Session
-from vcbproxy.manager.snapshot import Marker, VmSnapshot
+from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
 from vcbproxy.pipeline import backup as pipeline
 from vcbproxy.pipeline.chunker import Rule
@@ -59,7 +61,8 @@ class Surroundings:
     storage: Storage
     target: RepositoryTarget
     rule: Rule
-    marker: Marker
+    job_run: JobRun
+    registry: Registry
     clock: Clock
     watcher: Watcher
 
@@ -100,11 +103,12 @@ class _VmBackup:
         with around.target.begin(point) as writer:
             try:
                 self._step("freezing it by a snapshot")
+                around.job_run.freezing(FrozenVm(manager_of(around.session), vm.moref, vm.name))
                 with vm_snapshot.held(
                     around.session,
                     vm,
-                    name=f"vcbproxy {around.marker.job_run_id}",
-                    marker=around.marker,
+                    name=f"vcbproxy {around.job_run.marker.job_run_id}",
+                    marker=around.job_run.marker,
                     quiesce=self._choices.quiesce,
                     clock=around.clock,
                 ) as frozen:
@@ -117,6 +121,7 @@ class _VmBackup:
                         read = True
                     finally:
                         self._step("read; releasing it" if read else "broken off; releasing it")
+                around.job_run.released(vm.moref)
                 self._step(f"released after {around.clock.monotonic() - since_s:.0f} s")
             except ManagerError as error:
                 if not read:
@@ -125,9 +130,9 @@ class _VmBackup:
                 left = str(error)
                 self._warn(f"its restore point is good, but: {left}")
             self._require_protection()
-            document = manifest.document(around.marker, frozen, self._documents, self._disks, config)
-            committed = writer.commit(document)
-        failed = [disk for disk in self._disks if disk.error is not None]
+            document = manifest.document(around.job_run.marker, frozen, self._documents, self._disks, config)
+            failed = [disk for disk in self._disks if disk.error is not None]
+            committed = writer.commit(document, partial=bool(failed))
         return VmResult(
             vm=vm.name,
             outcome=Outcome.PARTIAL if failed or left or self._vmx_missing else Outcome.OK,

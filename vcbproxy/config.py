@@ -19,6 +19,9 @@
     quiesce = "try"                             require | try | off
     compression = "auto"                        off | fastest | auto | max
 
+    [state]
+    directory = "/var/lib/vcbproxy"             which job runs are alive
+
 Relative paths are taken from the directory of the file itself. Secrets are never inline: a file, a command or a systemd
 credential names them.
 """
@@ -209,6 +212,12 @@ class Backup(_Section):
     vms: tuple[str, ...] = ()
 
 
+class State(_Section):
+    """Where this proxy notes which of its job runs are alive. All that back up from here must use one directory."""
+
+    directory: FilePath | None = None
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -216,6 +225,7 @@ class Config(_Section):
     san: San = San()
     repository: Repository | None = None
     backup: Backup = Backup()
+    state: State = State()
 
 
 def load(path: Path) -> Config:

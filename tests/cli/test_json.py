@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 
 from tests.cli.test_help import LEAVES
 from tests.program import ROOT, Lab, served
 from tests.repository.repositories import PASSWORD, made_in
 from vcbproxy.lab import spec as specification
+from vcbproxy.manager.marker import Marker
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.lock import LockRecord
@@ -67,6 +69,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
     with served(tmp_path_factory.mktemp("json") / "lab", specification.tiny(6, snapshots=1)) as lab:
         lab.vcbproxy("repo", "init")
         lab.vcbproxy("backup", "vm1")
+        _leave_a_snapshot(lab)
         yield lab
 
 
@@ -74,6 +77,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
     image = next((lab.directory / "luns").iterdir())
     return {
         "check": [],
+        "cleanup": ["--dry-run"],
         "lun list": [],
         "vm list": [],
         "vm show": ["vm1"],
@@ -92,6 +96,14 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "lab create": [to / "lab", "--spec", _spec(to)],
         "lab truth": [lab.directory],
     }
+
+
+def _leave_a_snapshot(lab: Lab) -> None:
+    """As another proxy's backup does, so that no command removes it."""
+    moref = lab.datacenter.machine("vm1").state.moref
+    lab.datacenter.take_snapshot(moref, "vcbproxy 1", Marker("1", "proxy02").description, quiesced=False)
+    centre = lab.server.centre
+    centre.refresh(centre.inventory.get(vim.VirtualMachine(moref, None)))
 
 
 def _left_locked(place: Path) -> Path:

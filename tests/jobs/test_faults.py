@@ -160,6 +160,8 @@ def test_a_disk_on_another_datastore_can_be_left_out_only_aloud(tmp_path):
         assert lab.server.calls["CreateSnapshot_Task"] == 0
         row = half("backup", "vm1", "--partial", "--json", code=3).json[0]
         assert [disk["error"] is None for disk in row["disks"]] == [True, False]
+        assert [point["partial"] for point in half("points", "list", "--json").json] == [True]
+        assert "PARTIAL" in half("points", "list").out
         shown = half("points", "show", row["point_id"], "--json").json
         assert shown["partial"] is True
         assert shown["manifest"]["disks_failed"][0]["key"] == "scsi0-1"

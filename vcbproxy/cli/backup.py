@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +13,7 @@ from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from jobs.outcome import Report, VmResult
+    from jobs.ownership import JobRun, Registry
     from jobs.vmbackup import Choices, Surroundings
     from vcbproxy.manager.session import Session
     from vcbproxy.repository.target import RepositoryTarget
@@ -95,18 +94,21 @@ def _run(
     from vcbproxy.repository.target import RepositoryTarget
 
     target = RepositoryTarget(repository.open(), WriteOptions(compression=compression))
+    registry = connect.registry(config)
     with (
+        registry.begin() as job_run,
         connect.to_manager(config) as session,
         connect.storage(config, session) as storage,
     ):
-        return job.run(_surroundings(session, storage, target), wanted, choices)
+        return job.run(_surroundings(session, storage, target, registry, job_run), wanted, choices)
 
 
-def _surroundings(session: Session, storage: Storage, target: RepositoryTarget) -> Surroundings:
+def _surroundings(
+    session: Session, storage: Storage, target: RepositoryTarget, registry: Registry, job_run: JobRun
+) -> Surroundings:
     from jobs.vmbackup import Surroundings
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.clock import SystemClock
-    from vcbproxy.manager.marker import Marker
     from vcbproxy.pipeline.chunker import Rule
 
     settings = target.repository
@@ -115,7 +117,8 @@ def _surroundings(session: Session, storage: Storage, target: RepositoryTarget) 
         storage=storage,
         target=target,
         rule=Rule(settings.config.polynomial_hex.encode(), settings.chunker.window),
-        marker=Marker(secrets.token_hex(4), socket.gethostname()),
+        job_run=job_run,
+        registry=registry,
         clock=SystemClock(),
         watcher=Terminal(),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+
+from jobs.ownership import Registry, default_directory
 from vcbproxy.config import Config
 from vcbproxy.errors import ConfigError
 from vcbproxy.manager import inventory
@@ -37,3 +40,12 @@ def storage(config: Config, session: Session) -> Storage:
     """The manager's datastores as they lie on this proxy."""
     mounts = {mount.datastore: mount.path for mount in config.san.mounts}
     return Storage(inventory.datastores(session), discover.listed(config.san), mounts)
+
+
+def registry(config: Config) -> Registry:
+    """Which job runs of this proxy are alive.
+
+    Raises:
+        ConfigError: the state directory cannot be used.
+    """
+    return Registry(config.state.directory or default_directory(), socket.gethostname())

@@ -22,6 +22,7 @@ _COMMANDS = {
     "verify": "Re-read restore points and prove that they restore.",
     "points": "Restore points in the repository.",
     "check": "Preflight: is everything there that a backup needs?",
+    "cleanup": "Remove VM snapshots that a backup left behind.",
     "vm": "Virtual machines as the manager knows them.",
     "lun": "LUNs this proxy sees, and the volumes on them.",
     "vmfs": "Look into VMFS volumes with no manager at hand.",

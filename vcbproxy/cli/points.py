@@ -40,12 +40,14 @@ def list_(vm: str | None, repository: frame.RepositoryAddress, as_json: bool) ->
             "size_bytes": point.size_bytes,
             "stored": None if point.added_bytes is None else human(point.added_bytes),
             "bytes_stored": point.added_bytes,
+            "partial": point.partial,
             "tags": list(point.tags),
         }
         for point in found
         if vm in (None, point.vm, point.instance_uuid)
     ]
-    frame.emit(rows, as_json=as_json, columns=("point", "vm", "time", "size", "stored"))
+    columns = ("point", "vm", "time", "size", "stored")
+    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("partial",))
     if not rows:
         others = ", ".join(sorted({point.vm for point in found}))
         what = f"of {vm!r}; there are some of: {others}" if others else f"in {repository.location} yet"

@@ -49,6 +49,9 @@ def set_port(directory: Path, spec: LabSpec, port: int) -> None:
         "[repository]\n"
         'location = "repo"\n'
         'password_file = "repo.password"\n'
+        "\n"
+        "[state]\n"
+        'directory = "proxy"\n'
     )
     path = directory / CONFIG_NAME
     fresh = path.with_suffix(".new")

@@ -1,4 +1,4 @@
-"""What a preflight asks the manager: its time, and which snapshots of ours exist in the whole inventory."""
+"""What the manager tells of the whole inventory at once: its time, and the VMs on which something of ours was left."""
 
 from __future__ import annotations
 
@@ -11,15 +11,32 @@ from vcbproxy.manager import convert, properties
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import Session
 
+_PATHS = ("name", "snapshot", "runtime.consolidationNeeded")
+
 
 @dataclass(frozen=True, slots=True)
 class MarkedSnapshot:
-    """A VM that has a snapshot with our marker, of whatever job run."""
+    """A snapshot with our marker, of whatever job run."""
 
-    vm: str
     name: str
     created: datetime
     marker: Marker
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A VM that has snapshots with our marker, or disks that need consolidation (because of whomever).
+
+    Attributes:
+        snapshots: those with our marker, oldest first.
+        untold: why the manager does not tell of its snapshots; there may be some.
+    """
+
+    moref: str
+    name: str
+    snapshots: tuple[MarkedSnapshot, ...] = ()
+    consolidation_needed: bool = False
+    untold: str | None = None
 
 
 def current_time(session: Session) -> datetime:
@@ -27,14 +44,24 @@ def current_time(session: Session) -> datetime:
     return convert.utc(session.read(lambda wire: wire.instance.CurrentTime()))
 
 
-def marked_snapshots(session: Session) -> list[MarkedSnapshot]:
-    """All snapshots with our marker, oldest first; one call a page for the whole inventory."""
-    rows = session.read(lambda wire: properties.of_all(wire, vim.VirtualMachine, ("name", "snapshot")))
-    found = []
-    for row in rows:
-        for tree in properties.snapshot_trees(row.get("snapshot")):
-            marker = Marker.read(tree.description)
-            if marker is not None:
-                vm = convert.unescaped(row.need("name"))
-                found.append(MarkedSnapshot(vm, tree.name, convert.utc(tree.createTime), marker))
-    return sorted(found, key=lambda snapshot: snapshot.created)
+def leftovers(session: Session) -> list[Leftover]:
+    """All VMs on which there is something to look at, by name; one call a page for the whole inventory."""
+    rows = session.read(lambda wire: properties.of_all(wire, vim.VirtualMachine, _PATHS))
+    found = [_leftover(row) for row in rows]
+    there = [vm for vm in found if vm.snapshots or vm.consolidation_needed or vm.untold]
+    return sorted(there, key=lambda vm: (vm.name, vm.moref))
+
+
+def _leftover(row: properties.Row) -> Leftover:
+    marked = []
+    for tree in properties.snapshot_trees(row.get("snapshot")):
+        marker = Marker.read(tree.description)
+        if marker is not None:
+            marked.append(MarkedSnapshot(tree.name, convert.utc(tree.createTime), marker))
+    return Leftover(
+        moref=row.moref,
+        name=convert.unescaped(row.need("name")),
+        snapshots=tuple(sorted(marked, key=lambda snapshot: snapshot.created)),
+        consolidation_needed=bool(row.get("runtime.consolidationNeeded")),
+        untold=row.missing.get("snapshot"),
+    )

@@ -18,6 +18,7 @@ from vcbproxy.repository import times
 from vcbproxy.repository.snapshot import Snapshot
 
 TAG = "vcbproxy"
+PARTIAL_TAG = "partial"
 _VM_TAG = "vm:"
 _POLICY_TAG = "policy:"
 _ID_PREFIX = re.compile(r"[0-9a-f]{4,64}")
@@ -66,6 +67,11 @@ class PointSummary:
     def policy(self) -> str:
         """The policy it was made for, or nothing."""
         return _tagged(self.tags, _POLICY_TAG)
+
+    @property
+    def partial(self) -> bool:
+        """Whether some disk of the VM is not in it; its manifest says which, and why."""
+        return PARTIAL_TAG in self.tags
 
 
 def tags_of(instance_uuid: str, policy: str, more: Sequence[str]) -> tuple[str, ...]:

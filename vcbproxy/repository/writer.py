@@ -195,11 +195,12 @@ class PointWriter:
             self._nodes.append(self._store_file(safe, memoryview(data)))
             self._files.append(FileEntry(name, safe, len(data)))
 
-    def commit(self, manifest: Mapping[str, Any]) -> points.PointSummary:
+    def commit(self, manifest: Mapping[str, Any], *, partial: bool = False) -> points.PointSummary:
         """Make it a restore point.
 
         Args:
             manifest: what the backup records, as JSON; kept whole in ``vm.json``.
+            partial: some disk is not in it; lists show that without opening it.
 
         Raises:
             TargetError: it could not be stored; there is no restore point then.
@@ -215,6 +216,8 @@ class PointWriter:
                 raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
             self._hold_awaited()
             self._held.confirm()
+            if partial:
+                self._tags = (*self._tags, points.PARTIAL_TAG)
             summary = self._save_record(root)
             self._committed = True
         self._stack.close()
