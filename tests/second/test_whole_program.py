@@ -1,0 +1,79 @@
+"""The whole program with a manager that is not ours: vcsim tells of VMs whose disks lie on the lab's LUNs.
+
+What the snapshot names is what is read, down the chain that the simulator shows; nobody writes meanwhile, so the truth
+is what the disks hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pyVmomi import vim
+
+from tests.program import Program
+from tests.second.vcsim import Vcsim
+from vcbproxy.lab import client, spec
+from vcbproxy.lab.datacenter import Datacenter
+from vcbproxy.lab.spec import LabSpec
+from vcbproxy.lab.vcenter.faults import Where
+
+
+@contextmanager
+def second(directory: Path, of: LabSpec) -> Iterator[tuple[Vcsim, Program]]:
+    """A lab's LUNs, vcsim in front of them, and the program configured for both."""
+    with Datacenter.create(directory, of) as datacenter, Vcsim(datacenter) as manager:
+        client.set_port(directory, of, manager.port)
+        vcbproxy = Program(directory / "vcbproxy.toml")
+        vcbproxy("repo", "init")
+        yield manager, vcbproxy
+
+
+def truth(manager: Vcsim, vm: str) -> dict[str, str]:
+    machine = manager.datacenter.machine(vm)
+    return {
+        disk.node: hashlib.sha256(machine.guest_read(disk.node, 0, disk.size_bytes)).hexdigest()
+        for disk in machine.state.disks
+    }
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("version", [3, 5, 6])
+def test_what_is_restored_is_what_the_disks_hold(tmp_path: Path, version: int) -> None:
+    with second(tmp_path / "lab", spec.tiny(version, disks=2, snapshots=1)) as (manager, vcbproxy):  # type: ignore[arg-type]
+        vcbproxy("check")
+        (row,) = vcbproxy("backup", "--all", "--json").json
+        assert (row["outcome"], row["quiesced"], row["vm"]) == ("ok", True, "vm1")
+        assert manager.snapshots("vm1") == ["user 0"], "ours is gone, the owner's is not"
+        vcbproxy("verify")
+        vcbproxy("repo", "check", "--read-data")
+        rows = vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json").json
+        assert {row["disk"]: sha256(Path(row["file"])) for row in rows} == truth(manager, "vm1")
+        assert b"vm1-000001.vmdk" in (tmp_path / "back" / "vm1.vmx").read_bytes()
+        (again,) = vcbproxy("backup", "vm1", "--json").json
+        assert again["bytes_stored"] == 0
+
+
+def test_the_demos_machines_of_three_vmfs_versions(tmp_path: Path) -> None:
+    with second(tmp_path / "lab", spec.demo()) as (manager, vcbproxy):
+        rows = vcbproxy("backup", "--all", "--json").json
+        assert {row["vm"]: row["outcome"] for row in rows} == {"legacy01": "ok", "web01": "ok", "db01": "ok"}
+        for vm in ("legacy01", "web01", "db01"):
+            back = vcbproxy("restore", f"{vm}@latest", "--to", tmp_path / vm, "--json").json
+            assert {row["disk"]: sha256(Path(row["file"])) for row in back} == truth(manager, vm)
+
+
+def test_a_guest_that_cannot_be_quiesced_fails_alone(tmp_path: Path) -> None:
+    with second(tmp_path / "lab", spec.tiny(6)) as (manager, vcbproxy):
+        fault = vim.fault.FilesystemQuiesceFault(msg="The guest could not be brought to rest.")
+        manager.faults.add("CreateSnapshot_Task", fault, times=99, where=Where.TASK)
+        done = vcbproxy("backup", "vm1", "--quiesce", "require", code=1)
+        assert "could not be brought to rest" in done.err
+        assert manager.snapshots("vm1") == []
+        assert vcbproxy("points", "list", "--json").json == []

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/session"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+)
+
+// control is what a test may do to the manager behind its clients' backs.
+//
+//	POST /_lab/trouble  {"Method": "CreateSnapshot_Task", "Where": "task", "Fault": "SnapshotFault", "Times": 1, …}
+//	POST /_lab/calm     no more trouble, no calls counted
+//	GET  /_lab/calls    how often each method was called
+//	POST /_lab/expire   every session ends
+//	GET  /_lab/snapshots?vm=vm1
+//	POST /_lab/write    {"VM": "vm1", "Disk": 2000, "Start": 0, "Length": 4096}: a guest wrote there
+func (l *lab) control(w http.ResponseWriter, r *http.Request) {
+	var answer interface{} = struct{}{}
+	var err error
+	switch r.URL.Path {
+	case "/_lab/trouble":
+		order := &trouble{Where: atCall, Times: 1}
+		if err = json.NewDecoder(r.Body).Decode(order); err == nil {
+			if err = order.check(); err == nil {
+				l.mu.Lock()
+				l.orders = append(l.orders, order)
+				l.mu.Unlock()
+			}
+		}
+	case "/_lab/calm":
+		l.mu.Lock()
+		l.orders, l.calls = nil, map[string]int{}
+		l.mu.Unlock()
+	case "/_lab/calls":
+		l.mu.Lock()
+		counted := map[string]int{}
+		for name, count := range l.calls {
+			counted[name] = count
+		}
+		l.mu.Unlock()
+		answer = counted
+	case "/_lab/expire":
+		err = l.expire(r.Context())
+	case "/_lab/write":
+		var wrote struct {
+			VM            string
+			Disk          int32
+			Start, Length int64
+		}
+		if err = json.NewDecoder(r.Body).Decode(&wrote); err == nil {
+			err = l.wrote(wrote.VM, wrote.Disk, wrote.Start, wrote.Length)
+		}
+	case "/_lab/snapshots":
+		answer, err = names(r.URL.Query().Get("vm"))
+	default:
+		err = fmt.Errorf("nothing is at %s", r.URL.Path)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// expire terminates all sessions but its own, as an administrator does it, and logs out.
+func (l *lab) expire(ctx context.Context) error {
+	behind := *l.url
+	behind.Path += "/vimService" // the simulator itself, past our gate and its counters
+	client, err := vim25.NewClient(ctx, soap.NewClient(&behind, true))
+	if err != nil {
+		return err
+	}
+	manager := session.NewManager(client)
+	if err := manager.Login(ctx, l.url.User); err != nil {
+		return err
+	}
+	own, err := manager.UserSession(ctx)
+	if err != nil {
+		return err
+	}
+	var known mo.SessionManager
+	reader := property.DefaultCollector(client)
+	if err := reader.RetrieveOne(ctx, manager.Reference(), []string{"sessionList"}, &known); err != nil {
+		return err
+	}
+	var others []string
+	for _, one := range known.SessionList {
+		if one.Key != own.Key {
+			others = append(others, one.Key)
+		}
+	}
+	if len(others) > 0 {
+		if err := manager.TerminateSession(ctx, others); err != nil {
+			return err
+		}
+	}
+	return manager.Logout(ctx)
+}
+
+// names lists a VM's snapshots, parents first.
+func names(vm string) ([]string, error) {
+	found := []string{}
+	live, err := machineNamed(vm)
+	if err != nil || live.Snapshot == nil {
+		return found, err
+	}
+	waiting := live.Snapshot.RootSnapshotList
+	for len(waiting) > 0 {
+		found = append(found, waiting[0].Name)
+		waiting = append(waiting[1:len(waiting):len(waiting)], waiting[0].ChildSnapshotList...)
+	}
+	return found, nil
+}
+
+func (l *lab) wrote(name string, disk int32, start, length int64) error {
+	vm, err := machineNamed(name)
+	if err != nil {
+		return err
+	}
+	known := l.chainsOf(vm.Self)
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	chain := known.disks[disk]
+	if chain == nil {
+		return fmt.Errorf("%s has no disk %d", name, disk)
+	}
+	chain.tracking.write(start, length)
+	return nil
+}
+
+func machineNamed(name string) (*simulator.VirtualMachine, error) {
+	for _, entity := range simulator.Map.All("VirtualMachine") {
+		if vm, ok := entity.(*simulator.VirtualMachine); ok && vm.Name == name {
+			return vm, nil
+		}
+	}
+	return nil, fmt.Errorf("no virtual machine %q", name)
+}
