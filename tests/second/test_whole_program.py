@@ -60,15 +60,6 @@ def test_what_is_restored_is_what_the_disks_hold(tmp_path: Path, version: int) -
         assert again["bytes_stored"] == 0
 
 
-def test_the_demos_machines_of_three_vmfs_versions(tmp_path: Path) -> None:
-    with second(tmp_path / "lab", spec.demo()) as (manager, vcbproxy):
-        rows = vcbproxy("backup", "--all", "--json").json
-        assert {row["vm"]: row["outcome"] for row in rows} == {"legacy01": "ok", "web01": "ok", "db01": "ok"}
-        for vm in ("legacy01", "web01", "db01"):
-            back = vcbproxy("restore", f"{vm}@latest", "--to", tmp_path / vm, "--json").json
-            assert {row["disk"]: sha256(Path(row["file"])) for row in back} == truth(manager, vm)
-
-
 def test_a_guest_that_cannot_be_quiesced_fails_alone(tmp_path: Path) -> None:
     with second(tmp_path / "lab", spec.tiny(6)) as (manager, vcbproxy):
         fault = vim.fault.FilesystemQuiesceFault(msg="The guest could not be brought to rest.")

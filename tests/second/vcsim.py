@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http.client import HTTPSConnection
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from tests.second import golang
 from vcbproxy.lab import certificate
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.state import DatastoreState, DiskState, VmState
-from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.lab.vcenter import faults
 from vcbproxy.lab.vmfs import Allocation
 
 _VMFS_VERSIONS = {3: "3.31", 5: "5.81", 6: "6.82"}
@@ -150,39 +150,31 @@ class Calls:
         self._server.ask("POST", "/_lab/calm")
 
 
-class Faults:
+class Faults(faults.Faults):
     """Trouble on demand, ordered in the words of the lab's own vCenter."""
 
     def __init__(self, server: Vcsim) -> None:
+        super().__init__()
         self._server = server
 
-    def add(
-        self,
-        method: str,
-        fault: Callable[[], Exception] | Exception | None = None,
-        times: int = 1,
-        *,
-        where: Where = Where.CALL,
-        drop: bool = False,
-        delay_s: float = 0,
-        after: int = 0,
-        moref: str = "",
-    ) -> None:
-        assert fault is None or isinstance(fault, Exception), "only faults, not what makes them"
-        self._server.ask(
-            "POST",
-            "/_lab/trouble",
-            Method=method,
-            Where=where.value,
-            Moref=moref,
-            Fault="" if fault is None else _support.GetWsdlName(type(fault)),
-            Text=getattr(fault, "msg", None) or "",
-            Facts={} if fault is None else dict(_facts(fault)),
-            Drop=drop,
-            Seconds=delay_s,
-            Times=times,
-            After=after,
-        )
+    def order(self, *troubles: faults.Trouble) -> None:
+        for trouble in troubles:
+            assert trouble.chance == 1, "vcsim knows no chance"
+            fault = None if trouble.fault is None else trouble.fault()
+            self._server.ask(
+                "POST",
+                "/_lab/trouble",
+                Method=trouble.method,
+                What=trouble.what.value,
+                Where=trouble.strikes_at.value,
+                On=trouble.on,
+                Fault="" if fault is None else _support.GetWsdlName(type(fault)),
+                Text=getattr(fault, "msg", None) or "",
+                Facts={} if fault is None else dict(_facts(fault)),
+                Seconds=trouble.delay_s,
+                Times=trouble.times,
+                After=trouble.after,
+            )
 
     def clear(self) -> None:
         self._server.ask("POST", "/_lab/calm")

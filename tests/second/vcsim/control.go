@@ -16,7 +16,7 @@ import (
 
 // control is what a test may do to the manager behind its clients' backs.
 //
-//	POST /_lab/trouble  {"Method": "CreateSnapshot_Task", "Where": "task", "Fault": "SnapshotFault", "Times": 1, …}
+//	POST /_lab/trouble  {"Method": "CreateSnapshot_Task", "Where": "task", "What": "fault", "Fault": "SnapshotFault", …}
 //	POST /_lab/calm     no more trouble, no calls counted
 //	GET  /_lab/calls    how often each method was called
 //	POST /_lab/expire   every session ends
@@ -27,18 +27,12 @@ func (l *lab) control(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.URL.Path {
 	case "/_lab/trouble":
-		order := &trouble{Where: atCall, Times: 1}
-		if err = json.NewDecoder(r.Body).Decode(order); err == nil {
-			if err = order.check(); err == nil {
-				l.mu.Lock()
-				l.orders = append(l.orders, order)
-				l.mu.Unlock()
-			}
+		wanted := &trouble{Where: atCall}
+		if err = json.NewDecoder(r.Body).Decode(wanted); err == nil {
+			err = l.order(wanted)
 		}
 	case "/_lab/calm":
-		l.mu.Lock()
-		l.orders, l.calls = nil, map[string]int{}
-		l.mu.Unlock()
+		l.calm()
 	case "/_lab/calls":
 		l.mu.Lock()
 		counted := map[string]int{}
@@ -48,7 +42,7 @@ func (l *lab) control(w http.ResponseWriter, r *http.Request) {
 		l.mu.Unlock()
 		answer = counted
 	case "/_lab/expire":
-		err = l.expire(r.Context())
+		err = l.expire()
 	case "/_lab/write":
 		var wrote struct {
 			VM            string
@@ -71,7 +65,8 @@ func (l *lab) control(w http.ResponseWriter, r *http.Request) {
 }
 
 // expire terminates all sessions but its own, as an administrator does it, and logs out.
-func (l *lab) expire(ctx context.Context) error {
+func (l *lab) expire() error {
+	ctx := context.Background()
 	behind := *l.url
 	behind.Path += "/vimService" // the simulator itself, past our gate and its counters
 	client, err := vim25.NewClient(ctx, soap.NewClient(&behind, true))

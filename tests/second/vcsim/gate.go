@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"sync"
 
 	"github.com/vmware/govmomi/simulator"
@@ -24,6 +25,7 @@ type lab struct {
 	busy   map[types.ManagedObjectReference]types.ManagedObjectReference // VM → the task that has it
 	calls  map[string]int
 	orders []*trouble
+	calmed chan struct{}
 }
 
 func newLab(service *simulator.Service) *lab {
@@ -32,6 +34,7 @@ func newLab(service *simulator.Service) *lab {
 		chains:  map[types.ManagedObjectReference]*chains{},
 		busy:    map[types.ManagedObjectReference]types.ManagedObjectReference{},
 		calls:   map[string]int{},
+		calmed:  make(chan struct{}),
 	}
 	simulator.Map.AddHandler(made)
 	return made
@@ -56,25 +59,35 @@ func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	l.calls[asked.Name]++
 	l.mu.Unlock()
-	if l.strike(w, asked, atCall) {
+	if l.strike(w, asked, atCall, nil) {
 		return
 	}
 	answer := httptest.NewRecorder()
 	if free[asked.Name] || l.authenticated(r) {
 		l.method(answer, r, asked, body)
 	} else {
-		refused := &types.NotAuthenticated{NoPermission: types.NoPermission{Object: asked.This, PrivilegeId: "System.View"}}
-		sendFault(answer, "The session is not authenticated.", refused)
+		notAuthenticated(answer, asked.This)
 	}
-	if l.strike(w, asked, atAnswer) {
+	if l.strike(w, asked, atAnswer, answer) {
 		return
 	}
+	begin(w, answer)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// begin sends an answer's head, which says how long the answer is.
+func begin(w http.ResponseWriter, answer *httptest.ResponseRecorder) {
 	for name, values := range answer.Header() {
 		w.Header()[name] = values
 	}
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(answer.Body.Len()))
 	w.WriteHeader(answer.Code)
-	_, _ = w.Write(answer.Body.Bytes())
+}
+
+func notAuthenticated(w http.ResponseWriter, about types.ManagedObjectReference) {
+	fault := &types.NotAuthenticated{NoPermission: types.NoPermission{Object: about, PrivilegeId: "System.View"}}
+	sendFault(w, "The session is not authenticated.", fault)
 }
 
 // authenticated asks the simulator by a method that it refuses without a session.

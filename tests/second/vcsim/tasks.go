@@ -39,11 +39,8 @@ func (l *lab) run(vm *simulator.VirtualMachine, task *simulator.Task, method str
 	if other, taken := l.take(vm.Self, task.Self); taken {
 		ended = outcome{fault: &types.TaskInProgress{Task: other}, text: "Another task is already in progress."}
 	} else {
-		ordered := l.ordered(method, atTask, vm.Self)
-		ordered.wait()
-		if ordered.fails() {
-			ended = outcome{fault: ordered.fault(vm.Self), text: ordered.Text}
-		} else {
+		var spoilt bool
+		if ended, spoilt = l.befall(method, vm.Self); !spoilt {
 			ended = work()
 		}
 		l.release(vm.Self)
