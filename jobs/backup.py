@@ -13,7 +13,7 @@ from dataclasses import replace
 from jobs.cleanup import Action, Cleanup, Rules
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.vmbackup import Choices, Surroundings, back_up_vm
-from vcbproxy.errors import Error, NothingProtected, SourceError, UsageError
+from vcbproxy.errors import Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.session import Session
 
@@ -121,9 +121,16 @@ def _one(around: Surroundings, moref: str, name: str, choices: Choices) -> VmRes
             vm=name,
             outcome=Outcome.FAILED,
             error=_with_exit_code(error),
+            snapshot_left=_left(error),
             warnings=tuple(getattr(error, "__notes__", ())),
             seconds=around.clock.monotonic() - started,
         )
+
+
+def _left(error: Error) -> str | None:
+    """Why our VM snapshot could not be removed either; None when it is gone."""
+    left = str(error) if isinstance(error, SnapshotLeft) else error.facts.get("snapshot_left")
+    return None if left is None else str(left)
 
 
 def _with_exit_code(error: Error) -> Error:

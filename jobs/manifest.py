@@ -60,6 +60,7 @@ def document(
         "base": None,
         "quiesced": frozen.quiesced,
         "not_quiesced_because": frozen.not_quiesced_because,
+        "not_quiesced_cause": frozen.unquiesced and frozen.unquiesced.cause.value,
         "partial": bool(failed),
         "disks_failed": failed,
         "disks": list(disks),

@@ -8,7 +8,7 @@ The snapshot is held no longer than the reading takes: packs, index and trees ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobs import manifest
@@ -19,11 +19,12 @@ from jobs.ownership import FrozenVm, JobRun, Registry
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
-from vcbproxy.errors import Changed, ManagerError, NothingProtected, SourceError
+from vcbproxy.errors import Changed, NothingProtected, SnapshotLeft, SourceError
 from vcbproxy.extent import Kind
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
 from vcbproxy.manager.disk import Disk
+from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
@@ -36,6 +37,7 @@ from vcbproxy.source.storage import Storage
 from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
 
 ATTEMPTS_MAX = 2
+_AS_WANTED = (Cause.NOT_ASKED, Cause.POWERED_OFF)
 SETTLE_S = 1.0  # what hosts had in their journals when the snapshot was made is in its place by then
 
 
@@ -51,6 +53,7 @@ class Choices:
     partial: bool = False
     workers: int = 2
     policy: str = ""
+    limits: vm_snapshot.Limits = field(default_factory=vm_snapshot.Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,10 @@ class _VmBackup:
     def run(self) -> VmResult:
         around, vm = self._around, self._vm
         started = around.clock.monotonic()
+        vm_snapshot.refuse(vm, self._choices.quiesce)
         refused = self._refused()
+        if vm.consolidation_needed:
+            self._warn("its disks need consolidation since before this backup; that is done after it")
         point = PointInfo(vm.name, vm.instance_uuid, around.clock.now(), policy=self._choices.policy)
         left: str | None = None
         read = False
@@ -111,6 +117,7 @@ class _VmBackup:
                     marker=around.job_run.marker,
                     quiesce=self._choices.quiesce,
                     clock=around.clock,
+                    limits=self._choices.limits,
                 ) as frozen:
                     self._frozen_s = since_s = around.clock.monotonic()
                     writer.taken_at(frozen.created)
@@ -123,7 +130,7 @@ class _VmBackup:
                         self._step("read; releasing it" if read else "broken off; releasing it")
                 around.job_run.released(vm.moref)
                 self._step(f"released after {around.clock.monotonic() - since_s:.0f} s")
-            except ManagerError as error:
+            except SnapshotLeft as error:
                 if not read:
                     raise
                 # All was read and checked before the removal failed: the point is good, and the operator is told.
@@ -161,8 +168,8 @@ class _VmBackup:
         return refused
 
     def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str]) -> None:
-        if not frozen.quiesced and frozen.not_quiesced_because:
-            self._warn(f"not quiesced, its disks are as after a power cut: {frozen.not_quiesced_because}")
+        if frozen.unquiesced is not None and frozen.unquiesced.cause not in _AS_WANTED:
+            self._warn(f"not quiesced, its disks are as after a power cut: {frozen.unquiesced}")
         if {disk.key for disk in frozen.disks} | set(refused) != {disk.key for disk in self._vm.disks}:
             missing = {disk.key for disk in self._vm.disks} - {disk.key for disk in frozen.disks} - set(refused)
             extra = {disk.key for disk in frozen.disks} - {disk.key for disk in self._vm.disks}

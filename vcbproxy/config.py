@@ -18,6 +18,7 @@
     workers = 2
     quiesce = "try"                             require | try | off
     compression = "auto"                        off | fastest | auto | max
+    busy_timeout_s = 900                        how long to wait for other tasks on a VM
 
     [state]
     directory = "/var/lib/vcbproxy"             which job runs are alive
@@ -209,6 +210,9 @@ class Backup(_Section):
     workers: int = Field(2, ge=1, le=64)
     quiesce: Quiesce = Quiesce.TRY
     compression: Compression = Compression.AUTO
+    busy_timeout_s: float = Field(900, gt=0)
+    quiesce_timeout_s: float = Field(900, gt=0)
+    removal_timeout_s: float = Field(12 * 3600, gt=0)
     vms: tuple[str, ...] = ()
 
 

@@ -13,7 +13,8 @@
     │  ├─ VmdkError                descriptor, chain or sparse extent unknown or damaged
     │  ├─ Changed                  what was read changed while we read it: read again
     │  └─ ManagerError             vCenter/ESXi refused, vanished or answered nonsense
-    │     └─ TaskFailed            a task of the manager ended in error
+    │     ├─ TaskFailed            a task of the manager ended in error
+    │     └─ SnapshotLeft          a VM snapshot of ours is still there, or its links wait for consolidation
     ├─ TargetError             1   the repository could not be written: full, read-only, gone
     │  └─ RepositoryMissing    10
     ├─ Partial                 3   some VM or disk failed or was skipped
@@ -136,6 +137,10 @@ class TaskFailed(ManagerError):
     """A task of the manager ended in error."""
 
     template = "{task} of {entity} failed: {reason}"
+
+
+class SnapshotLeft(ManagerError):
+    """A VM snapshot of ours could not be removed, or its links not merged. ``stuck_in`` is the lifecycle's state."""
 
 
 class TargetError(Error):

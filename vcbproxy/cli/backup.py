@@ -61,6 +61,7 @@ def backup(
     each step and each disk is shown; elsewhere only what went wrong is said on stderr.
     """
     from jobs.vmbackup import Choices
+    from vcbproxy.manager.snapshot import Limits
 
     wanted = () if everything else (selectors or config.backup.vms)
     if everything and selectors:
@@ -71,6 +72,11 @@ def backup(
         quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
         partial=partial,
         workers=workers or config.backup.workers,
+        limits=Limits(
+            create_s=config.backup.quiesce_timeout_s,
+            busy_s=config.backup.busy_timeout_s,
+            remove_s=config.backup.removal_timeout_s,
+        ),
     )
     if dry_run:
         _show_plan(wanted, choices, config, as_json)

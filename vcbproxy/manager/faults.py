@@ -25,6 +25,7 @@ class Trouble(Enum):
     BUSY = "busy"  # another operation on the same VM: wait and repeat
     GONE = "gone"  # the object does not exist (any more)
     QUIESCE = "quiesce"  # the guest could not be brought to rest
+    REFUSED = "refused"  # this VM, as it is, can have no snapshot: not the guest's doing, so asking it again is vain
     PERMISSION = "permission"  # a privilege is missing: never repeat
     CANCELLED = "cancelled"  # somebody cancelled the task
     UNFINISHED = "unfinished"  # a task still runs, and was waited for long enough
@@ -42,9 +43,17 @@ _FAULTS: tuple[tuple[type[BaseException], Trouble], ...] = (
     (vim.fault.FileLocked, Trouble.BUSY),
     (vmodl.fault.ManagedObjectNotFound, Trouble.GONE),
     (vim.fault.ToolsUnavailable, Trouble.QUIESCE),
+    (vim.fault.SnapshotDisabled, Trouble.REFUSED),
+    (vim.fault.SnapshotLocked, Trouble.REFUSED),
+    (vim.fault.TooManySnapshotLevels, Trouble.REFUSED),
+    (vim.fault.MultipleSnapshotsNotSupported, Trouble.REFUSED),
+    (vim.fault.SnapshotIncompatibleDeviceInVm, Trouble.REFUSED),
+    (vim.fault.MemorySnapshotOnIndependentDisk, Trouble.REFUSED),
+    (vim.fault.NoDiskSpace, Trouble.REFUSED),
     (vim.fault.SnapshotFault, Trouble.QUIESCE),
     (vmodl.fault.RequestCanceled, Trouble.CANCELLED),
     (vmodl.fault.HostCommunication, Trouble.CONNECTION),
+    (vim.fault.HostConnectFault, Trouble.CONNECTION),
 )
 
 # What a wrong answer looks like by the time pyVmomi's deserialiser has tripped over it.
@@ -56,6 +65,11 @@ def trouble_of_fault(fault: object) -> Trouble:
     return next((trouble for kind, trouble in _FAULTS if isinstance(fault, kind)), Trouble.OTHER)
 
 
+def name_of(fault: object) -> str:
+    """The fault's own name, without its package."""
+    return type(fault).__name__.rpartition(".")[2]
+
+
 def trouble_of(error: BaseException) -> Trouble:
     """What kind of trouble one of our errors was made of."""
     trouble = getattr(error, "trouble", None)
@@ -64,7 +78,7 @@ def trouble_of(error: BaseException) -> Trouble:
 
 def reason(fault: object) -> str:
     """Say in one line what the manager said: its message, the fault's name, and the facts we know how to print."""
-    name = type(fault).__name__.rpartition(".")[2]
+    name = name_of(fault)
     text = " ".join(str(getattr(fault, "msg", None) or "").split())
     causes = [
         " ".join(str(message.message or message.key).split())
@@ -93,7 +107,7 @@ def translated(error: BaseException, manager: str, doing: str) -> Error:
         return CredentialsError(f"{manager} refused the login: {reason(error)}", trouble=Trouble.PERMISSION)
     if isinstance(error, vmodl.MethodFault):
         trouble = trouble_of_fault(error)
-        return ManagerError(f"{manager}: {doing}: {reason(error)}", trouble=trouble)
+        return ManagerError(f"{manager}: {doing}: {reason(error)}", trouble=trouble, fault=name_of(error))
     if isinstance(error, OSError | HTTPException):
         trouble = Trouble.TRUST if isinstance(error, ssl.SSLCertVerificationError) else Trouble.CONNECTION
         return ManagerError(f"{manager}: {_connection(error)}", trouble=trouble)

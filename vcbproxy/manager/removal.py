@@ -1,9 +1,9 @@
-"""Finding our snapshots and removing them, whatever it takes.
+"""Finding our snapshots and removing them, whatever it takes: the second half of ``lifecycle``, carried out.
 
-    look for the marker ──none──▶ done ──▶ disks need consolidation? ──▶ consolidate
-          ▲     └─found──▶ RemoveSnapshot ──ended──┐
-          └── pause ◀── busy, connection lost, ────┘
-                        task failed (a few times)
+    AWAITED ──▶ what may be on its way has arrived
+    REMOVING ──▶ look for the marker ──none──▶ CONSOLIDATING ──▶ links that nobody needs? ──none──▶ GONE
+                   ▲     └─found──▶ RemoveSnapshot ─┐               ▲        └─some─▶ Consolidate ─┐
+                   └── pause ◀── busy, lost, fault ─┘               └── pause ◀────────────────────┘
 
 Every round looks anew: a request whose answer was lost may have been carried out. A snapshot without our marker is
 never touched; children of ours (a snapshot somebody took meanwhile) stay.
@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from pyVmomi import vim
 
 from vcbproxy.clock import Clock
-from vcbproxy.errors import CredentialsError, ManagerError, TaskFailed
+from vcbproxy.errors import CredentialsError, ManagerError, SnapshotLeft, TaskFailed
 from vcbproxy.manager import convert, properties, task
 from vcbproxy.manager.faults import Trouble, trouble_of
+from vcbproxy.manager.lifecycle import ENDS, REMEDIES, Event, State, after, event_of
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm
@@ -32,6 +32,7 @@ from vcbproxy.manager.wire import Wire, moref_of
 log = logging.getLogger(__name__)
 
 _FAILURES_MAX = 5
+_HOPELESS = (Trouble.PERMISSION, Trouble.TRUST, Trouble.GONE)  # gone: the VM itself
 PAUSE_MAX_S = 60.0
 
 
@@ -75,6 +76,13 @@ def find_ours(session: Session, vm: Vm) -> list[OurSnapshot]:
     return sorted(found, key=lambda snapshot: snapshot.created)
 
 
+def needs_consolidation(session: Session, vm: Vm) -> bool:
+    """Whether the VM's disks have links that no snapshot needs: a removal whose merge failed leaves them."""
+    path = "runtime.consolidationNeeded"
+    row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), [path]))
+    return bool(row.get(path))
+
+
 def remove_marked(
     session: Session,
     vm: Vm,
@@ -93,34 +101,151 @@ def remove_marked(
         marker: whose removal is wanted.
         clock: paces the attempts.
         limits: how long.
-        unsure: one may be on its way through the manager: wait for tasks that create one first.
+        unsure: one may be on its way through the manager: wait for that first.
         given_up: asked between attempts; true: try no more.
 
     Raises:
-        ManagerError: it is still there, or the disks still need consolidation; the message says what to do by hand.
+        SnapshotLeft: it is still there, or the disks still need consolidation; the message says what to do by hand.
     """
-    waiting = partial(task.wait, session, clock=clock, limit_s=limits.remove_s, given_up=given_up)
+    begin = State.AWAITED if unsure else State.REMOVING
+    _Removal(session, vm, marker, clock, limits, given_up).run(begin)
 
-    def attempt() -> bool:
-        if unsure:
-            await_creation(session, vm, clock=clock, limits=limits, given_up=given_up)
-        ours = [snapshot for snapshot in find_ours(session, vm) if snapshot.marker == marker]
+
+def consolidate(
+    session: Session, vm: Vm, *, clock: Clock, limits: Limits, given_up: Callable[[], bool] = task.never
+) -> None:
+    """Merge the links that no snapshot needs, if there are any; snapshots are left alone.
+
+    Raises:
+        SnapshotLeft: there still are.
+    """
+    _Removal(session, vm, None, clock, limits, given_up).run(State.CONSOLIDATING)
+
+
+@dataclass(slots=True)
+class _Removal:
+    """One run from AWAITED, REMOVING or CONSOLIDATING to an end."""
+
+    session: Session
+    vm: Vm
+    marker: Marker | None
+    clock: Clock
+    limits: Limits
+    given_up: Callable[[], bool]
+    settled: bool = False
+
+    def run(self, state: State) -> None:
+        steps = {State.AWAITED: self._arrived, State.REMOVING: self._removed, State.CONSOLIDATING: self._consolidated}
+        tries = _Tries(self.clock, self.limits, self.given_up)
+        while state not in ENDS:
+            before, state = state, after(state, self._once(steps[state], tries))
+            if state is State.STUCK:
+                raise self._stuck(before, tries)
+            if state is before:
+                tries.pause()
+            else:
+                tries = _Tries(self.clock, self.limits, self.given_up)
+
+    def _once(self, step: Callable[[], bool], tries: _Tries) -> Event:
+        try:
+            return Event.DONE if step() else tries.without_effect()
+        except (ManagerError, CredentialsError) as error:
+            return tries.failed(error)
+
+    def _stuck(self, state: State, tries: _Tries) -> SnapshotLeft:
+        what = {
+            State.AWAITED: f"a snapshot of {self.vm.name} may still be under way",
+            State.REMOVING: f"the snapshot {self.marker} of {self.vm.name} is not removed",
+            State.CONSOLIDATING: f"the disks of {self.vm.name} still need consolidation",
+        }[state]
+        message = f"{what}: {tries.error}; {REMEDIES[state]}"
+        log.error("%s", message)
+        left = SnapshotLeft(message, trouble=trouble_of(tries.error), stuck_in=state)
+        left.__cause__ = tries.error
+        return left
+
+    # The steps: each looks first, and is done only when there is nothing left to do.
+
+    def _arrived(self) -> bool:
+        await_creation(self.session, self.vm, clock=self.clock, limits=self.limits, given_up=self.given_up)
+        if not self.settled:
+            self.settled = True
+            pause(self.clock, self.limits.settle_s, self.given_up)
+            await_creation(self.session, self.vm, clock=self.clock, limits=self.limits, given_up=self.given_up)
+        return True
+
+    def _removed(self) -> bool:
+        ours = [snapshot for snapshot in find_ours(self.session, self.vm) if snapshot.marker == self.marker]
         for snapshot in ours:
-            log.info("removing the snapshot %r of %s", snapshot.name, vm.name)
-            _remove(session, vm, snapshot.moref, waiting)
+            log.info("removing the snapshot %r of %s", snapshot.name, self.vm.name)
+            try:
+                self._wait(task.start(self.session, "RemoveSnapshot", self.vm.name, _removal_of(snapshot.moref)))
+            except ManagerError as error:
+                if trouble_of(error) is not Trouble.GONE:  # gone is what was wanted; the next look shows whether it is
+                    raise
         return not ours
 
-    def consolidated() -> bool:
-        if not _needs_consolidation(session, vm):
+    def _consolidated(self) -> bool:
+        if not needs_consolidation(self.session, self.vm):
             return True
-        log.info("consolidating the disks of %s", vm.name)
-        _consolidate(session, vm, waiting)
+        log.info("consolidating the disks of %s", self.vm.name)
+        self._wait(task.start(self.session, "ConsolidateVMDisks", self.vm.name, _consolidation_of(self.vm.moref)))
         return False
 
-    by_hand = "delete the snapshot in the vSphere client, it grows until then"
-    _persist(attempt, f"the snapshot {marker} of {vm.name} is not removed", by_hand, clock, limits, given_up)
-    by_hand = "choose Snapshots > Consolidate in the vSphere client"
-    _persist(consolidated, f"the disks of {vm.name} still need consolidation", by_hand, clock, limits, given_up)
+    def _wait(self, started: task.Started) -> None:
+        limits, given_up = self.limits, self.given_up
+        task.wait(self.session, started, clock=self.clock, limit_s=limits.remove_s, given_up=given_up)
+
+
+@dataclass(slots=True)
+class _Tries:
+    """How often, and for how long, one step was tried; says when there is no more point in it."""
+
+    clock: Clock
+    limits: Limits
+    given_up: Callable[[], bool]
+    failures: int = 0
+    pause_s: float = 0.0
+    deadline: float = field(init=False)
+    error: ManagerError | CredentialsError = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = self.clock.monotonic() + self.limits.busy_s
+        self.error = ManagerError("it was not tried")
+
+    def without_effect(self) -> Event:
+        """The manager reports success; the next look shows whether it is so. The first time that needs no pause."""
+        self.error = ManagerError("the manager reports success, and nothing changes")
+        self.failures += 1
+        if self.failures > 1:
+            self.pause_s = self.pause_s or self.limits.pause_s
+        return self._or_the_end(Event.FAULT)
+
+    def failed(self, error: ManagerError | CredentialsError) -> Event:
+        """What is to be done about it: wait, try again, or no more."""
+        self.error = error
+        self.pause_s = self.pause_s or self.limits.pause_s
+        event = event_of(error)
+        trouble = trouble_of(error)
+        log.warning("%s", error)
+        if trouble in _HOPELESS:
+            return Event.LATE
+        patient = event in (Event.BUSY, Event.LOST) and trouble is not Trouble.OTHER
+        if not patient:
+            self.failures += 1
+        elif self.clock.monotonic() >= self.deadline:
+            return Event.LATE
+        return self._or_the_end(event)
+
+    def _or_the_end(self, event: Event) -> Event:
+        if self.given_up():
+            return Event.INSIST
+        return Event.LATE if self.failures >= _FAILURES_MAX else event
+
+    def pause(self) -> None:
+        """Before the next one; longer each time."""
+        pause(self.clock, self.pause_s, self.given_up)
+        self.pause_s = min(2 * self.pause_s, PAUSE_MAX_S)
 
 
 def await_creation(
@@ -157,41 +282,6 @@ def _creates_snapshot(session: Session, recent: task.Started, vm: Vm) -> bool:
     return ours and "createsnapshot" in str(info.descriptionId).lower() and info.completeTime is None
 
 
-def _persist(
-    attempt: Callable[[], bool],
-    failure: str,
-    by_hand: str,
-    clock: Clock,
-    limits: Limits,
-    given_up: Callable[[], bool],
-) -> None:
-    """Repeat an attempt until it says that nothing is left to do."""
-    deadline = clock.monotonic() + limits.busy_s
-    failures = 0
-    error: ManagerError | CredentialsError
-    pause_s = limits.pause_s
-    while True:
-        try:
-            if attempt():
-                return
-            failures += 1  # done, as the manager says; the next round looks whether it is so
-            error = ManagerError("the manager reports success, and nothing changes")
-            if failures == 1:
-                continue
-        except (ManagerError, CredentialsError) as caught:
-            error = caught
-            trouble = trouble_of(error)
-            waiting = trouble in (Trouble.BUSY, Trouble.CONNECTION, Trouble.SESSION) and clock.monotonic() < deadline
-            failures += 0 if waiting else 1
-            if trouble in (Trouble.PERMISSION, Trouble.TRUST, Trouble.GONE):  # gone: the VM itself
-                failures = _FAILURES_MAX
-            log.warning("%s: %s", failure, error)
-        if failures >= _FAILURES_MAX or given_up():
-            raise ManagerError(f"{failure}: {error}; {by_hand}", trouble=trouble_of(error)) from error
-        pause(clock, pause_s, given_up)
-        pause_s = min(2 * pause_s, PAUSE_MAX_S)
-
-
 def pause(clock: Clock, pause_s: float, ended: Callable[[], bool]) -> None:
     """Sleep, in steps of a second, unless there is no more point in it."""
     until = clock.monotonic() + pause_s
@@ -199,30 +289,12 @@ def pause(clock: Clock, pause_s: float, ended: Callable[[], bool]) -> None:
         clock.sleep(min(left_s, 1.0))
 
 
-def _remove(session: Session, vm: Vm, moref: str, waiting: Callable[[task.Started], Any]) -> None:
-    def ask(wire: Any) -> Any:
-        snapshot = wire.object(vim.vm.Snapshot, moref)
-        return snapshot.RemoveSnapshot_Task(removeChildren=False, consolidate=True)
+def _removal_of(moref: str) -> Callable[[Wire], Any]:
+    def ask(wire: Wire) -> Any:
+        return wire.object(vim.vm.Snapshot, moref).RemoveSnapshot_Task(removeChildren=False, consolidate=True)
 
-    try:
-        started = task.start(session, "RemoveSnapshot", vm.name, ask)
-        waiting(started)
-    except ManagerError as error:
-        if trouble_of(error) is not Trouble.GONE:  # gone is what was wanted; the next look shows whether it is
-            raise
+    return ask
 
 
-def _needs_consolidation(session: Session, vm: Vm) -> bool:
-    path = "runtime.consolidationNeeded"
-    row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), [path]))
-    return bool(row.get(path))
-
-
-def _consolidate(session: Session, vm: Vm, waiting: Callable[[task.Started], Any]) -> None:
-    started = task.start(
-        session,
-        "ConsolidateVMDisks",
-        vm.name,
-        lambda wire: wire.object(vim.VirtualMachine, vm.moref).ConsolidateVMDisks_Task(),
-    )
-    waiting(started)
+def _consolidation_of(moref: str) -> Callable[[Wire], Any]:
+    return lambda wire: wire.object(vim.VirtualMachine, moref).ConsolidateVMDisks_Task()

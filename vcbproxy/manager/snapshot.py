@@ -1,16 +1,17 @@
-"""A VM snapshot of ours, which is gone again on every exit.
+"""A VM snapshot of ours, which is gone again on every exit: the first half of ``lifecycle``, carried out.
 
     with held(session, vm, name=…, marker=…, quiesce=…, clock=…) as frozen:
         … read frozen.disks: the files that the *snapshot* names, nothing else stands still …
 
 Whatever ends the block (its end, an error, Ctrl-C, SIGTERM, also while the snapshot is only being created), the marker
 is looked for afterwards and what carries it is removed, retried as long as that makes sense. The first error is the one
-that is raised; what went wrong with the removal is a note on it.
+that is raised; what went wrong with the removal is a note on it, and its fact ``snapshot_left``.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,25 +22,25 @@ from pyVmomi import vim
 
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
-from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
-from vcbproxy.manager import convert, properties, task
+from vcbproxy.errors import Cancelled, Error, ManagerError
+from vcbproxy.manager import convert, properties, quiesce, task
 from vcbproxy.manager.disk import Disk, refusal
 from vcbproxy.manager.faults import Trouble, trouble_of
+from vcbproxy.manager.lifecycle import ENDS, Event, State, after, event_of
 from vcbproxy.manager.marker import Marker
+from vcbproxy.manager.quiesce import Cause, Unquiesced
 from vcbproxy.manager.removal import PAUSE_MAX_S, Limits, OurSnapshot, find_ours, pause, remove_marked
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.shield import Interrupts, to_the_end
-from vcbproxy.manager.vm import Power, Vm
+from vcbproxy.manager.vm import Vm
 from vcbproxy.manager.wire import moref_of
 
-__all__ = ["Limits", "Marker", "OurSnapshot", "Quiesce", "VmSnapshot", "find_ours", "held", "remove_marked"]
+__all__ = ["Limits", "Marker", "OurSnapshot", "Quiesce", "VmSnapshot", "find_ours", "held", "refuse", "remove_marked"]
 
 log = logging.getLogger(__name__)
 
 _QUIESCED_ATTEMPTS = 3
 _QUIESCE_PAUSE_S = 5.0
-_NO_TOOLS = "VMware Tools do not run in the guest"
-_REFUSED = (Trouble.BUSY, Trouble.QUIESCE, Trouble.PERMISSION, Trouble.TRUST)  # anything else may have been heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class VmSnapshot:
 
     Attributes:
         created: when, by the manager's clock.
-        quiesced: the guest had come to rest; else ``not_quiesced_because`` says why not.
+        quiesced: the guest had come to rest; else ``unquiesced`` says why not.
         disks: what may be read: the snapshot's own backings.
         config: the VM's configuration at that moment, as plain data.
     """
@@ -57,9 +58,14 @@ class VmSnapshot:
     name: str
     created: datetime
     quiesced: bool
-    not_quiesced_because: str | None
+    unquiesced: Unquiesced | None
     disks: tuple[Disk, ...]
     config: dict[str, Any]
+
+    @property
+    def not_quiesced_because(self) -> str | None:
+        """In words; None when it is quiesced."""
+        return None if self.unquiesced is None else str(self.unquiesced)
 
 
 @contextmanager
@@ -87,20 +93,24 @@ def held(
         limits: how long the steps may take.
 
     Raises:
-        ManagerError: it could not be created, does not freeze the disks, or could not be removed.
+        ManagerError: it could not be created, or does not freeze the disks.
+        SnapshotLeft: it could not be removed.
         Cancelled: ``cancelled`` said so.
     """
-    _refuse(vm, quiesce)
-    creation = _Creation(session, vm, name, marker, quiesce, clock, limits, cancelled)
+    refuse(vm, quiesce)
+    life = _Life(session, vm, name, marker, quiesce, clock, limits, cancelled)
     try:
-        yield to_the_end(creation.run, f"the end of the snapshot's creation on {vm.name}")
+        frozen = to_the_end(life.create, f"the end of the snapshot's creation on {vm.name}")
+        life.on(Event.DONE)
+        yield frozen
     except BaseException as first:
-        creation.undo_after(first)
+        life.undo_after(first)
         raise
-    creation.undo()
+    life.on(Event.DONE)
+    life.undo()
 
 
-def _refuse(vm: Vm, quiesce: Quiesce) -> None:
+def refuse(vm: Vm, wanted: Quiesce) -> None:
     """Refuse before anything is touched.
 
     Raises:
@@ -110,19 +120,14 @@ def _refuse(vm: Vm, quiesce: Quiesce) -> None:
         raise ManagerError(f"{vm.name} is a template: it takes no snapshots; convert it to a virtual machine first")
     if not vm.connected:
         raise ManagerError(f"{vm.name}: the manager has lost its host; try when it is connected again")
-    if quiesce is Quiesce.REQUIRE and vm.power_state is Power.ON and not vm.tools_running:
-        raise ManagerError(f"{vm.name} cannot be quiesced: {_NO_TOOLS}", trouble=Trouble.QUIESCE)
-
-
-def _from_quiescing(error: ManagerError) -> bool:
-    """Whether a failed attempt may be the guest's doing: managers say so by several faults, some of them general."""
-    trouble = trouble_of(error)
-    return trouble is Trouble.QUIESCE or (isinstance(error, TaskFailed) and trouble is Trouble.OTHER)
+    hindrance = quiesce.beforehand(vm, wanted)
+    if wanted is Quiesce.REQUIRE and hindrance is not None and hindrance.cause is not Cause.POWERED_OFF:
+        raise ManagerError(f"{vm.name} cannot be quiesced: {hindrance}", trouble=Trouble.QUIESCE)
 
 
 @dataclass(slots=True)
-class _Creation:
-    """One snapshot from the first request to its disappearance."""
+class _Life:
+    """One snapshot from the first request to its disappearance; ``state`` is what is known of it."""
 
     session: Session
     vm: Vm
@@ -132,77 +137,99 @@ class _Creation:
     clock: Clock
     limits: Limits
     cancelled: Callable[[], bool]
+    state: State = State.GONE
     interrupts: Interrupts = field(default_factory=Interrupts)
-    requested: bool = False
     removing: bool = False
-    outcome_known: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    creator: threading.Thread | None = None
+    deposed: threading.Thread | None = None
 
-    def run(self, interrupts: Interrupts) -> VmSnapshot:
+    def on(self, event: Event) -> None:
+        """Something happened: the table says what that means."""
+        self._become(lambda state: after(state, event), event.value)
+
+    def _become(self, following: Callable[[State], State], why: str) -> None:
+        """Change the state; a creating thread that nobody waits for any longer has no say."""
+        with self.lock:
+            if threading.current_thread() is self.deposed:
+                return
+            before, self.state = self.state, following(self.state)
+        log.debug("%s: %s, %s: %s", self.vm.name, before.value, why, self.state.value)
+
+    def create(self, interrupts: Interrupts) -> VmSnapshot:
         """Create it, quiesced if it can be, and read what it froze."""
-        self.interrupts = interrupts
-        why_not = self._why_not_quiesced()
-        for attempt in range(_QUIESCED_ATTEMPTS if why_not is None else 0):
+        self.interrupts, self.creator = interrupts, threading.current_thread()
+        unquiesced = quiesce.beforehand(self.vm, self.quiesce)
+        for attempt in range(_QUIESCED_ATTEMPTS if unquiesced is None else 0):
             try:
-                return self._frozen(self._create(quiesced=True), None)
+                return self._frozen(self._created(quiesced=True), None)
             except ManagerError as error:
-                last = self.quiesce is Quiesce.REQUIRE and attempt + 1 == _QUIESCED_ATTEMPTS
-                if last or not _from_quiescing(error):
+                unquiesced = quiesce.blamed_on_guest(error)
+                if unquiesced is None:
                     raise
-                log.warning("attempt %d: %s", attempt + 1, error)
-                why_not = str(error)
-            self._remove(interrupts)
+                hangs = unquiesced.cause is Cause.TIMEOUT  # a second time would cost as much again
+                if self.quiesce is Quiesce.REQUIRE and (hangs or attempt + 1 == _QUIESCED_ATTEMPTS):
+                    raise
+                log.warning("%s: attempt %d to quiesce it: %s", self.vm.name, attempt + 1, unquiesced)
+            self._broken(Event.FAULT)
+            self._clean_up(interrupts)
+            if hangs:
+                break
             pause(self.clock, _QUIESCE_PAUSE_S, self._ended)
-        return self._frozen(self._create(quiesced=False), why_not)
+        return self._frozen(self._created(quiesced=False), unquiesced)
 
     def undo(self) -> None:
         """Remove whatever carries the marker, if anything was ever requested."""
-        if self.requested:
-            to_the_end(self._remove, f"the removal of the snapshot of {self.vm.name}")
-            self.requested = False
+        if self.state not in ENDS:
+            to_the_end(self._clean_up, f"the removal of the snapshot of {self.vm.name}")
 
     def undo_after(self, first: BaseException) -> None:
         """Remove it, and let the first error be the one that is raised; only an interrupt comes before it."""
+        interrupted = isinstance(first, KeyboardInterrupt | Cancelled)
+        if self.interrupts.given_up():  # the creation may go on behind our back
+            with self.lock:
+                self.deposed = self.creator
+            self.on(Event.INSIST)
+        self._broken(Event.INTERRUPT if interrupted else Event.FAULT)
         try:
             self.undo()
         except (KeyboardInterrupt, Cancelled) as interrupt:
             if not self.removing:  # it came a moment before signals were held back
                 self.undo()
-            if not isinstance(first, KeyboardInterrupt | Cancelled):
+            if not interrupted:
                 raise interrupt from first
         except Error as second:
-            log.exception("the clean-up failed as well")
             first.add_note(f"and then: {second}")
+            if isinstance(first, Error):
+                first.facts["snapshot_left"] = str(second)
 
-    def _remove(self, interrupts: Interrupts) -> None:
-        """Remove; twice with a pause between, when a lost request may still be on its way through the manager."""
+    def _broken(self, event: Event) -> None:
+        """The block ended otherwise than well. What is only asked for, and not under way, was refused."""
+        self.on(event)
+        if self.state is State.ASKED:
+            self.on(Event.FAULT)
+
+    def _clean_up(self, interrupts: Interrupts) -> None:
         self.removing = True
-        for look in range(1 if self.outcome_known else 2):
-            if look > 0:
-                pause(self.clock, self.limits.settle_s, interrupts.given_up)
+        try:
             remove_marked(
                 self.session,
                 self.vm,
                 self.marker,
                 clock=self.clock,
                 limits=self.limits,
-                unsure=not self.outcome_known,
+                unsure=self.state is State.AWAITED,
                 given_up=interrupts.given_up,
             )
+        except BaseException:
+            self._become(lambda _: State.STUCK, "the removal failed")
+            raise
+        self._become(lambda _: State.GONE, "removed")
 
     def _ended(self) -> bool:
         return self.interrupts.asked() or self.cancelled()
 
-    def _why_not_quiesced(self) -> str | None:
-        """Why there is no point in asking the guest, or None."""
-        if self.quiesce is Quiesce.OFF:
-            return "not asked for"
-        if self.vm.power_state is not Power.ON:
-            return f"the VM is {'off' if self.vm.power_state is Power.OFF else 'suspended'}"
-        if not self.vm.tools_running:
-            return _NO_TOOLS
-        return None
-
-    def _create(self, *, quiesced: bool) -> str:
+    def _created(self, *, quiesced: bool) -> str:
         """Create it once, waiting while the VM is busy; return its moref."""
         deadline = self.clock.monotonic() + self.limits.busy_s
         pause_s = self.limits.pause_s
@@ -210,29 +237,41 @@ class _Creation:
             if self._ended():
                 raise Cancelled
             try:
-                return self._ask(quiesced=quiesced)
+                return self._asked(quiesced=quiesced)
             except ManagerError as error:
-                if trouble_of(error) is not Trouble.BUSY or self.clock.monotonic() >= deadline:
+                if trouble_of(error) is not Trouble.BUSY:
+                    raise
+                if self.clock.monotonic() >= deadline:
+                    self.on(Event.FAULT)
                     raise
                 log.info("waiting: %s", error)
             pause(self.clock, pause_s, self._ended)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    def _ask(self, *, quiesced: bool) -> str:
+    def _asked(self, *, quiesced: bool) -> str:
         def create(wire: Any) -> Any:
             machine = wire.object(vim.VirtualMachine, self.vm.moref)
             return machine.CreateSnapshot_Task(self.name, self.marker.description, memory=False, quiesce=quiesced)
 
-        self.requested = True
         self.removing = False
-        self.outcome_known = False
+        self.on(Event.ASK)
         try:
             started = task.start(self.session, "CreateSnapshot", self.vm.name, create)
+            snapshot = self._ended_task(started)
         except ManagerError as error:
-            self.outcome_known = trouble_of(error) in _REFUSED
+            self.on(event_of(error))
             raise
+        self.on(Event.DONE)
+        if self._ended():
+            raise Cancelled
+        if not isinstance(snapshot, vim.vm.Snapshot):
+            raise ManagerError(f"{self.session}: a snapshot of {self.vm.name} was created, and not named")
+        return moref_of(snapshot)
+
+    def _ended_task(self, started: task.Started) -> Any:
+        """The creation's result. One that takes too long is told to stop; its end is awaited by the clean-up."""
         try:
-            snapshot = task.wait(
+            return task.wait(
                 self.session,
                 started,
                 clock=self.clock,
@@ -240,17 +279,12 @@ class _Creation:
                 cancelled=self._ended,
                 given_up=self.interrupts.given_up,
             )
-        except TaskFailed:
-            self.outcome_known = True
+        except ManagerError as error:
+            if trouble_of(error) is Trouble.UNFINISHED:
+                task.stop(self.session, started)
             raise
-        self.outcome_known = True  # any other error of the wait leaves it open: the task may well go on
-        if self._ended():
-            raise Cancelled
-        if not isinstance(snapshot, vim.vm.Snapshot):
-            raise ManagerError(f"{self.session}: a snapshot of {self.vm.name} was created, and not named")
-        return moref_of(snapshot)
 
-    def _frozen(self, moref: str, why_not: str | None) -> VmSnapshot:
+    def _frozen(self, moref: str, unquiesced: Unquiesced | None) -> VmSnapshot:
         """Read what the snapshot froze, and make sure that the VM has moved on to other files."""
         config = self.session.read(
             lambda wire: properties.of_one(wire, wire.object(vim.vm.Snapshot, moref), ["config"])
@@ -267,16 +301,16 @@ class _Creation:
         for disk in disks:
             if refusal(disk) is None and disk.path in written:
                 raise ManagerError(f"{self.vm.name}: {disk.key} is not frozen: the snapshot left {disk.path} in use")
-        if why_not is None and not tree.quiesced:
-            why_not = "the manager says that it is not quiesced, although that was asked for"
+        if unquiesced is None and not tree.quiesced:
+            unquiesced = Unquiesced(Cause.UNCONFIRMED)
             if self.quiesce is Quiesce.REQUIRE:
-                raise ManagerError(f"the snapshot of {self.vm.name}: {why_not}", trouble=Trouble.QUIESCE)
+                raise ManagerError(f"the snapshot of {self.vm.name}: {unquiesced}", trouble=Trouble.QUIESCE)
         return VmSnapshot(
             moref=moref,
             name=tree.name,
             created=convert.utc(tree.createTime),
-            quiesced=why_not is None,
-            not_quiesced_because=why_not,
+            quiesced=unquiesced is None,
+            unquiesced=unquiesced,
             disks=disks,
             config=convert.plain(config),
         )

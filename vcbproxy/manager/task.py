@@ -20,7 +20,7 @@ from pyVmomi import vim, vmodl
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Error, ManagerError, TaskFailed
 from vcbproxy.manager import properties
-from vcbproxy.manager.faults import Trouble, reason, trouble_of_fault
+from vcbproxy.manager.faults import Trouble, name_of, reason, trouble_of_fault
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.wire import Wire, moref_of
 
@@ -90,6 +90,7 @@ def wait(
                 entity=task.entity,
                 reason=reason(info.error),
                 trouble=Trouble.CANCELLED if info.cancelled else trouble_of_fault(info.error),
+                fault=name_of(info.error),
             )
         if clock.monotonic() >= deadline or given_up():
             unfinished = f"{task.name} of {task.entity} still runs after {clock.monotonic() - begun:.0f} s"
@@ -97,6 +98,17 @@ def wait(
         if cancelled() and not asked_to_stop:
             asked_to_stop = True
             _ask_to_stop(session, task, cancelable=bool(info.cancelable))
+
+
+def stop(session: Session, task: Started) -> None:
+    """Ask a task to stop, if it can be; it ends when it ends."""
+    try:
+        info = session.read(lambda wire: properties.of_one(wire, wire.object(vim.Task, task.moref), ["info"])).need(
+            "info"
+        )
+        _ask_to_stop(session, task, cancelable=bool(info.cancelable))
+    except ManagerError as error:
+        log.info("%s of %s could not be asked to stop: %s", task.name, task.entity, error)
 
 
 def _watch(wire: Wire, moref: str, round_s: int) -> Any:
