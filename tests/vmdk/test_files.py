@@ -7,9 +7,8 @@ import pytest
 
 from tests.images import data, read_over
 from tests.vmdk.builders import descriptor
-from vcbproxy.device import FileDevice
 from vcbproxy.errors import VmdkError
-from vcbproxy.vmdk.chain import DatastoreFiles, FolderFiles
+from vcbproxy.vmdk.chain import FolderFiles
 from vcbproxy.vmdk.image import open_image
 
 
@@ -80,10 +79,3 @@ def test_files_are_closed_when_a_later_one_is_missing(export):
     for _ in range(5):
         refused(export, "No such file")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_datastore_is_known_by_its_names(export):
-    files = DatastoreFiles(lambda path: FileDevice(export.parent / path), ["san1", "4f1c-ab"])
-    assert files.resolve("clone/c.vmdk", "/vmfs/volumes/4f1c-ab/x.vmdk") == "x.vmdk"
-    with files.open("x-flat.vmdk") as file:  # type: ignore[attr-defined]
-        assert file.size_bytes == 8192

@@ -19,13 +19,13 @@ from vcbproxy.device import MappedDevice, check_range
 from vcbproxy.errors import VmdkError
 from vcbproxy.extent import Extent, merged, tiled
 from vcbproxy.vmdk import c_vmdk
-from vcbproxy.vmdk.files import DatastoreFiles, Files, FolderFiles
+from vcbproxy.vmdk.files import Files, FolderFiles
 from vcbproxy.vmdk.layer import Gap, zero
 from vcbproxy.vmdk.link import Link
 from vcbproxy.vmdk.opener import Opener
 from vcbproxy.vmdk.overlay import overlay
 
-__all__ = ["DatastoreFiles", "Files", "FolderFiles", "VirtualDisk", "open_disk"]
+__all__ = ["Files", "FolderFiles", "VirtualDisk", "open_disk"]
 
 
 class VirtualDisk:
@@ -66,6 +66,18 @@ class VirtualDisk:
     def extents(self) -> Iterator[Extent]:
         """DATA where a link holds bytes, ZERO where the newest link that knows promises zeroes, or none knows."""
         return tiled(merged(overlay([link.tiles() for link in self.links], self.size_bytes)), self.size_bytes)
+
+    def recheck(self) -> None:
+        """Read descriptors, headers, directories and tables again, past every cache.
+
+        Where the files lie, and whether they grew, is what each of ``files`` tells for itself.
+
+        Raises:
+            Changed: somebody rewrote them since they were first read; nothing that was read may be kept.
+            SourceError: they cannot be read.
+        """
+        for link in self.links:
+            link.recheck()
 
     def close(self) -> None:
         """Close the files; a second time does nothing."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcbproxy.device import Device, read
-from vcbproxy.errors import VmdkError
+from vcbproxy.errors import Changed, VmdkError
 from vcbproxy.units import SECTOR
 from vcbproxy.vmdk import c_vmdk
 from vcbproxy.vmdk.cache import Cache
@@ -36,30 +36,28 @@ def open_cowd(file: Device, sectors: int, cache: Cache) -> SparseLayer:
         VmdkError: it is not one, or damaged.
     """
     grain_map = _CowdMap(file, sectors, cache)
-    return SparseLayer(grain_map, PlainGrains(file, grain_map.shape.grain_bytes), cache)
+    return SparseLayer(file.name, grain_map, PlainGrains(file, grain_map.shape.grain_bytes), cache)
 
 
 class _CowdMap:
     def __init__(self, file: Device, sectors: int, cache: Cache) -> None:
-        if file.size_bytes < c_vmdk.COWD_HEADER_BYTES:
-            raise VmdkError(file=file.name, reason="too short for a COWD header")
-        raw = read(file, 0, struct.calcsize(c_vmdk.COWD_HEADER))
-        magic, version, flags, capacity, grain, directory, entries, _ = struct.unpack(c_vmdk.COWD_HEADER, raw)
-        if magic != c_vmdk.COWD_MAGIC:
-            raise VmdkError(file=file.name, reason="not a COWD extent: its magic is missing")
-        if version != 1 or flags & ~c_vmdk.COWD_FLAGS:
-            raise VmdkError(file=file.name, reason=f"unknown COWD version {version}, flags {flags:#x}")
-        if not 0 < grain <= c_vmdk.MAX_GRAIN_SECTORS:
-            raise VmdkError(file=file.name, reason=f"its grains would be {grain} sectors long")
+        self._file = file
+        self._header = _header(file)
+        capacity, grain, directory, entries = self._header
         check_capacity(file, capacity, sectors, grain)
         self.shape = Shape(sectors * SECTOR, grain * SECTOR, c_vmdk.COWD_TABLE_ENTRIES)
         if entries < self.shape.table_count:
             reason = f"its directory has {entries} tables, {self.shape.table_count} are needed"
             raise VmdkError(file=file.name, reason=reason)
-        self._file = file
         check_region(file, "grain directory", directory * SECTOR, entries * 4)
         self._directory = Directory(file, cache, directory * SECTOR, self.shape.table_count, "<u4")
         self._data_start = max(c_vmdk.COWD_HEADER_BYTES, directory * SECTOR + entries * 4)
+
+    def recheck(self) -> None:
+        """Header and directory, again."""
+        if _header(self._file) != self._header:
+            raise Changed(file=self._file.name, reason="its header was rewritten")
+        self._directory.recheck()
 
     def present(self, first: int) -> npt.NDArray[np.bool_]:
         """Tables with an entry."""
@@ -75,3 +73,18 @@ class _CowdMap:
         state = np.where(entries == 0, State.BELOW, State.HERE).astype(np.uint8)
         grains = Grains(state, entries.astype(np.int64) * SECTOR)
         return check_grains(self._file, self.shape, index, grains, self._data_start)
+
+
+def _header(file: Device) -> tuple[int, int, int, int]:
+    """Capacity, grain size and place of the directory, in sectors, and how many tables it has."""
+    if file.size_bytes < c_vmdk.COWD_HEADER_BYTES:
+        raise VmdkError(file=file.name, reason="too short for a COWD header")
+    raw = read(file, 0, struct.calcsize(c_vmdk.COWD_HEADER))
+    magic, version, flags, capacity, grain, directory, entries, _ = struct.unpack(c_vmdk.COWD_HEADER, raw)
+    if magic != c_vmdk.COWD_MAGIC:
+        raise VmdkError(file=file.name, reason="not a COWD extent: its magic is missing")
+    if version != 1 or flags & ~c_vmdk.COWD_FLAGS:
+        raise VmdkError(file=file.name, reason=f"unknown COWD version {version}, flags {flags:#x}")
+    if not 0 < grain <= c_vmdk.MAX_GRAIN_SECTORS:
+        raise VmdkError(file=file.name, reason=f"its grains would be {grain} sectors long")
+    return capacity, grain, directory, entries

@@ -1,10 +1,9 @@
-"""Where the files of a disk come from: a datastore's volume, or a folder of exported files."""
+"""Where the files of a disk come from: a datastore (`vcbproxy.source.storage`), or a folder of exported files."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -29,23 +28,6 @@ class Files(Protocol):
         Raises:
             VmdkError: it leads out of the datastore, or is no path.
         """
-
-
-class DatastoreFiles:
-    """The files of a volume, by their paths from its root."""
-
-    def __init__(self, open_file: Callable[[str], MappedDevice], names: Collection[str]) -> None:
-        """Take the volume's way to open a file, and what it is called below ``/vmfs/volumes``."""
-        self._open_file = open_file
-        self._names = frozenset(names)
-
-    def open(self, path: str) -> MappedDevice:
-        """Open a file of the volume."""
-        return self._open_file(path)
-
-    def resolve(self, base_path: str, reference: str) -> str:
-        """Follow a reference inside the volume."""
-        return resolve_inside(base_path, reference, self._names)
 
 
 class FolderFiles:

@@ -51,6 +51,9 @@ class FlatLayer:
         self._file.read_into(self._start + offset, buf)
         return []
 
+    def recheck(self) -> None:
+        """It has no map of its own; the file's is the file's business."""
+
 
 class ZeroLayer:
     """An extent line of type ZERO: no file, only zeroes."""
@@ -71,3 +74,6 @@ class ZeroLayer:
         """Zeroes, wherever."""
         zero(buf)
         return []
+
+    def recheck(self) -> None:
+        """Zeroes they stay."""

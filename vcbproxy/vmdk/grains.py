@@ -22,6 +22,7 @@ from vcbproxy.errors import VmdkError
 from vcbproxy.units import SECTOR
 from vcbproxy.vmdk.cache import Cache
 from vcbproxy.vmdk.layer import State
+from vcbproxy.vmdk.witness import Witness
 
 PAGE_ENTRIES = 4096
 """Directory entries read at a time."""
@@ -81,6 +82,14 @@ class GrainMap(Protocol):
             VmdkError: it is damaged.
         """
 
+    def recheck(self) -> None:
+        """Read header and directory again.
+
+        Raises:
+            Changed: they are not what they were.
+            VmdkError: they are damaged now.
+        """
+
 
 class Directory:
     """The grain directory, read in pages."""
@@ -97,6 +106,7 @@ class Directory:
         self._count = count
         self._dtype = np.dtype(dtype)
         check_region(file, "grain directory", offset, count * self._dtype.itemsize)
+        self._witness = Witness(file.name, "grain directory page")
 
     def tail(self, first: int) -> npt.NDArray[Any]:
         """The entries from ``first`` to the end of its page."""
@@ -108,10 +118,20 @@ class Directory:
         """One entry."""
         return int(self.tail(index)[0])
 
+    def recheck(self) -> None:
+        """Read again what was read of it.
+
+        Raises:
+            Changed: it was rewritten.
+        """
+        for page in self._witness.seen():
+            self._load(page)
+
     def _load(self, page: int) -> npt.NDArray[Any]:
         first = page * PAGE_ENTRIES
         count = min(PAGE_ENTRIES, self._count - first)
         entries = load_entries(self._file, self._offset + first * self._dtype.itemsize, count, self._dtype)
+        self._witness.saw(page, entries.data)
         tables = np.sort(entries[entries != 0])
         if (tables[1:] == tables[:-1]).any():
             reason = f"its grain directory names one table twice, among entries {first} to {first + count - 1}"

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcbproxy.device import Device, read
-from vcbproxy.errors import VmdkError
+from vcbproxy.errors import Changed, VmdkError
 from vcbproxy.units import SECTOR
 from vcbproxy.vmdk import c_vmdk
 from vcbproxy.vmdk.cache import Cache
@@ -43,7 +43,7 @@ def open_hosted(file: Device, sectors: int, cache: Cache) -> SparseLayer:
     reader: GrainReader = PlainGrains(file, shape.grain_bytes)
     if header.is_packed:
         reader = PackedGrains(file, shape, cache)
-    return SparseLayer(grain_map, reader, cache)
+    return SparseLayer(file.name, grain_map, reader, cache)
 
 
 def embedded_descriptor(file: Device) -> bytes:
@@ -153,6 +153,7 @@ class _HostedMap:
     def __init__(self, file: Device, header: HostedHeader, sectors: int, cache: Cache) -> None:
         self.shape = Shape(sectors * SECTOR, header.grain_sectors * SECTOR, header.table_entries)
         self._file = file
+        self._header = header
         self._has_zeroed = bool(header.flags & c_vmdk.HOSTED_ZEROED)
         self._packed = header.is_packed
         self._data_start = max(1, header.overhead) * SECTOR
@@ -160,6 +161,14 @@ class _HostedMap:
         self._mirror = None
         if header.flags & c_vmdk.HOSTED_MIRROR and header.mirror:
             self._mirror = Directory(file, cache, header.mirror * SECTOR, self.shape.table_count, "<u4")
+
+    def recheck(self) -> None:
+        """Header and directories, again."""
+        if HostedHeader.read(self._file) != self._header:
+            raise Changed(file=self._file.name, reason="its header was rewritten")
+        self._directory.recheck()
+        if self._mirror is not None:
+            self._mirror.recheck()
 
     def present(self, first: int) -> npt.NDArray[np.bool_]:
         """Tables with an entry, in either directory: the two are compared when the table is read."""

@@ -65,6 +65,14 @@ class Layer(Protocol):
             SourceError: a byte of it could not be had, or its map is damaged.
         """
 
+    def recheck(self) -> None:
+        """Read again what was read of its map.
+
+        Raises:
+            Changed: it was rewritten.
+            VmdkError: it is damaged now.
+        """
+
 
 def zero(buf: memoryview) -> None:
     """Fill with zeroes."""

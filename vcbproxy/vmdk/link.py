@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from vcbproxy.errors import Changed, VmdkError
 from vcbproxy.vmdk.descriptor import Descriptor
 from vcbproxy.vmdk.layer import Gap, Layer, Tile, joined
 
@@ -12,9 +13,13 @@ from vcbproxy.vmdk.layer import Gap, Layer, Tile, joined
 class Link:
     """A VMDK: its extents, end to end."""
 
-    def __init__(self, path: str, descriptor: Descriptor, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self, path: str, descriptor: Descriptor, layers: Sequence[Layer], again: Callable[[], Descriptor]
+    ) -> None:
+        """Take what the opener made; ``again`` reads the descriptor once more."""
         self.path = path
         self.descriptor = descriptor
+        self._again = again
         self._layers = tuple(layers)
         self._starts = []
         position = 0
@@ -61,3 +66,17 @@ class Link:
             gaps += [Gap(start + gap.start, gap.length) for gap in layer.fill(position - start, part)]
             position = stop
         return joined(gaps)
+
+    def recheck(self) -> None:
+        """Read the descriptor and what was read of the extents' maps again.
+
+        Raises:
+            Changed: somebody rewrote them; nothing that was read by them may be kept.
+        """
+        try:
+            if self._again() != self.descriptor:
+                raise Changed(file=self.path, reason="its descriptor was rewritten")
+            for layer in self._layers:
+                layer.recheck()
+        except VmdkError as error:
+            raise Changed(file=self.path, reason=f"it can no longer be read: {error}") from error

@@ -11,7 +11,7 @@ from vcbproxy.units import SECTOR
 from vcbproxy.vmdk import c_vmdk, descriptor
 from vcbproxy.vmdk.cache import Cache
 from vcbproxy.vmdk.cowd import open_cowd
-from vcbproxy.vmdk.descriptor import ExtentLine, ExtentType
+from vcbproxy.vmdk.descriptor import Descriptor, ExtentLine, ExtentType
 from vcbproxy.vmdk.files import Files
 from vcbproxy.vmdk.flat import FlatLayer, ZeroLayer
 from vcbproxy.vmdk.hosted import embedded_descriptor, open_hosted
@@ -42,15 +42,23 @@ class Opener:
             return self._monolithic(path, file)
         if file.size_bytes > c_vmdk.DESCRIPTOR_MAX_BYTES:
             self._refuse(file, "not a VMDK descriptor: too large for one")
-        parsed = descriptor.parse(read(file, 0, file.size_bytes), file.name)
-        return Link(path, parsed, [self._layer(path, line) for line in parsed.extents])
+
+        def look() -> Descriptor:
+            return descriptor.parse(read(file, 0, file.size_bytes), file.name)
+
+        parsed = look()
+        return Link(path, parsed, [self._layer(path, line) for line in parsed.extents], look)
 
     def _monolithic(self, path: str, file: MappedDevice) -> Link:
         """One file that holds its own descriptor. The name in its extent line may be from before it was renamed."""
-        parsed = descriptor.parse(embedded_descriptor(file), file.name)
+
+        def look() -> Descriptor:
+            return descriptor.parse(embedded_descriptor(file), file.name)
+
+        parsed = look()
         if [line.type for line in parsed.extents] != [ExtentType.SPARSE]:
             self._refuse(file, "the descriptor inside it is not of a disk in one file")
-        return Link(path, parsed, [open_hosted(file, parsed.sectors, self._cache)])
+        return Link(path, parsed, [open_hosted(file, parsed.sectors, self._cache)], look)
 
     def _layer(self, path: str, line: ExtentLine) -> Layer:
         size_bytes = line.sectors * SECTOR

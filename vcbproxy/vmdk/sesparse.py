@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcbproxy.device import Device, read
-from vcbproxy.errors import VmdkError
+from vcbproxy.errors import Changed, VmdkError
 from vcbproxy.units import SECTOR
 from vcbproxy.vmdk import c_vmdk
 from vcbproxy.vmdk.cache import Cache
@@ -44,7 +44,9 @@ def open_sesparse(file: Device, sectors: int, cache: Cache) -> SparseLayer:
     """
     header = _Header.read(file)
     check_capacity(file, header.capacity, sectors, c_vmdk.SE_GRAIN_SECTORS)
-    return SparseLayer(_SeMap(file, header, sectors, cache), PlainGrains(file, c_vmdk.SE_GRAIN_SECTORS * SECTOR), cache)
+    return SparseLayer(
+        file.name, _SeMap(file, header, sectors, cache), PlainGrains(file, c_vmdk.SE_GRAIN_SECTORS * SECTOR), cache
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class _SeMap:
     def __init__(self, file: Device, header: _Header, sectors: int, cache: Cache) -> None:
         self.shape = Shape(sectors * SECTOR, c_vmdk.SE_GRAIN_SECTORS * SECTOR, c_vmdk.SE_TABLE_ENTRIES)
         self._file = file
+        self._header = header
         entries = header.directory[1] * SECTOR // 8
         if entries < self.shape.table_count:
             reason = f"its directory has {entries} tables, {self.shape.table_count} are needed"
@@ -110,6 +113,12 @@ class _SeMap:
         self._grain_count = header.grains[1] // c_vmdk.SE_GRAIN_SECTORS
         if self._grains_start < SECTOR:
             raise VmdkError(file=file.name, reason="its grains would lie in its header")
+
+    def recheck(self) -> None:
+        """Headers and directory, again."""
+        if _Header.read(self._file) != self._header:
+            raise Changed(file=self._file.name, reason="its header was rewritten")
+        self._directory.recheck()
 
     def present(self, first: int) -> npt.NDArray[np.bool_]:
         """Tables with an entry."""

@@ -12,6 +12,7 @@ from vcbproxy.device import Device
 from vcbproxy.vmdk.cache import Cache
 from vcbproxy.vmdk.grains import GrainMap, Grains
 from vcbproxy.vmdk.layer import Gap, State, Tile, joined, zero
+from vcbproxy.vmdk.witness import Witness
 
 
 class GrainReader(Protocol):
@@ -47,13 +48,14 @@ class PlainGrains:
 
 
 class SparseLayer:
-    """A sparse extent. Tables come through the cache; nothing else is held."""
+    """A sparse extent. Tables come through the cache; of each, 8 bytes are held for the second look."""
 
-    def __init__(self, grain_map: GrainMap, grains: GrainReader, cache: Cache) -> None:
+    def __init__(self, file_name: str, grain_map: GrainMap, grains: GrainReader, cache: Cache) -> None:
         self._map = grain_map
         self._shape = grain_map.shape
         self._reader = grains
         self._cache = cache
+        self._witness = Witness(file_name, "grain table")
 
     @property
     def size_bytes(self) -> int:
@@ -126,9 +128,16 @@ class SparseLayer:
     def _table(self, index: int) -> Grains:
         return self._cache.get((id(self), index), Grains, lambda: self._load(index))
 
+    def recheck(self) -> None:
+        """Header, directory, and every table that was looked at: past the cache."""
+        self._map.recheck()
+        for index in self._witness.seen():
+            self._load(index)
+
     def _load(self, index: int) -> Grains:
         grains = self._map.table(index)
         if grains is not None:
+            self._witness.saw(index, grains.state.data, grains.at.data)
             return grains
         count = self._shape.grains_in(index)
         return Grains(np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.int64))
