@@ -90,6 +90,21 @@ def test_two_luns_with_one_name_are_refused(image):
         assert "unmap the copies" in storage.place("ds1").remedy
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+def test_two_datastores_of_one_name_are_refused(image, tmp_path, mounted):
+    """Names are unique in a datacenter only; the path of a disk does not say in which."""
+    path, uuid = image
+    known = datastore(uuid, f"naa.{WWN}")
+    other = replace(datastore("0-0-0-0", "naa.2"), moref="datastore-2")
+    mounts = {"ds1": tmp_path} if mounted else {}
+    for order in ([known, other], [other, known]):
+        with Storage(order, configured([ImageLun(path, WWN)]), mounts) as storage:
+            assert not storage.place("ds1").reachable
+            assert "datastore-1, datastore-2" in storage.place("ds1").remedy
+            with pytest.raises(LvmError, match="several datastores of that name"):
+                storage.files().open("[ds1] vm1/vm1.vmx")
+
+
 def test_a_missing_span_is_not_made_up_for_by_a_nameless_stranger(image, tmp_path):
     path, uuid = image
     other = tmp_path / "other.img"
@@ -157,6 +172,11 @@ def test_references_are_followed_inside_datastores(reference, leads_to):
         "/vmfs/volumes/other/x.vmdk",
         "/vmfs/volumes/ds1/../../x",
         "/vmfs/volumes/ds1",
+        "/vmfs/volumes/ds1/",
+        "vm1\nvm2.vmdk",
+        "vm1.vmdk/",
+        "/vmfs/volumes/ds1/vm1/..",
+        "",
     ],
 )
 def test_references_that_lead_out_are_refused(reference):

@@ -36,8 +36,10 @@ def sparse_cowd(path: Path, size_bytes: int, tables: int) -> None:
 def two_tib(tmp_path: Path) -> Path:
     sectors = 2 * TIB // 512 - 2048
     sparse_cowd(tmp_path / "x-delta.vmdk", sectors * 512, tables=500)
-    text = descriptor("vmfsSparse", [f'RW {sectors} VMFSSPARSE "x-delta.vmdk"'])
+    line = f'RW {sectors} VMFSSPARSE "x-delta.vmdk"'
+    text = descriptor("vmfsSparse", [line], parent_cid="00000001", parent="base.vmdk")
     (tmp_path / "x.vmdk").write_bytes(text)
+    (tmp_path / "base.vmdk").write_bytes(descriptor("vmfs", [f"RW {sectors} ZERO"], cid="00000001"))
     return tmp_path / "x.vmdk"
 
 

@@ -28,7 +28,7 @@ def everything(files: MemoryFiles, path: str = "vm/disk-0.vmdk") -> bytes:
         [("vmfsSparse", "c--d"), ("vmfsSparse", "-b-e"), ("vmfs", "AB-C")],
         [("seSparse", "0-c-"), ("seSparse", "x0-0"), ("seSparse", "--zz"), ("vmfs", "ABCD")],
         [("seSparse", "0--"), ("vmfsSparse", "-b-"), ("vmfs", "ABC")],
-        [("vmfsSparse", "A-B-")],
+        [("vmfsSparse", "A-B-"), ("vmfs", "----")],
         [("seSparse", "A-0B")],
         [("seSparse", "----"), ("vmfs", "----")],
         [("seSparse", "aaaa"), ("vmfs", "BBBB")],
@@ -144,7 +144,7 @@ def test_a_missing_file_is_named(missing):
 @pytest.mark.parametrize("other", ["disk-1-x.vmdk", "disk-1.vmdk", "disk-0.vmdk"])
 def test_a_file_that_would_be_used_twice_is_refused(other):
     """A child that names its parent's extent, a descriptor, or itself, is nobody's disk."""
-    files = chain(CELL, ("vmfsSparse", "a-"), ("vmfsSparse", "AB"))
+    files = chain(CELL, ("vmfsSparse", "a-"), ("vmfsSparse", "AB"), ("vmfs", "--"))
     parent = files.contents["vm/disk-1.vmdk"]
     files.contents["vm/disk-1.vmdk"] = parent.replace(b"disk-1-x.vmdk", other.replace("1-x", "0-x").encode())
     refused(files, "vm/disk-1.vmdk", "used twice")

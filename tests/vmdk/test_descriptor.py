@@ -209,6 +209,17 @@ def test_refuses_a_flat_extent_that_would_hide_its_parent():
     assert "has a parent" in refusal(data)
 
 
+def test_refuses_a_zero_extent_that_would_hide_its_parent():
+    data = descriptor("seSparse", ["RW 8 ZERO"], parent_cid="00000001", parent="x.vmdk")
+    assert "an extent of type ZERO in a disk that has a parent" in refusal(data)
+
+
+def test_refuses_a_delta_without_its_parent():
+    """Mended by hand, with the parent left out: its unwritten grains are not zeroes."""
+    data = descriptor("vmfsSparse", ['RW 8 VMFSSPARSE "x-delta.vmdk"'])
+    assert "vmfsSparse is a snapshot's delta, and it names no parent" in refusal(data)
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 512, b"\x7fELF" + bytes(range(256)), b"KDMV", b"hello", b"\xff\xfe#\0"])
 def test_refuses_other_files(data):
     assert "not a VMDK descriptor" in refusal(data) or "not understood" in refusal(data)

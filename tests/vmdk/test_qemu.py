@@ -67,7 +67,7 @@ def zero_ranges(disk: VirtualDisk) -> set[int]:
         [("seSparse", "A0-B" * 20)],
         [("seSparse", "-b0-"), ("vmfs", "ABCD")],
         [("seSparse", "0-c-"), ("seSparse", "x0-0"), ("seSparse", "--zz"), ("vmfs", "ABCD")],
-        [("vmfsSparse", "A-B-" * 20)],
+        [("vmfsSparse", "A-B-" * 20), ("vmfs", "--" * 40)],
         [("vmfsSparse", "c--d"), ("vmfsSparse", "-b-e"), ("vmfs", "ABCD")],
         [("seSparse", "0--a"), ("vmfsSparse", "-b--"), ("vmfs", "ABCD")],
     ],
@@ -84,7 +84,7 @@ def test_qemu_reads_our_chains_as_we_do(links, tmp_path):
 @pytest.mark.parametrize("kind", ["seSparse", "vmfsSparse"])
 def test_qemu_maps_our_deltas_as_we_do(kind, tmp_path):
     text = "A-B-CCC---D" * 9
-    path = written(chain(CELL, (kind, text)), tmp_path)
+    path = written(chain(CELL, (kind, text), ("seSparse", "-" * len(text))), tmp_path)
     with open_image(path) as disk:
         assert zero_ranges(disk) == zero_ranges_of_qemu(path)
 

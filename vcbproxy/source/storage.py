@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from vcbproxy.san import naa
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.lun import Lun, open_lun
 from vcbproxy.source.mounted import MountedFile
+from vcbproxy.vmdk.paths import resolve_inside
 from vcbproxy.vmfs import probe
 from vcbproxy.vmfs.volume import Volume
 
@@ -38,16 +40,24 @@ class Placement:
     mount: Path | None = None
     missing: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
+    namesakes: tuple[str, ...] = ()
 
     @property
     def reachable(self) -> bool:
         """Whether its files can be read by this proxy."""
+        if self.namesakes:
+            return False
         return self.mount is not None or (bool(self.luns) and not self.missing)
 
     @property
     def remedy(self) -> str:
         """What to do when it is not."""
         kind = self.datastore.kind
+        if self.namesakes:
+            return (
+                f"the manager has several datastores of that name ({', '.join(self.namesakes)}), and a disk's path says"
+                " only the name: rename all but one"
+            )
         if not kind.readable:
             return f"a {kind.value} datastore has no files on a LUN; its VMs cannot be read off the SAN"
         if kind is not DatastoreKind.VMFS:
@@ -64,6 +74,11 @@ class Storage:
 
     def __init__(self, datastores: Sequence[Datastore], luns: Sequence[LunInfo], mounts: Mapping[str, Path]) -> None:
         self._datastores = {datastore.name: datastore for datastore in datastores}
+        self._namesakes = {
+            name: tuple(sorted(datastore.moref for datastore in datastores if datastore.name == name))
+            for name, count in Counter(datastore.name for datastore in datastores).items()
+            if count > 1
+        }
         self._luns = [lun for lun in luns if lun.kind is not LunKind.PARTITION]
         self._mounts = dict(mounts)
         self._open_luns: dict[str, Lun] = {}
@@ -92,6 +107,9 @@ class Storage:
     def place(self, name: str) -> Placement:
         """Find where a datastore lies here; what is missing is part of the answer, not an error."""
         datastore = self.datastore(name)
+        if name in self._namesakes:
+            # Names are unique in a datacenter, not in a vCenter. The wrong one may well hold a VM of the same name.
+            return Placement(datastore, namesakes=self._namesakes[name])
         if name in self._mounts:
             return Placement(datastore, mount=self._mounts[name])
         if datastore.kind is not DatastoreKind.VMFS:
@@ -160,8 +178,8 @@ class Storage:
         return DatastoreFiles(self)
 
     def mount(self, name: str) -> Path | None:
-        """Where a datastore is mounted here, if it is."""
-        return self._mounts.get(name)
+        """Where a datastore is mounted here, if it is, and if it can be told which is meant."""
+        return None if name in self._namesakes else self._mounts.get(name)
 
     def named(self, name_or_uuid: str) -> str:
         """The datastore's name, given its name or the UUID that ``/vmfs/volumes`` uses.
@@ -205,17 +223,7 @@ class DatastoreFiles:
             VmdkError: it leads out of its datastore, or to one the manager does not know.
         """
         if reference.startswith("/vmfs/volumes/"):
-            volume, _, path = reference.removeprefix("/vmfs/volumes/").partition("/")
-            return str(DatastorePath(self._storage.named(volume), _inside(path, reference)))
-        if reference.startswith("/"):
-            raise VmdkError(file=base_path, reason=f"it points at {reference!r}, which is outside of any datastore")
+            volume = reference.removeprefix("/vmfs/volumes/").partition("/")[0]
+            return str(DatastorePath(self._storage.named(volume), resolve_inside("", reference, (volume,))))
         base = DatastorePath.parse(base_path)
-        joined = posixpath.join(posixpath.dirname(base.path), reference)
-        return str(DatastorePath(base.datastore, _inside(joined, reference)))
-
-
-def _inside(path: str, reference: str) -> str:
-    normal = posixpath.normpath(path)
-    if normal.startswith(("/", "../")) or normal == ".." or "\0" in normal or normal == ".":
-        raise VmdkError(file=reference, reason="it leads out of its datastore; not followed")
-    return normal
+        return str(DatastorePath(base.datastore, resolve_inside(base.path, reference)))

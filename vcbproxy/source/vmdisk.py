@@ -5,7 +5,8 @@ Order (a shared LUN changes under us):
     snapshot exists → open (descriptors, maps, self-checks) → copy → recheck (descriptors and maps again) → release
 
 The metadata that hosts keep in their journals settle shortly after the snapshot was made, so opening is tried a few
-times; after the copy ``recheck`` reads the file descriptors and maps again, and what differs fails the disk.
+times; after the copy ``recheck`` reads the file descriptors and maps again, those of VMFS and then what the VMDKs hold
+of their own (descriptor texts, grain directories and tables), and what differs fails the disk.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class VmDisk:
             if not isinstance(file, Rechecked):
                 raise Changed(file=file.name, reason="it cannot be looked at again, so nobody knows")
             file.recheck()
+        self._chain.recheck()
 
     def close(self) -> None:
         """Close the files below."""
@@ -109,8 +111,25 @@ def open_vm_disk(storage: Storage, disk: Disk, clock: Clock) -> VmDisk:
 
 def _open(storage: Storage, disk: Disk) -> VmDisk:
     chain = open_disk(storage.files(), str(disk.path))
-    if chain.size_bytes != disk.capacity_bytes:
+    try:
+        _check(disk, chain)
+    except VmdkError:
         chain.close()
+        raise
+    return VmDisk(disk, chain)
+
+
+def _check(disk: Disk, chain: VirtualDisk) -> None:
+    """Hold what the descriptors say to what the host that runs the VM says of the same disk.
+
+    Raises:
+        VmdkError: they do not describe one disk.
+    """
+    if chain.size_bytes != disk.capacity_bytes:
         reason = f"it holds {chain.size_bytes} bytes, the manager says {disk.capacity_bytes}"
         raise VmdkError(file=str(disk.path), reason=reason)
-    return VmDisk(disk, chain)
+    parents = [link.path for link in chain.links[1:]]
+    if disk.parents and parents != [str(path) for path in disk.parents]:
+        told = ", ".join(map(str, disk.parents))
+        reason = f"its parents are {', '.join(parents) or 'none'} by the descriptors; the manager says {told}"
+        raise VmdkError(file=str(disk.path), reason=reason)

@@ -84,6 +84,9 @@ READABLE_TYPES = MappingProxyType(
 )
 """createType: the extent types it may hold (ZERO besides)."""
 
+ALWAYS_A_DELTA = "vmfsSparse"
+"""ESXi makes it for snapshots alone. seSparse is not so: since 5.1 a base disk may be of it."""
+
 _RAW = "a raw LUN or disk, not files of a datastore; back it up from inside the guest, or by the array"
 _RDM = "a raw device mapping in virtual mode: its data lie on a LUN of their own"
 _RDMP = "a raw device mapping in physical mode: its data lie on a LUN of their own, and no snapshot can hold them still"

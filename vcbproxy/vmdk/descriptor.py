@@ -268,8 +268,11 @@ class _Parser:
         for extent in extents:
             if extent.type.value not in allowed and extent.type is not ExtentType.ZERO:
                 self._refuse(f"an extent of type {extent.type.value} in a disk of createType {create_type}")
-            if parent_cid is not None and extent.type in {ExtentType.FLAT, ExtentType.VMFS}:
-                # A flat extent hides all of its parent: then one of the two is not meant.
+            if parent_cid is not None and extent.type in {ExtentType.FLAT, ExtentType.VMFS, ExtentType.ZERO}:
+                # Such an extent hides all of its parent: then one of the two is not meant.
                 self._refuse(f"an extent of type {extent.type.value} in a disk that has a parent")
+        if create_type == c_vmdk.ALWAYS_A_DELTA and parent_cid is None:
+            # A hand that mended a chain took the parent out: all that lay there would read as zeroes.
+            self._refuse(f"createType {create_type} is a snapshot's delta, and it names no parent")
         if sum(extent.sectors for extent in extents) > c_vmdk.MAX_SECTORS:
             self._refuse("its extents add up to more than a virtual disk can hold")
