@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.watcher import Watcher
-from vcbproxy.errors import UsageError
+from vcbproxy.errors import Partial, UsageError
 from vcbproxy.pipeline import output
 from vcbproxy.pipeline import restore as pipeline
 from vcbproxy.repository.reader import PointReader
@@ -55,11 +55,10 @@ def to_directory(
         IntegrityError: stored data are damaged; the file is not created.
         Error: it cannot be written.
     """
-    images = {key: directory / f"{key}.raw" for key in choose(point, keys)}
+    chosen = choose(point, keys)
+    images = {disk.key: directory / f"{disk.name}.raw" for disk in point.disks if disk.key in chosen}
     files = {directory / file.name: file.key for file in point.contents.files}
     manifest = directory / _MANIFEST
-    for failed in [] if keys else point.manifest.get("disks_failed", []):
-        watcher.said(f"{point.summary.name} is partial: {failed['key']} is not in it: {failed['reason']}")
     _make(directory)
     for path in (*images.values(), *files, manifest):
         require_free(path, overwrite=overwrite)
@@ -70,6 +69,18 @@ def to_directory(
     _write(manifest, document, overwrite=overwrite)
     watcher.step(f"{directory} also holds {', '.join(path.name for path in (*files, manifest))}")
     return disks
+
+
+def require_whole(point: PointReader, keys: Sequence[str]) -> None:
+    """Refuse to call a VM restored when disks of it are not in its restore point; not when disks were asked for by key.
+
+    Raises:
+        Partial: some are not.
+    """
+    failed = [] if keys else point.manifest.get("disks_failed", [])
+    if failed:
+        reasons = "; ".join(f"{disk['key']}: {disk['reason']}" for disk in failed)
+        raise Partial(f"restored, but {point.summary.name} is not the whole VM, these disks are not in it: {reasons}")
 
 
 def to_file(

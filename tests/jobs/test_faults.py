@@ -244,8 +244,12 @@ def test_a_disk_that_fails_while_it_is_read_is_left_out_only_aloud(tmp_path):
         row = lab.vcbproxy("backup", "vm1", "--partial", "--json", code=3).json[0]
         assert [disk["error"] is None for disk in row["disks"]] == [True, False]
         assert lab.snapshots("vm1") == []
-        (restored,) = lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json").json
-        assert restored["disk"] == "scsi0-0"
+        done = lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json", code=3)
+        assert [disk["disk"] for disk in done.json] == ["scsi0-0"]
+        assert "is not the whole VM, these disks are not in it: scsi0-1: " in done.err
+        assert (tmp_path / "back" / "scsi0-0.raw").stat().st_size == 8 * MiB
+        lab.vcbproxy("restore", "vm1@latest", "--output", tmp_path / "one.raw", code=3)
+        lab.vcbproxy("restore", "vm1@latest", "--disk", "scsi0-0", "--output", tmp_path / "chosen.raw")
 
 
 def test_a_snapshot_that_cannot_be_removed_is_told_and_found_again(lab, tmp_path):

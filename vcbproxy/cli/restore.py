@@ -13,7 +13,7 @@ from vcbproxy.units import human
 
 @click.command(
     cls=frame.Command,
-    exit_codes=(4, 10, 11, 12),
+    exit_codes=(3, 4, 10, 11, 12),
     examples=(
         "vcbproxy restore web01@latest --to /srv/restored/web01",
         "vcbproxy restore 4ac8c401 --disk scsi0-1 --output /srv/data.raw",
@@ -75,3 +75,4 @@ def restore(
         as_json=as_json,
         columns=("disk", "size", "file"),
     )
+    job.require_whole(opened, disks)
