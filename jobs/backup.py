@@ -16,33 +16,37 @@ from jobs.vmbackup import Choices, Surroundings, back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.session import Session
+from vcbproxy.manager.vm import Vm, VmSummary
+
+_TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
 
 
 def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Report:
     """Back up every VM that is selected; with no selector, all but the templates.
 
     Raises:
-        NothingProtected: no VM matched.
-        UsageError: a selector stands for no VM, or for several.
+        NothingProtected: there is no VM, or none is left.
+        UsageError: a selector is none, or means no VM, or several where it must be one: backing up the others would
+            look like success.
         Error: whatever ends the whole job run.
     """
-    chosen = select(around.session, selectors)
-    left = _clean_up(around, {moref for moref, _ in chosen})
+    chosen = inventory.chosen(around.session, selectors)
+    left = _clean_up(around, {vm.moref for vm in chosen})
     results: list[VmResult] = []
-    for number, (moref, name) in enumerate(chosen, 1):
+    for number, vm in enumerate(chosen, 1):
         if len(chosen) > 1:
-            around.watcher.step(f"{name}: {number} of {len(chosen)}")
+            around.watcher.step(f"{vm.name}: {number} of {len(chosen)}")
         try:
-            result = _one(around, moref, name, choices)
+            result = _one(around, vm, choices)
         except Error as error:
             if results:
                 error.add_note(_before_that(results, chosen))
             raise
-        result = _with_leftover(result, left.get(moref))
+        result = _with_leftover(result, left.get(vm.moref))
         results.append(result)
         if result.error is not None and len(chosen) > 1:  # a lone VM's error is what the whole job run ends with
             for line in (str(result.error), *result.warnings):
-                around.watcher.said(about(name, line))
+                around.watcher.said(about(vm.name, line))
     return Report(tuple(results))
 
 
@@ -80,45 +84,19 @@ def about(vm: str, sentence: str) -> str:
     return sentence if sentence.startswith(vm) else f"{vm}: {sentence}"
 
 
-def _before_that(results: Sequence[VmResult], chosen: Sequence[tuple[str, str]]) -> str:
+def _before_that(results: Sequence[VmResult], chosen: Sequence[VmSummary]) -> str:
     """What had become of the VMs before the job run broke off: their points stay."""
     kept = [result.vm for result in results if result.point is not None]
     return f"before that, restore points were made of {len(kept)} of {len(chosen)}: {', '.join(kept) or 'none'}"
 
 
-def select(session: Session, selectors: Sequence[str]) -> list[tuple[str, str]]:
-    """The VMs meant, as (moref, name), each once, in the order asked for.
-
-    Raises:
-        NothingProtected: none.
-        UsageError: a selector stands for no VM, or for several: backing up the others would look like success.
-    """
-    everything = inventory.vms(session)
-    if not selectors:
-        chosen = [vm for vm in everything if not vm.template]
-        if not chosen:
-            raise NothingProtected(f"{session} has no virtual machine: nothing was protected")
-        return [(vm.moref, vm.name) for vm in chosen]
-    found: dict[str, str] = {}
-    for selector in selectors:
-        matching = inventory.matching(everything, selector)
-        if len(matching) != 1:
-            listed = ", ".join(f"{vm.name} (moref:{vm.moref})" for vm in matching)
-            reason = (
-                f"stands for {len(matching)} virtual machines: {listed}" if matching else "matches no virtual machine"
-            )
-            raise UsageError(f"{selector!r} {reason}")
-        found[matching[0].moref] = matching[0].name
-    return list(found.items())
-
-
-def _one(around: Surroundings, moref: str, name: str, choices: Choices) -> VmResult:
+def _one(around: Surroundings, vm: VmSummary, choices: Choices) -> VmResult:
     started = around.clock.monotonic()
     try:
-        return back_up_vm(around, inventory.get(around.session, moref), choices)
+        return back_up_vm(around, described(around.session, vm), choices)
     except (SourceError, NothingProtected, UsageError) as error:
         return VmResult(
-            vm=name,
+            vm=vm.name,
             outcome=Outcome.FAILED,
             error=_with_exit_code(error),
             snapshot_left=_left(error),
@@ -131,6 +109,17 @@ def _left(error: Error) -> str | None:
     """Why our VM snapshot could not be removed either; None when it is gone."""
     left = str(error) if isinstance(error, SnapshotLeft) else error.facts.get("snapshot_left")
     return None if left is None else str(left)
+
+
+def described(session: Session, vm: VmSummary) -> Vm:
+    """A chosen VM in full.
+
+    Raises:
+        SourceError: it cannot be backed up: a template, or a VM that the manager has lost.
+    """
+    if vm.template:
+        raise SourceError(f"{vm.name} is a template, and those take no snapshot: {_TEMPLATE_REMEDY}")
+    return inventory.get(session, vm.moref)
 
 
 def _with_exit_code(error: Error) -> Error:

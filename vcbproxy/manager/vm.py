@@ -17,22 +17,56 @@ class Power(Enum):
     SUSPENDED = "suspended"
 
 
+class Connection(Enum):
+    """Whether the manager can do anything with the VM; all but the first mean that it cannot be backed up now."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"  # its host does not answer
+    ORPHANED = "orphaned"  # no longer registered on the host it is said to be on
+    INACCESSIBLE = "inaccessible"  # its files cannot be read: their datastore is lost to the host
+    INVALID = "invalid"  # its configuration file is damaged
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tag:
+    """A vCenter tag: names are unique in their category only."""
+
+    category: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class VmSummary:
-    """One line of the inventory. What the manager cannot tell (a VM whose host is lost) is None."""
+    """One line of the inventory. What was not asked for, or the manager cannot tell (its host is lost), is None.
+
+    Attributes:
+        template: as far as the manager can tell: of a VM whose configuration is lost it cannot, and says False.
+        folder: names of the datacenter and the folders the VM lies in, from the top; vApps count as folders.
+        datastores: names of all that it has a file on.
+        tags: those attached to the VM itself: vSphere lets none be inherited from a folder.
+    """
 
     moref: str
     name: str
-    uuid: str | None
-    instance_uuid: str | None
-    power_state: Power
-    connected: bool
-    template: bool
-    host_name: str | None
-    ip_addresses: tuple[str, ...]
-    tools_running: bool
-    change_tracking: bool | None
-    vmx: DatastorePath | None
+    template: bool = False
+    connection: Connection = Connection.CONNECTED
+    power_state: Power | None = None
+    uuid: str | None = None
+    instance_uuid: str | None = None
+    host_name: str | None = None
+    ip_addresses: tuple[str, ...] = ()
+    tools_running: bool = False
+    change_tracking: bool | None = None
+    vmx: DatastorePath | None = None
+    folder: tuple[str, ...] | None = None
+    datastores: tuple[str, ...] | None = None
+    tags: frozenset[Tag] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the manager reaches its host and its files."""
+        return self.connection is Connection.CONNECTED
 
 
 @dataclass(frozen=True, slots=True)
