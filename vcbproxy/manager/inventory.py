@@ -8,12 +8,13 @@ error that names the candidates, since backing up the wrong ``web01`` is noticed
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pyVmomi import vim
 
 from vcbproxy.errors import ManagerError, NothingProtected, UsageError
-from vcbproxy.manager import convert, places, properties
+from vcbproxy.manager import convert, places, properties, tags
 from vcbproxy.manager.choice import choose, listed
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath, VmfsExtent
 from vcbproxy.manager.disk import Disk, DiskKind, refusal
@@ -94,9 +95,13 @@ def vms(session: Session, facts: frozenset[Kind] = LISTED) -> list[VmSummary]:
         facts: what must be known of each; by default all but tags.
 
     Raises:
+        UsageError: tags are asked for of a manager that has none.
         ManagerError: it cannot be asked, or does not show the folders above a VM.
     """
     everything = session.read(lambda wire: _listed(wire, facts))
+    if Kind.TAG in facts:
+        known = tags.of_vms(session)
+        everything = [replace(vm, tags=known.get(vm.moref, frozenset())) for vm in everything]
     return sorted(everything, key=lambda vm: (vm.name, vm.moref))
 
 

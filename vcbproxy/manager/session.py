@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -62,11 +62,22 @@ class About:
         return self.api_type == "VirtualCenter"
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are at the manager; the password is in no message and no trace."""
+
+    username: str
+    password: str = field(repr=False)
+
+
 class Session:
     """Logged in at one manager; several threads may use it at once. Made by ``connect``."""
 
-    def __init__(self, wire: Wire, about: About, address: ManagerAddress, clock: Clock) -> None:
+    def __init__(
+        self, wire: Wire, about: About, address: ManagerAddress, credentials: Credentials, clock: Clock
+    ) -> None:
         self.about = about
+        self.credentials = credentials
         self.address = address
         self._wire = wire
         self._clock = clock
@@ -75,6 +86,11 @@ class Session:
     def instance_uuid(self) -> str | None:
         """The manager's own identity; an ESXi host has none."""
         return self.about.instance_uuid
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the manager is and how it is verified: other APIs of it are spoken to under the same rules."""
+        return self._wire.stub.endpoint
 
     def __str__(self) -> str:
         return f"{self.address.host}:{self.address.port}"
@@ -159,7 +175,7 @@ def connect(address: ManagerAddress, username: str, password: str, *, clock: Clo
         api_version=about.apiVersion,
         instance_uuid=about.instanceUuid or None,
     )
-    return Session(wire, seen, address, clock or SystemClock())
+    return Session(wire, seen, address, Credentials(username, password), clock or SystemClock())
 
 
 def _present(value: T | None, otherwise: str) -> T:

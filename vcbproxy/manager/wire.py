@@ -98,7 +98,7 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         )
         self.scheme = functools.partial(tls.PinnedConnection, thumbprint=endpoint.thumbprint)
         self.generation = 0
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._login: Callable[[], object] | None = None
         self._login_lock = threading.RLock()
         self._calls = threading.local()
@@ -132,7 +132,7 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         try:
             return super().InvokeMethod(mo, info, args, outer)
         except (vmodl.MethodFault, OSError, HTTPException, *NONSENSE) as error:
-            raise translated(error, str(self._endpoint), info.wsdlName) from error
+            raise translated(error, str(self.endpoint), info.wsdlName) from error
         except Error:
             raise
         except BaseException:  # an interrupt: what is left of the answer must not be taken for the next one's
