@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         "vcbproxy cleanup --foreign proxy02 --min-age 48    a proxy that is no more",
     ),
 )
-@click.argument("selectors", metavar="[VM]...", nargs=-1)
+@click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option(
     "--foreign",
@@ -58,16 +58,16 @@ def cleanup(
 
     Only snapshots with our marker are touched, and only when the backup that made them has ended: a lock in the state
     directory tells. Snapshots of other proxies are listed; whether a backup runs there cannot be known from here.
-    Without a VM, all are looked at.
+    Selectors are those of `vcbproxy backup`; without any, all VMs are looked at.
     """
-    from jobs import backup as job
     from jobs.cleanup import Action, Cleanup, Rules
     from vcbproxy.cli import connect
     from vcbproxy.clock import SystemClock
+    from vcbproxy.manager import inventory
 
     registry = connect.registry(config)
     with connect.to_manager(config) as session:
-        morefs = frozenset(moref for moref, _ in job.select(session, selectors)) if selectors else None
+        morefs = frozenset(vm.moref for vm in inventory.chosen(session, selectors)) if selectors else None
         rules = Rules(frozenset(foreign_hosts), timedelta(hours=age_h), morefs)
         work = Cleanup(session, registry, rules, SystemClock())
         findings = work.survey()

@@ -14,7 +14,7 @@ from vcbproxy.lab.vcenter.schema import moid, support, vim, vmodl
 
 _Collector = vmodl.query.PropertyCollector
 OWN_COLLECTOR = "propertyCollector"
-_PAGE_MAX = 100
+_PAGE_MAX = 1000
 _WAIT_S = 600.0
 _FIRST_NAME = re.compile(r"\w+")
 
