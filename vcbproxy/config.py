@@ -160,6 +160,7 @@ class Manager(Secret):
     ca_file: FilePath | None = None
     thumbprint: str | None = None
     timeout_s: float = Field(60, gt=0)
+    retry_s: float = Field(900, ge=0)
 
     @model_validator(mode="after")
     def _one_trust(self) -> Manager:

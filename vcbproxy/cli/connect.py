@@ -32,8 +32,9 @@ def to_manager(config: Config) -> Session:
         ca_file=manager.ca_file,
         thumbprint_sha256=manager.thumbprint,
         timeout_s=manager.timeout_s,
+        retry_s=manager.retry_s,
     )
-    return connect(address, manager.username, manager.password(f"{manager.username} at {manager.host}"))
+    return connect(address, manager.username, lambda: manager.password(f"{manager.username} at {manager.host}"))
 
 
 def storage(config: Config, session: Session) -> Storage:

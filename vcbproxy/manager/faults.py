@@ -76,6 +76,11 @@ def trouble_of(error: BaseException) -> Trouble:
     return trouble if isinstance(trouble, Trouble) else Trouble.OTHER
 
 
+def unheard(error: BaseException) -> bool:
+    """Whether no connection came about, so that the manager cannot have heard the request."""
+    return trouble_of(error) is Trouble.CONNECTION and getattr(error, "unheard", False) is True
+
+
 def reason(fault: object) -> str:
     """Say in one line what the manager said: its message, the fault's name, and the facts we know how to print."""
     name = name_of(fault)
@@ -91,13 +96,14 @@ def reason(fault: object) -> str:
     return f"{said} ({name})" if said else name
 
 
-def translated(error: BaseException, manager: str, doing: str) -> Error:
+def translated(error: BaseException, manager: str, doing: str, *, unheard: bool = False) -> Error:
     """Make an error of ours from whatever a call to the manager raised.
 
     Args:
         error: the exception.
         manager: host and port, for the message.
         doing: what was asked of the manager: the method's name.
+        unheard: the request was not even sent.
     """
     if isinstance(error, Error):
         return error
@@ -110,7 +116,7 @@ def translated(error: BaseException, manager: str, doing: str) -> Error:
         return ManagerError(f"{manager}: {doing}: {reason(error)}", trouble=trouble, fault=name_of(error))
     if isinstance(error, OSError | HTTPException):
         trouble = Trouble.TRUST if isinstance(error, ssl.SSLCertVerificationError) else Trouble.CONNECTION
-        return ManagerError(f"{manager}: {_connection(error)}", trouble=trouble)
+        return ManagerError(f"{manager}: {_connection(error)}", trouble=trouble, unheard=unheard)
     return ManagerError(f"{manager}: {doing}: the answer makes no sense: {_one_line(error)}", trouble=Trouble.OTHER)
 
 

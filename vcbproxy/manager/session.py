@@ -1,7 +1,12 @@
-"""A session with the manager: opened verified, closed on exit, reopened when it idled out.
+"""A session with the manager: opened verified, closed on exit, reopened when it idled out or the manager restarted.
 
-Reads may be repeated and are, after a dropped connection; actions are never blindly repeated, since the manager may
-have heard the first one. Whoever starts an action over looks first what became of it.
+    call ──▶ answer
+     │  └──▶ not authenticated ──▶ read the password anew, log in, call again (once)       idle for hours, restarted
+     └─────▶ no connection ──▶ wait 0.5, 1, 2, ... 30 s, call again, for ``retry_s`` in all   restarting, LAN away
+
+Nothing keeps the session alive meanwhile: a backup reads for hours off the SAN and asks the manager nothing, and a
+login costs less than a call a minute. Reads may be repeated and are. Actions are repeated only when no connection came
+about: else the manager may have heard the first one. Whoever starts an action over looks first what became of it.
 """
 
 from __future__ import annotations
@@ -15,15 +20,20 @@ from typing import Self, TypeVar
 
 from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.errors import Error, ManagerError
-from vcbproxy.manager import tls
-from vcbproxy.manager.faults import Trouble, trouble_of
+from vcbproxy.manager import shield, tls
+from vcbproxy.manager.faults import Trouble, trouble_of, unheard
 from vcbproxy.manager.wire import Endpoint, Stub, Wire, negotiate
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_READ_PAUSES_S = (0.5, 2.0, 5.0)
+Password = str | Callable[[], str]
+
+_PAUSE_S = 0.5
+_PAUSE_MAX_S = 30.0
+_PAUSE_TOLD_S = 4.0  # what is over by then is nobody's concern
+_STEP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,7 @@ class ManagerAddress:
         ca_file: trust certificates of this CA only; None: the system's CAs.
         thumbprint_sha256: trust exactly this certificate (``AA:BB:…``); with a CA file both must hold.
         timeout_s: for connecting, and for each wait for bytes of an answer.
+        retry_s: how long a call is repeated while the manager does not answer; a vCenter takes minutes to restart.
     """
 
     host: str
@@ -42,6 +53,7 @@ class ManagerAddress:
     ca_file: Path | None = None
     thumbprint_sha256: str | None = None
     timeout_s: float = 60.0
+    retry_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,31 +134,54 @@ class Session:
         Views and property collectors die with the session they were made in, so a whole operation is repeated, never a
         single call inside it.
         """
-        for pause_s in (*_READ_PAUSES_S, None):
-            generation = self._wire.stub.generation
-            try:
-                return operation(self._wire)
-            except ManagerError as error:
-                lost = trouble_of(error) is Trouble.GONE and generation != self._wire.stub.generation
-                if pause_s is None or not (lost or trouble_of(error) is Trouble.CONNECTION):
-                    raise
-                log.info("repeating after %s", error)
-                self._wire.stub.drop()
-            self._clock.sleep(pause_s)
-        raise AssertionError("unreachable")
+        return self._repeated(operation, self._may_be_read_again)
 
     def act(self, operation: Callable[[Wire], T]) -> T:
-        """Do something that changes the manager's state; sent at most once.
+        """Do something that changes the manager's state, by one call; heard by the manager at most once.
 
         A fresh connection is used: one that idled in the pool may be dead, and from its death one could not tell
         whether the request was heard.
         """
         self._wire.stub.drop()
-        return operation(self._wire)
+        return self._repeated(operation, lambda error, _generation: unheard(error))
+
+    def _repeated(self, operation: Callable[[Wire], T], again: Callable[[ManagerError, int], bool]) -> T:
+        """Do it until it is done, until ``again`` says no of its error, or for ``retry_s``."""
+        begun = self._clock.monotonic()
+        pause_s = _PAUSE_S
+        while True:
+            generation = self._wire.stub.generation
+            try:
+                return operation(self._wire)
+            except ManagerError as error:
+                waited_s = self._clock.monotonic() - begun
+                if not again(error, generation) or waited_s >= self.address.retry_s or shield.given_up():
+                    raise
+                told = log.warning if pause_s == _PAUSE_TOLD_S else log.info
+                told("%s; trying again for up to %.0f s", error, self.address.retry_s - waited_s)
+            self._wire.stub.drop()
+            self._pause(min(pause_s, self.address.retry_s - waited_s))
+            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+    def _may_be_read_again(self, error: ManagerError, generation: int) -> bool:
+        lost = trouble_of(error) is Trouble.GONE and generation != self._wire.stub.generation
+        return lost or trouble_of(error) is Trouble.CONNECTION
+
+    def _pause(self, pause_s: float) -> None:
+        """Sleep in short steps: an operator who insists does not wait for a manager that is away."""
+        until = self._clock.monotonic() + pause_s
+        while not shield.given_up() and (left_s := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left_s, _STEP_S))
 
 
-def connect(address: ManagerAddress, username: str, password: str, *, clock: Clock | None = None) -> Session:
+def connect(address: ManagerAddress, username: str, password: Password, *, clock: Clock | None = None) -> Session:
     """Connect, verify the manager's certificate, log in.
+
+    Args:
+        address: where.
+        username: who we are there.
+        password: itself, or what reads it; that is asked at each login, since it may be changed while a backup runs.
+        clock: paces repetitions.
 
     Raises:
         CredentialsError: the login was refused.
@@ -161,7 +196,7 @@ def connect(address: ManagerAddress, username: str, password: str, *, clock: Clo
     try:
         wire = Wire(stub)
         manager = _present(wire.content.sessionManager, f"{endpoint}: offers no logins")
-        stub.log_in_with(lambda: manager.Login(username, password, None))
+        stub.log_in_with(lambda: manager.Login(username, password if isinstance(password, str) else password(), None))
     except BaseException:
         stub.drop()
         raise

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 1  # so many interrupts are only noted; the next is obeyed at once
+_running = threading.local()
 
 
 class Interrupts:
@@ -38,6 +39,12 @@ class Interrupts:
         return self.count > _PATIENCE
 
 
+def given_up() -> bool:
+    """Whether nobody waits any longer for the action that this thread runs: for waits far below it."""
+    interrupts = getattr(_running, "interrupts", None)
+    return isinstance(interrupts, Interrupts) and interrupts.given_up()
+
+
 class _Outcome(Generic[T]):
     """What an action that ran elsewhere returned or raised."""
 
@@ -49,6 +56,7 @@ class _Outcome(Generic[T]):
         self.ended = threading.Event()
 
     def run(self) -> None:
+        _running.interrupts = self._interrupts
         try:
             self.value = self._action(self._interrupts)
         except BaseException as error:  # noqa: BLE001  # handed over to the waiting thread, whole

@@ -95,15 +95,20 @@ class PinnedConnection(HTTPSConnection):
     def __init__(self, *args: Any, thumbprint: bytes | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._thumbprint = thumbprint
+        self.opened = False
 
     def connect(self) -> None:
-        """Connect, shake hands, and compare the certificate."""
+        """Connect, shake hands, and compare the certificate. As long as it is not ``opened`` nothing was sent."""
+        self.opened = False
         super().connect()
-        if self._thumbprint is None:
-            return
+        if self._thumbprint is not None:
+            self._compare(self._thumbprint)
+        self.opened = True
+
+    def _compare(self, thumbprint: bytes) -> None:
         certificate = self.sock.getpeercert(binary_form=True) or b""
         seen = hashlib.sha256(certificate).digest()
-        if not hmac.compare_digest(seen, self._thumbprint):
+        if not hmac.compare_digest(seen, thumbprint):
             self.close()
             raise ManagerError(
                 f"{self.host}:{self.port}: the certificate's SHA-256 thumbprint is {format_thumbprint(seen)}, not the "

@@ -132,7 +132,9 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         try:
             return super().InvokeMethod(mo, info, args, outer)
         except (vmodl.MethodFault, OSError, HTTPException, *NONSENSE) as error:
-            raise translated(error, str(self.endpoint), info.wsdlName) from error
+            connection = getattr(self._calls, "connection", None)  # none: not even that one came about
+            unheard = connection is None or not connection.opened
+            raise translated(error, str(self.endpoint), info.wsdlName, unheard=unheard) from error
         except Error:
             raise
         except BaseException:  # an interrupt: what is left of the answer must not be taken for the next one's

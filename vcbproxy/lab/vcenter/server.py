@@ -106,6 +106,10 @@ class LabServer:
         if self._listener is not None:
             self._listener.cut_all()
 
+    def change_password(self, password: str) -> None:
+        """Change the user's password; who is logged in stays so."""
+        self.centre.sessions.change_password(password)
+
     def start(self) -> None:
         """Listen and serve.
 

@@ -56,6 +56,10 @@ class Sessions:
             self._known[session.key] = session
         return session
 
+    def change_password(self, password: str) -> None:
+        """Let the old one be refused from now on; sessions stay."""
+        self._password = password
+
     def find(self, key: str) -> Any:
         """A session, or None when it never was or has ended."""
         with self._lock:
