@@ -127,6 +127,8 @@ def _connection(error: OSError | HTTPException) -> str:
                 f"its certificate is not trusted: {getattr(error, 'verify_message', None) or _one_line(error)}; "
                 "give its CA as ca_file, or its SHA-256 thumbprint"
             )
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return "connection lost: the other end hung up without a word"
         case ssl.SSLError():
             return (
                 f"TLS failed: {getattr(error, 'reason', None) or _one_line(error)}; is that the manager's HTTPS port?"

@@ -19,6 +19,8 @@ from vcbproxy.lab.state import DatastoreState
 from vcbproxy.lab.vcenter import render, wire
 from vcbproxy.lab.vcenter.faults import Faults
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
+from vcbproxy.lab.vcenter.permissions import Permissions
+from vcbproxy.lab.vcenter.persona import VCENTER, Persona
 from vcbproxy.lab.vcenter.properties import OWN_COLLECTOR, Collectors
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.lab.vcenter.sessions import Sessions
@@ -38,14 +40,16 @@ def _nothing() -> None:
 class Centre:
     """Everything a request may reach."""
 
-    def __init__(self, datacenter: Datacenter, clock: Clock) -> None:
+    def __init__(self, datacenter: Datacenter, clock: Clock, persona: Persona = VCENTER) -> None:
         spec = datacenter.state.spec
+        self._persona = persona
         self.datacenter = datacenter
         self.clock = clock
         self.inventory = Inventory()
         self.sessions = Sessions(spec.username, spec.password, clock)
         self.faults = Faults()
         self.collectors = Collectors(self.inventory)
+        self.permissions = Permissions(self.inventory)
         self._specs = {vm.moref: known for vm, known in zip(datacenter.state.vms, spec.vms, strict=True)}
         self._refs: dict[str, Any] = {}
         manager = self.inventory.add(vim.TaskManager, "TaskManager", recentTask=[])
@@ -54,6 +58,7 @@ class Centre:
         self._host, folders = self._add_tree()
         self._add_datastores(folders["datastore"])
         self._add_vms(folders["vm"])
+        self.permissions.show()
 
     def stop(self) -> None:
         """End what waits and what works."""
@@ -131,28 +136,14 @@ class Centre:
     def _add_services(self) -> Any:
         add = self.inventory.add
         root = add(vim.Folder, _ROOT, name="Datacenters", childType=["vim.Datacenter"], childEntity=[])
-        about = vim.AboutInfo(
-            name="VMware vCenter Server",
-            fullName="VMware vCenter Server 8.0.3 (vcbproxy lab)",
-            vendor="VMware, Inc.",
-            version="8.0.3",
-            build="1",
-            localeVersion="INTL",
-            localeBuild="000",
-            osType="linux-x64",
-            productLineId="vpx",
-            apiType="VirtualCenter",
-            apiVersion=wire.API_VERSION,
-            instanceUuid=self.datacenter.state.instance_uuid,
-            licenseProductName="VMware VirtualCenter Server",
-            licenseProductVersion="8.0",
-        )
+        about = self._persona.about(self.datacenter.state.instance_uuid, wire.API_VERSION)
         content = vim.ServiceInstanceContent(
             about=about,
             rootFolder=root.ref,
             propertyCollector=add(vmodl.query.PropertyCollector, OWN_COLLECTOR).ref,
             viewManager=add(vim.view.ViewManager, "ViewManager").ref,
             sessionManager=add(vim.SessionManager, "SessionManager").ref,
+            authorizationManager=self.permissions.ref,
             searchIndex=add(vim.SearchIndex, "SearchIndex").ref,
             taskManager=vim.TaskManager("TaskManager", None),
         )
@@ -172,6 +163,7 @@ class Centre:
         cluster = add(vim.ClusterComputeResource, "domain-c8", name="C0", parent=folders["host"].ref)
         pool = add(vim.ResourcePool, "resgroup-9", name="Resources", parent=cluster.ref, owner=cluster.ref, vm=[])
         host = add(vim.HostSystem, "host-10", name="esx1.lab", parent=cluster.ref, vm=[], datastore=[], network=[])
+        put(host, summary=self._persona.host_summary(host.ref))
         put(cluster, host=[host.ref], resourcePool=pool.ref, datastore=[])
         put(folders["host"], childEntity=[cluster.ref])
         return host, folders

@@ -41,6 +41,11 @@ def about(request: Request) -> list[Any]:
     return [request.this, *named]
 
 
+def entity_of(centre: Centre, this: Managed) -> Managed:
+    """What privileges are looked for on: the VM, for a snapshot of it."""
+    return centre.inventory.get(this.properties["vm"]) if isinstance(this.ref, vim.vm.Snapshot) else this
+
+
 def _retrieve_service_content(call: Call) -> Any:
     return call.centre.content
 
@@ -127,7 +132,7 @@ def _create_container_view(
     wanted = named or (vim.ManagedEntity,)
     with inventory.changed:
         top = inventory.get(container).property("childEntity") if not recursive else inventory.below(container)
-        found = [ref for ref in top or () if isinstance(ref, wanted)]
+        found = [ref for ref in top or () if isinstance(ref, wanted) and call.centre.permissions.sees(ref)]
         view = inventory.add(vim.view.ContainerView, container=container, type=list(named), recursive=recursive)
         inventory.set(view, view=found)
     return view.ref
@@ -175,6 +180,14 @@ def _find_child(call: Call, entity: Any, name: str) -> Any:
     return next((ref for ref in children if inventory.get(ref).properties.get("name") == name), None)
 
 
+def _has_privilege_on_entities(call: Call, entity: list[Any], sessionId: str, privId: list[str]) -> Any:  # noqa: N803
+    if call.centre.content.about.apiType == "HostAgent":
+        raise vmodl.fault.NotSupported(msg="The operation is not supported on the object.")
+    # As documented: to a session that does not exist nothing is granted.
+    known = call.centre.sessions.find(sessionId) is not None
+    return call.centre.permissions.answer(entity, privId, known=known)
+
+
 def _cancel_task(call: Call) -> None:
     raise vmodl.fault.NotSupported(msg="The operation is not supported on the object.")
 
@@ -209,5 +222,6 @@ METHODS: Mapping[str, Method] = {
     "FindByInventoryPath": _find_by_inventory_path,
     "FindByDatastorePath": _find_by_datastore_path,
     "FindChild": _find_child,
+    "HasPrivilegeOnEntities": _has_privilege_on_entities,
     "CancelTask": _cancel_task,
 }

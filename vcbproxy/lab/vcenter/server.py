@@ -22,6 +22,8 @@ from vcbproxy.lab.vcenter import http, methods, vm_methods, wire
 from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.faults import Dropped, Faults, Trouble, What, Where
 from vcbproxy.lab.vcenter.methods import Call
+from vcbproxy.lab.vcenter.permissions import Permissions
+from vcbproxy.lab.vcenter.persona import VCENTER, Persona
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.lab.vcenter.tasks import as_fault
 
@@ -34,7 +36,9 @@ _METHODS = {**methods.METHODS, **vm_methods.VM_METHODS}
 class LabServer:
     """A vCenter over a datacenter. The datacenter stays its owner's: it is not closed here."""
 
-    def __init__(self, datacenter: Datacenter, *, port: int = 0, clock: Clock | None = None) -> None:
+    def __init__(
+        self, datacenter: Datacenter, *, port: int = 0, clock: Clock | None = None, persona: Persona = VCENTER
+    ) -> None:
         self.datacenter = datacenter
         self.calls: collections.Counter[str] = collections.Counter()
         self._clock = clock or SystemClock()
@@ -44,7 +48,7 @@ class LabServer:
         self._thread: threading.Thread | None = None
         self._mutex = threading.Lock()
         self._down_until_s = self._clock.monotonic()
-        self.centre = Centre(datacenter, self._clock)
+        self.centre = Centre(datacenter, self._clock, persona)
 
     @property
     def host(self) -> str:
@@ -105,6 +109,11 @@ class LabServer:
         self.centre.forget()
         if self._listener is not None:
             self._listener.cut_all()
+
+    @property
+    def permissions(self) -> Permissions:
+        """Where privileges are taken away."""
+        return self.centre.permissions
 
     def change_password(self, password: str) -> None:
         """Change the user's password; who is logged in stays so."""
@@ -193,7 +202,9 @@ class LabServer:
         method = _METHODS.get(request.method)
         if method is None:
             raise vmodl.fault.NotSupported(msg=f"The lab's vCenter does not know {request.method}.")
-        call = Call(self.centre, self.centre.inventory.get(request.this), post.cookie, post.agent)
+        this = self.centre.inventory.get(request.this)
+        self.centre.permissions.require(request.method, methods.entity_of(self.centre, this))
+        call = Call(self.centre, this, post.cookie, post.agent)
         value = method(call, **request.arguments)
         return value, call.new_cookie
 
