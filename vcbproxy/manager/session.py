@@ -79,7 +79,16 @@ class Credentials:
     """Who we are at the manager; the password is in no message and no trace."""
 
     username: str
-    password: str = field(repr=False)
+    secret: Password = field(repr=False)
+
+    @property
+    def password(self) -> str:
+        """The password as it is now.
+
+        Raises:
+            CredentialsError: the place where it is kept cannot be read.
+        """
+        return self.secret if isinstance(self.secret, str) else self.secret()
 
 
 class Session:
@@ -192,11 +201,12 @@ def connect(address: ManagerAddress, username: str, password: Password, *, clock
     thumbprint = None if text is None else tls.parse_thumbprint(text)
     context = tls.context(address.ca_file, pinned=thumbprint is not None)
     endpoint = Endpoint(address.host, address.port, address.path, address.timeout_s, thumbprint, context)
+    credentials = Credentials(username, password)
     stub = Stub(endpoint, negotiate(endpoint))
     try:
         wire = Wire(stub)
         manager = _present(wire.content.sessionManager, f"{endpoint}: offers no logins")
-        stub.log_in_with(lambda: manager.Login(username, password if isinstance(password, str) else password(), None))
+        stub.log_in_with(lambda: manager.Login(username, credentials.password, None))
     except BaseException:
         stub.drop()
         raise
@@ -210,7 +220,7 @@ def connect(address: ManagerAddress, username: str, password: Password, *, clock
         api_version=about.apiVersion,
         instance_uuid=about.instanceUuid or None,
     )
-    return Session(wire, seen, address, Credentials(username, password), clock or SystemClock())
+    return Session(wire, seen, address, credentials, clock or SystemClock())
 
 
 def _present(value: T | None, otherwise: str) -> T:
