@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.manager.managers import Post, address, diverted, forwarded, https, plain_text, silence
+from tests.manager.managers import BOTH, Manager, Need, Post, address, diverted, forwarded, https, plain_text, silence
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import ConfigError, CredentialsError, Error, ManagerError
 from vcbproxy.lab import certificate
@@ -17,6 +17,8 @@ from vcbproxy.lab.vcenter import LabServer, wire
 from vcbproxy.manager import inventory, tls
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import ManagerAddress, Session, connect
+
+MANAGERS = BOTH
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +36,42 @@ def refused(where: ManagerAddress, username: str = "lab", password: str = "x") -
     return caught.value
 
 
-def test_a_session_is_opened_and_closed(server: LabServer) -> None:
+def test_a_session_is_opened_and_closed(server: Manager) -> None:
     with connect(address(server), server.username, server.password) as session:
         assert session.about.is_vcenter
-        assert session.about.api_version == wire.API_VERSION
+        assert session.about.api_version == (wire.API_VERSION if isinstance(server, LabServer) else "6.5")
         assert session.instance_uuid == server.datacenter.state.instance_uuid
+    assert (server.calls["Login"], server.calls["Logout"]) == (1, 1)
+
+
+@pytest.mark.needs(Need.INSIDE)
+def test_a_closed_session_is_gone(server: Manager) -> None:
+    assert isinstance(server, LabServer)
+    with connect(address(server), server.username, server.password):
         assert len(server.centre.sessions) == 1
     assert len(server.centre.sessions) == 0
 
 
-def test_a_thumbprint_takes_the_place_of_a_ca(server: LabServer) -> None:
+def test_a_thumbprint_takes_the_place_of_a_ca(server: Manager) -> None:
     where = address(server, ca_file=None, thumbprint_sha256=server.thumbprint)
     with connect(where, server.username, server.password) as session:
         assert inventory.vms(session)
 
 
-def test_without_ca_or_thumbprint_the_systems_cas_are_asked(server: LabServer) -> None:
+def test_without_ca_or_thumbprint_the_systems_cas_are_asked(server: Manager) -> None:
     error = refused(address(server, ca_file=None), server.username, server.password)
     assert trouble_of(error) is Trouble.TRUST
     assert "not trusted" in str(error)
     assert server.calls["Login"] == 0
 
 
-def test_a_wrong_ca_is_not_trusted(server: LabServer, other_tls: Path) -> None:
+def test_a_wrong_ca_is_not_trusted(server: Manager, other_tls: Path) -> None:
     error = refused(address(server, ca_file=other_tls / "ca.pem"), server.username, server.password)
     assert trouble_of(error) is Trouble.TRUST
     assert server.calls["Login"] == 0
 
 
-def test_a_wrong_thumbprint_is_not_trusted_though_the_ca_is(server: LabServer, other_tls: Path) -> None:
+def test_a_wrong_thumbprint_is_not_trusted_though_the_ca_is(server: Manager, other_tls: Path) -> None:
     where = address(server, thumbprint_sha256=certificate.thumbprint(other_tls))
     error = refused(where, server.username, server.password)
     assert trouble_of(error) is Trouble.TRUST
@@ -70,14 +79,14 @@ def test_a_wrong_thumbprint_is_not_trusted_though_the_ca_is(server: LabServer, o
     assert server.calls["Login"] == 0
 
 
-def test_a_host_name_that_is_not_in_the_certificate_is_not_trusted(server: LabServer) -> None:
+def test_a_host_name_that_is_not_in_the_certificate_is_not_trusted(server: Manager) -> None:
     where = ManagerAddress("127.0.0.2", server.port, ca_file=server.ca_file, timeout_s=5)
     error = refused(where, server.username, server.password)
     assert isinstance(error, ManagerError)
     assert server.calls["Login"] == 0
 
 
-def test_every_connection_is_verified_not_the_first_alone(server: LabServer, other_tls: Path) -> None:
+def test_every_connection_is_verified_not_the_first_alone(server: Manager, other_tls: Path) -> None:
     """Somebody else answers at the address later on: nothing is sent to him, neither cookie nor password."""
     heard: list[Post] = []
 
@@ -94,7 +103,7 @@ def test_every_connection_is_verified_not_the_first_alone(server: LabServer, oth
     assert heard == []
 
 
-def test_a_wrong_password_is_about_credentials(server: LabServer) -> None:
+def test_a_wrong_password_is_about_credentials(server: Manager) -> None:
     error = refused(address(server), server.username, "wrong")
     assert isinstance(error, CredentialsError)
     assert error.exit_code == 12
@@ -121,7 +130,7 @@ def test_not_the_https_port() -> None:
         assert "TLS" in str(refused(ManagerAddress("127.0.0.1", port, timeout_s=5)))
 
 
-def test_some_other_web_server(server: LabServer) -> None:
+def test_some_other_web_server(server: Manager) -> None:
     with https(server.ca_file.parent, lambda post: (404, b"nothing here")) as port:
         error = refused(ManagerAddress("127.0.0.1", port, ca_file=server.ca_file))
     assert "no vCenter Server or ESXi there" in str(error)
@@ -189,7 +198,7 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
     )
 
 
-def test_damaged_answers_give_our_errors_only(server: LabServer, session: Session) -> None:
+def test_damaged_answers_give_our_errors_only(server: Manager, session: Session) -> None:
     chance = random.Random(20261123)
     moref = server.datacenter.state.vms[0].moref
 

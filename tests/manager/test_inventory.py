@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.manager.managers import address
+from tests.manager.managers import BOTH, Manager, address, serving
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import ManagerError, UsageError
 from vcbproxy.lab.datacenter import Datacenter
@@ -20,6 +20,8 @@ from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session, connect
 from vcbproxy.manager.vm import Power
 from vcbproxy.units import GiB, MiB
+
+MANAGERS = BOTH
 
 EMPTY = ContentSpec(fill=Fill.EMPTY)
 SPEC = LabSpec(
@@ -49,26 +51,35 @@ SPEC = LabSpec(
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
-    with Datacenter.create(tmp_path_factory.mktemp("lab") / "dc", SPEC) as datacenter, LabServer(datacenter) as server:
-        server.centre.collectors.page_max = 2
-        yield server
+def running(which: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
+    folder = tmp_path_factory.mktemp("lab") / "dc"
+    with Datacenter.create(folder, SPEC) as datacenter, serving(which, datacenter) as manager:
+        if isinstance(manager, LabServer):
+            manager.centre.collectors.page_max = 2
+        yield manager
 
 
 @pytest.fixture
-def session(server: LabServer, clock: ManualClock) -> Iterator[Session]:
+def session(server: Manager, clock: ManualClock) -> Iterator[Session]:
     with connect(address(server), server.username, server.password, clock=clock) as opened:
         yield opened
 
 
-def test_all_vms_are_listed_page_by_page(server: LabServer, session: Session) -> None:
-    listed = inventory.vms(session)
-    assert [vm.name for vm in listed] == ["cbt01", "db01", "nfs01", "web01", "web02"]
+@pytest.mark.needs(Need.PAGES)
+@pytest.mark.needs(Need.INSIDE)
+def test_all_vms_are_listed_page_by_page(server: Manager, session: Session) -> None:
+    assert isinstance(server, LabServer)
+    inventory.vms(session)
     objects = 5 + 3 + 1 + 4  # VMs, datastores, a datacenter and its folders, all in one sequence of pages
     assert server.calls["RetrievePropertiesEx"] == 1
     assert server.calls["ContinueRetrievePropertiesEx"] == (objects - 1) // 2
     assert server.calls["Fetch"] == 0
     assert server.centre.inventory.all_of(vim.view.ContainerView) == []
+
+
+def test_all_vms_are_listed(session: Session) -> None:
+    listed = inventory.vms(session)
+    assert [vm.name for vm in listed] == ["cbt01", "db01", "nfs01", "web01", "web02"]
     web02 = listed[-1]
     assert web02.power_state is Power.OFF
     assert web02.connected
@@ -76,7 +87,7 @@ def test_all_vms_are_listed_page_by_page(server: LabServer, session: Session) ->
     assert web02.vmx == DatastorePath("old", "web02/web02.vmx")
 
 
-def test_datastores_say_on_which_luns_they_lie(server: LabServer, session: Session) -> None:
+def test_datastores_say_on_which_luns_they_lie(server: Manager, session: Session) -> None:
     old, share, wide = inventory.datastores(session)
     assert (old.name, old.kind, len(old.extents)) == ("old", DatastoreKind.VMFS, 1)
     assert (wide.name, wide.kind, len(wide.extents)) == ("wide", DatastoreKind.VMFS, 2)

@@ -11,15 +11,17 @@ from collections.abc import Iterator
 import pytest
 from pyVmomi import vim, vmodl
 
+from tests.manager.managers import BOTH, Manager
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import ManagerError
-from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Where
 from vcbproxy.manager import inventory, task
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, find_ours, held, remove_marked
 from vcbproxy.manager.vm import Vm
+
+MANAGERS = BOTH
 
 MARKER = Marker("run-7", "proxy01")
 
@@ -30,7 +32,7 @@ def vm(session: Session) -> Vm:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(server: LabServer, session: Session, vm: Vm) -> Iterator[None]:
+def nothing_left(server: Manager, session: Session, vm: Vm) -> Iterator[None]:
     yield
     server.faults.clear()
     remove_marked(session, vm, MARKER, clock=ManualClock(), limits=Limits(), unsure=True)
@@ -53,7 +55,7 @@ def leave_a_link_nobody_needs(session: Session, vm: Vm) -> None:
     task.wait(session, remove, clock=clock, limit_s=60)
 
 
-def test_disks_that_need_it_are_consolidated(server: LabServer, session: Session, vm: Vm, clock: ManualClock) -> None:
+def test_disks_that_need_it_are_consolidated(server: Manager, session: Session, vm: Vm, clock: ManualClock) -> None:
     leave_a_link_nobody_needs(session, vm)
     assert inventory.get(session, vm.moref).consolidation_needed
     with held(session, vm, name="vcbproxy", marker=MARKER, quiesce=Quiesce.OFF, clock=clock):
@@ -63,7 +65,7 @@ def test_disks_that_need_it_are_consolidated(server: LabServer, session: Session
 
 
 def test_a_consolidation_that_keeps_failing_says_what_to_do(
-    server: LabServer, session: Session, vm: Vm, clock: ManualClock
+    server: Manager, session: Session, vm: Vm, clock: ManualClock
 ) -> None:
     leave_a_link_nobody_needs(session, vm)
     server.faults.add("ConsolidateVMDisks_Task", vim.fault.FileFault(msg="lock"), times=99, where=Where.TASK)
@@ -73,7 +75,7 @@ def test_a_consolidation_that_keeps_failing_says_what_to_do(
     assert find_ours(session, vm) == []
 
 
-def test_a_creation_that_takes_too_long_leaves_nothing(server: LabServer, session: Session, vm: Vm) -> None:
+def test_a_creation_that_takes_too_long_leaves_nothing(server: Manager, session: Session, vm: Vm) -> None:
     """Its task goes on behind our back; it is waited for, and what it made is removed."""
     server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=1.6)
     clock = SystemClock()
@@ -87,7 +89,7 @@ def test_a_creation_that_takes_too_long_leaves_nothing(server: LabServer, sessio
 
 
 def test_a_vm_that_is_gone_is_not_asked_for_again(
-    server: LabServer, session: Session, vm: Vm, clock: ManualClock
+    server: Manager, session: Session, vm: Vm, clock: ManualClock
 ) -> None:
     gone = vim.VirtualMachine(vm.moref, None)
     holding = held(session, vm, name="vcbproxy", marker=MARKER, quiesce=Quiesce.OFF, clock=clock)
@@ -96,7 +98,7 @@ def test_a_vm_that_is_gone_is_not_asked_for_again(
     assert clock.monotonic() == 0
 
 
-def test_an_operator_who_insists_need_not_wait(server: LabServer, session: Session, vm: Vm, clock: ManualClock) -> None:
+def test_an_operator_who_insists_need_not_wait(server: Manager, session: Session, vm: Vm, clock: ManualClock) -> None:
     """The second Ctrl-C during the removal is obeyed at once, and no thread of ours stays behind."""
     server.faults.add("RemoveSnapshot_Task", where=Where.TASK, delay_s=3)
 

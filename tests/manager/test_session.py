@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyVmomi import vim
 
-from tests.manager.managers import address
+from tests.manager.managers import BOTH, Manager, Need, address
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import CredentialsError, ManagerError
-from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Trouble as Ordered
 from vcbproxy.lab.vcenter.faults import What, Where
 from vcbproxy.manager import inventory
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session, connect
 
+MANAGERS = BOTH
 
-def test_an_ended_session_is_opened_again(server: LabServer, session: Session) -> None:
+
+def test_an_ended_session_is_opened_again(server: Manager, session: Session) -> None:
     for _ in range(3):
         server.expire_sessions()
         assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
@@ -26,25 +27,20 @@ def test_an_ended_session_is_opened_again(server: LabServer, session: Session) -
 
 
 @pytest.mark.parametrize("call", ["CreateContainerView", "RetrievePropertiesEx", "DestroyView"])
-def test_a_session_that_ends_in_the_middle_of_a_read(server: LabServer, session: Session, call: str) -> None:
+def test_a_session_that_ends_in_the_middle_of_a_read(server: Manager, session: Session, call: str) -> None:
     """Views die with their session: the whole read starts over, not the one call."""
-    server.faults.add(call, fault=lambda: expire(server))
+    server.faults.order(Ordered(call, What.EXPIRE))
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
 
 
-def expire(server: LabServer) -> Exception:
-    server.expire_sessions()
-    return vim.fault.NotAuthenticated(msg="The session is not authenticated.")
-
-
-def test_a_login_that_is_refused_meanwhile(server: LabServer, session: Session) -> None:
+def test_a_login_that_is_refused_meanwhile(server: Manager, session: Session) -> None:
     server.faults.add("Login", fault=vim.fault.InvalidLogin(), times=9)
     server.expire_sessions()
     with pytest.raises(CredentialsError):
         inventory.vms(session)
 
 
-def test_a_manager_that_authenticates_nobody_is_asked_once_more_only(server: LabServer, session: Session) -> None:
+def test_a_manager_that_authenticates_nobody_is_asked_once_more_only(server: Manager, session: Session) -> None:
     server.faults.add("CreateContainerView", fault=vim.fault.NotAuthenticated(), times=99)
     with pytest.raises(ManagerError) as caught:
         inventory.vms(session)
@@ -53,22 +49,23 @@ def test_a_manager_that_authenticates_nobody_is_asked_once_more_only(server: Lab
 
 
 @pytest.mark.parametrize("where", [Where.CALL, Where.ANSWER])
-def test_a_dropped_connection_is_taken_up_again(server: LabServer, session: Session, where: Where) -> None:
+def test_a_dropped_connection_is_taken_up_again(server: Manager, session: Session, where: Where) -> None:
     server.faults.add("RetrievePropertiesEx", drop=True, times=3, where=where)
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(server: LabServer, session: Session) -> None:
+def test_an_answer_that_breaks_off_is_asked_for_again(server: Manager, session: Session) -> None:
     server.faults.order(Ordered("RetrievePropertiesEx", What.BREAK, times=3))
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
 
 
-def test_a_manager_that_restarts_is_waited_for(server: LabServer, session: Session) -> None:
+@pytest.mark.needs(Need.CHANCE)
+def test_a_manager_that_restarts_is_waited_for(server: Manager, session: Session) -> None:
     server.faults.order(Ordered("RetrievePropertiesEx", What.RESTART), Ordered("Login", What.UNAVAILABLE))
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
 
 
-def test_a_connection_that_stays_away_is_an_error(server: LabServer, session: Session, clock: ManualClock) -> None:
+def test_a_connection_that_stays_away_is_an_error(server: Manager, session: Session, clock: ManualClock) -> None:
     before = clock.monotonic()
     server.faults.add("RetrievePropertiesEx", drop=True, times=99)
     with pytest.raises(ManagerError) as caught:
@@ -77,21 +74,21 @@ def test_a_connection_that_stays_away_is_an_error(server: LabServer, session: Se
     assert clock.monotonic() - before > 5
 
 
-def test_an_answer_that_does_not_come_in_time(server: LabServer, clock: ManualClock) -> None:
+def test_an_answer_that_does_not_come_in_time(server: Manager, clock: ManualClock) -> None:
     where = address(server, timeout_s=0.3)
     with connect(where, server.username, server.password, clock=clock) as session:
         server.faults.add("RetrievePropertiesEx", delay_s=1.0)
         assert inventory.vms(session)
 
 
-def test_a_fault_is_not_repeated(server: LabServer, session: Session) -> None:
+def test_a_fault_is_not_repeated(server: Manager, session: Session) -> None:
     server.faults.add("RetrievePropertiesEx", fault=vim.fault.NoPermission(privilegeId="System.Read"))
     with pytest.raises(ManagerError, match=r"System\.Read"):
         inventory.vms(session)
     assert server.calls["RetrievePropertiesEx"] == 1
 
 
-def test_an_action_is_sent_once(server: LabServer, session: Session) -> None:
+def test_an_action_is_sent_once(server: Manager, session: Session) -> None:
     server.faults.add("ReconfigVM_Task", drop=True, times=99, where=Where.CALL)
     moref = server.datacenter.state.vms[0].moref
     with pytest.raises(ManagerError) as caught:
@@ -100,12 +97,12 @@ def test_an_action_is_sent_once(server: LabServer, session: Session) -> None:
     assert server.calls["ReconfigVM_Task"] == 1
 
 
-def test_logging_out_of_a_manager_that_is_gone_is_no_error(server: LabServer) -> None:
+def test_logging_out_of_a_manager_that_is_gone_is_no_error(server: Manager) -> None:
     with connect(address(server), server.username, server.password):
         server.faults.add("Logout", drop=True)
 
 
-def test_several_threads_share_a_session(server: LabServer, session: Session) -> None:
+def test_several_threads_share_a_session(server: Manager, session: Session) -> None:
     """... and log in once each time it ends, not once a thread."""
     for ends in range(1, 4):
         server.expire_sessions()

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
+from tests.manager.managers import BOTH, Manager, snapshots
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
-from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Trouble as Ordered
 from vcbproxy.lab.vcenter.faults import What, Where
 from vcbproxy.manager import inventory, vmconfig
@@ -27,6 +27,8 @@ from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, VmSnapshot, find_ours, held, remove_marked
 from vcbproxy.manager.vm import Power, Vm
+
+MANAGERS = BOTH
 
 Hold = Callable[..., AbstractContextManager[VmSnapshot]]
 MARKER = Marker("20261123T080000Z-1f", "proxy01")
@@ -47,20 +49,16 @@ def hold(session: Session, vm: Vm, clock: ManualClock) -> Hold:
 
 
 @pytest.fixture(autouse=True)
-def left_as_found(server: LabServer, session: Session, vm: Vm) -> Iterator[None]:
+def left_as_found(server: Manager, session: Session, vm: Vm) -> Iterator[None]:
     """However a test ends: no snapshot of ours, the user's own untouched, the disks where they were."""
     yield
     server.faults.clear()
     assert find_ours(session, vm) == []
-    assert [snapshot.name for snapshot in server.datacenter.state.vms[0].snapshots] == ["user 0"]
+    assert snapshots(server) == ["user 0"]
     assert inventory.get(session, vm.moref) == vm
 
 
-def snapshots(server: LabServer) -> list[str]:
-    return [snapshot.name for snapshot in server.datacenter.state.vms[0].snapshots]
-
-
-def test_the_disks_are_those_of_the_snapshot(server: LabServer, session: Session, vm: Vm, hold: Hold) -> None:
+def test_the_disks_are_those_of_the_snapshot(server: Manager, session: Session, vm: Vm, hold: Hold) -> None:
     with hold() as frozen:
         assert frozen.quiesced
         assert frozen.not_quiesced_because is None
@@ -82,9 +80,8 @@ def test_the_configuration_is_plain_data(session: Session, vm: Vm, hold: Hold) -
     document = json.loads(json.dumps(captured.document))
     assert document == captured.document
     assert document["instance_uuid"] == vm.instance_uuid
-    backings = [
-        device["backing"]["fileName"] for device in document["config"]["hardware"]["device"] if "backing" in device
-    ]
+    devices = document["config"]["hardware"]["device"]
+    backings = [device["backing"]["fileName"] for device in devices if device["type"] == "vm.device.VirtualDisk"]
     assert backings == [str(disk.path) for disk in vm.disks]
     assert [(file.role.value, file.path) for file in captured.files] == [
         ("vmx", DatastorePath("ds1", "vm1/vm1.vmx")),
@@ -96,7 +93,7 @@ def test_the_configuration_is_plain_data(session: Session, vm: Vm, hold: Hold) -
 @pytest.mark.parametrize(
     "error", [ManagerError("boom"), Cancelled(), KeyboardInterrupt(), SystemExit(1), ZeroDivisionError()]
 )
-def test_gone_after_an_error(server: LabServer, hold: Hold, error: BaseException) -> None:
+def test_gone_after_an_error(server: Manager, hold: Hold, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, hold():
         raise error
     assert caught.value is error
@@ -129,13 +126,13 @@ def read_on() -> None:
     pytest.fail("no interrupt came")
 
 
-def test_gone_after_ctrl_c_while_reading(server: LabServer, hold: Hold) -> None:
+def test_gone_after_ctrl_c_while_reading(server: Manager, hold: Hold) -> None:
     with ctrl_c_once(lambda: len(snapshots(server)) > 1), pytest.raises(KeyboardInterrupt), hold():
         read_on()
     assert snapshots(server) == ["user 0"]
 
 
-def test_gone_after_ctrl_c_while_it_is_being_created(server: LabServer, hold: Hold) -> None:
+def test_gone_after_ctrl_c_while_it_is_being_created(server: Manager, hold: Hold) -> None:
     server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=0.5)
     creating = partial(server.calls.__getitem__, "CreateSnapshot_Task")
     with ctrl_c_once(creating), pytest.raises(KeyboardInterrupt), hold():
@@ -145,9 +142,7 @@ def test_gone_after_ctrl_c_while_it_is_being_created(server: LabServer, hold: Ho
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ManagerError("boom")], ids=["fine", "ctrl-c", "failed"])
-def test_gone_after_ctrl_c_while_it_is_being_removed(
-    server: LabServer, hold: Hold, error: BaseException | None
-) -> None:
+def test_gone_after_ctrl_c_while_it_is_being_removed(server: Manager, hold: Hold, error: BaseException | None) -> None:
     """An interrupt even comes before an error, else it would be taken for one failed VM and the job would go on."""
     server.faults.add("RemoveSnapshot_Task", where=Where.TASK, delay_s=0.5)
     removing = partial(server.calls.__getitem__, "RemoveSnapshot_Task")
@@ -157,13 +152,13 @@ def test_gone_after_ctrl_c_while_it_is_being_removed(
     assert snapshots(server) == ["user 0"]
 
 
-def test_a_cancelled_job_creates_nothing(server: LabServer, hold: Hold) -> None:
+def test_a_cancelled_job_creates_nothing(server: Manager, hold: Hold) -> None:
     with pytest.raises(Cancelled), hold(cancelled=lambda: True):
         pytest.fail("the block was entered")
     assert server.calls["CreateSnapshot_Task"] == 0
 
 
-def test_a_job_cancelled_while_it_is_being_created(server: LabServer, hold: Hold) -> None:
+def test_a_job_cancelled_while_it_is_being_created(server: Manager, hold: Hold) -> None:
     answers = iter([False, True])
     with pytest.raises(Cancelled), hold(cancelled=lambda: next(answers, True)):
         pytest.fail("the block was entered")
@@ -173,7 +168,7 @@ def test_a_job_cancelled_while_it_is_being_created(server: LabServer, hold: Hold
 # Quiescing
 
 
-def test_try_ends_crash_consistent_and_says_so(server: LabServer, hold: Hold) -> None:
+def test_try_ends_crash_consistent_and_says_so(server: Manager, hold: Hold) -> None:
     fault = vim.fault.ApplicationQuiesceFault(msg="The guest OS has reported an error during quiescing.")
     server.faults.add("CreateSnapshot_Task", fault, times=3, where=Where.TASK)
     with hold(quiesce=Quiesce.TRY) as frozen:
@@ -182,14 +177,14 @@ def test_try_ends_crash_consistent_and_says_so(server: LabServer, hold: Hold) ->
     assert server.calls["CreateSnapshot_Task"] == 4
 
 
-def test_try_succeeds_at_the_second_attempt(server: LabServer, hold: Hold) -> None:
+def test_try_succeeds_at_the_second_attempt(server: Manager, hold: Hold) -> None:
     server.faults.add("CreateSnapshot_Task", vim.fault.SnapshotFault(), where=Where.TASK)
     with hold(quiesce=Quiesce.TRY) as frozen:
         assert frozen.quiesced
         assert frozen.not_quiesced_because is None
 
 
-def test_require_fails_when_the_guest_does_not_come_to_rest(server: LabServer, hold: Hold) -> None:
+def test_require_fails_when_the_guest_does_not_come_to_rest(server: Manager, hold: Hold) -> None:
     server.faults.add("CreateSnapshot_Task", vim.fault.FilesystemQuiesceFault(), times=9, where=Where.TASK)
     with pytest.raises(TaskFailed) as caught, hold(quiesce=Quiesce.REQUIRE):
         pytest.fail("the block was entered")
@@ -207,7 +202,7 @@ def test_off_never_asks(hold: Hold) -> None:
     ("facts", "why"),
     [({"tools_running": False}, "VMware Tools do not run"), ({"power_state": Power.OFF}, "the VM is off")],
 )
-def test_try_does_not_ask_in_vain(server: LabServer, vm: Vm, hold: Hold, facts: dict[str, Any], why: str) -> None:
+def test_try_does_not_ask_in_vain(server: Manager, vm: Vm, hold: Hold, facts: dict[str, Any], why: str) -> None:
     with hold(vm=dataclasses.replace(vm, **facts)) as frozen:
         assert why in str(frozen.not_quiesced_because)
     assert server.calls["CreateSnapshot_Task"] == 1
@@ -222,7 +217,7 @@ def test_try_does_not_ask_in_vain(server: LabServer, vm: Vm, hold: Hold, facts: 
     ],
 )
 def test_refused_before_anything_is_touched(
-    server: LabServer, vm: Vm, hold: Hold, facts: dict[str, Any], why: str
+    server: Manager, vm: Vm, hold: Hold, facts: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(ManagerError, match=why), hold(vm=dataclasses.replace(vm, **facts), quiesce=Quiesce.REQUIRE):
         pytest.fail("the block was entered")
@@ -233,14 +228,14 @@ def test_refused_before_anything_is_touched(
 
 
 @pytest.mark.parametrize("where", [Where.CALL, Where.TASK])
-def test_a_busy_vm_is_waited_for(server: LabServer, hold: Hold, where: Where) -> None:
+def test_a_busy_vm_is_waited_for(server: Manager, hold: Hold, where: Where) -> None:
     server.faults.add("CreateSnapshot_Task", vim.fault.TaskInProgress(), times=4, where=where)
     server.faults.add("RemoveSnapshot_Task", vim.fault.TaskInProgress(), times=4, where=where)
     with hold() as frozen:
         assert frozen.quiesced
 
 
-def test_a_vm_that_stays_busy_is_an_error(server: LabServer, hold: Hold, clock: ManualClock) -> None:
+def test_a_vm_that_stays_busy_is_an_error(server: Manager, hold: Hold, clock: ManualClock) -> None:
     server.faults.add("CreateSnapshot_Task", vim.fault.TaskInProgress(), times=999)
     with pytest.raises(ManagerError) as caught, hold(limits=Limits(busy_s=300)):
         pytest.fail("the block was entered")
@@ -248,7 +243,7 @@ def test_a_vm_that_stays_busy_is_an_error(server: LabServer, hold: Hold, clock: 
     assert 300 <= clock.monotonic() < 400
 
 
-def test_a_missing_privilege_is_named_at_once(server: LabServer, hold: Hold) -> None:
+def test_a_missing_privilege_is_named_at_once(server: Manager, hold: Hold) -> None:
     fault = vim.fault.NoPermission(privilegeId="VirtualMachine.State.CreateSnapshot")
     server.faults.add("CreateSnapshot_Task", fault, times=9)
     with pytest.raises(ManagerError, match=r"VirtualMachine\.State\.CreateSnapshot"), hold():
@@ -259,7 +254,7 @@ def test_a_missing_privilege_is_named_at_once(server: LabServer, hold: Hold) -> 
 @pytest.mark.parametrize("delay_s", [0.0, 0.5])
 @pytest.mark.parametrize("what", [What.DROP, What.BREAK])
 def test_a_creation_whose_answer_was_lost_leaves_nothing(
-    server: LabServer, hold: Hold, what: What, delay_s: float
+    server: Manager, hold: Hold, what: What, delay_s: float
 ) -> None:
     """The manager heard it; nobody knows the task. It is waited for, and what it made is removed."""
     server.faults.order(Ordered("CreateSnapshot_Task", what, Where.ANSWER))
@@ -271,7 +266,7 @@ def test_a_creation_whose_answer_was_lost_leaves_nothing(
     assert snapshots(server) == ["user 0"]
 
 
-def test_a_creation_that_began_although_a_fault_came_back_leaves_nothing(server: LabServer, hold: Hold) -> None:
+def test_a_creation_that_began_although_a_fault_came_back_leaves_nothing(server: Manager, hold: Hold) -> None:
     """What a manager answers is not always what it did."""
     fault = vmodl.fault.SystemError(reason="trouble", msg="trouble")
     server.faults.add("CreateSnapshot_Task", fault, where=Where.ANSWER)
@@ -281,7 +276,7 @@ def test_a_creation_that_began_although_a_fault_came_back_leaves_nothing(server:
     assert snapshots(server) == ["user 0"]
 
 
-def test_a_session_that_ends_while_it_is_held(server: LabServer, hold: Hold) -> None:
+def test_a_session_that_ends_while_it_is_held(server: Manager, hold: Hold) -> None:
     with hold():
         server.expire_sessions()
     assert snapshots(server) == ["user 0"]
@@ -291,7 +286,7 @@ def test_a_session_that_ends_while_it_is_held(server: LabServer, hold: Hold) -> 
     "call", ["WaitForUpdatesEx", "CreateFilter", "CreatePropertyCollector", "RetrievePropertiesEx"]
 )
 @pytest.mark.parametrize("after", range(3))
-def test_connections_dropped_while_waiting(server: LabServer, hold: Hold, call: str, after: int) -> None:
+def test_connections_dropped_while_waiting(server: Manager, hold: Hold, call: str, after: int) -> None:
     server.faults.add(call, drop=True, times=2, after=after)
     with hold():
         server.faults.add(call, drop=True, times=2, after=after)
@@ -299,7 +294,7 @@ def test_connections_dropped_while_waiting(server: LabServer, hold: Hold, call: 
 
 
 @pytest.mark.parametrize("where", Where)
-def test_a_removal_that_fails_is_tried_again(server: LabServer, hold: Hold, where: Where) -> None:
+def test_a_removal_that_fails_is_tried_again(server: Manager, hold: Hold, where: Where) -> None:
     lost = where is Where.ANSWER
     fault = None if lost else vmodl.fault.SystemError(reason="disk is locked", msg="disk is locked")
     server.faults.add("RemoveSnapshot_Task", fault, times=1 if lost else 3, where=where, drop=lost)
@@ -308,13 +303,13 @@ def test_a_removal_that_fails_is_tried_again(server: LabServer, hold: Hold, wher
     assert snapshots(server) == ["user 0"]
 
 
-def removable_again(server: LabServer, session: Session, vm: Vm, clock: ManualClock) -> None:
+def removable_again(server: Manager, session: Session, vm: Vm, clock: ManualClock) -> None:
     server.faults.clear()
     remove_marked(session, vm, MARKER, clock=clock, limits=Limits())
 
 
 def test_a_removal_that_keeps_failing_says_what_to_do(
-    server: LabServer,
+    server: Manager,
     session: Session,
     vm: Vm,
     hold: Hold,
@@ -328,7 +323,7 @@ def test_a_removal_that_keeps_failing_says_what_to_do(
 
 
 def test_a_failed_removal_does_not_hide_the_first_error(
-    server: LabServer,
+    server: Manager,
     session: Session,
     vm: Vm,
     hold: Hold,
@@ -344,7 +339,7 @@ def test_a_failed_removal_does_not_hide_the_first_error(
 
 
 def test_a_missing_privilege_to_remove_is_not_retried(
-    server: LabServer,
+    server: Manager,
     session: Session,
     vm: Vm,
     hold: Hold,
@@ -358,7 +353,7 @@ def test_a_missing_privilege_to_remove_is_not_retried(
     removable_again(server, session, vm, clock)
 
 
-def test_snapshots_of_others_stay(server: LabServer, session: Session, vm: Vm, hold: Hold, clock: ManualClock) -> None:
+def test_snapshots_of_others_stay(server: Manager, session: Session, vm: Vm, hold: Hold, clock: ManualClock) -> None:
     """One of another job run, and one that somebody takes on top of ours."""
     other = Marker("another-run", "proxy01")
     with hold(marker=other):

@@ -214,14 +214,15 @@ def _datastore(known: DatastoreState, capacity_bytes: int) -> dict[str, Any]:
 
 
 def _vm(vm: VmState, ip: str, formats: Mapping[str, str]) -> dict[str, Any]:
+    running = vm.powered_on and vm.tools_running
     return {
         "Name": vm.name,
         "Folder": vm.inventory_folder,
         "VMX": f"[{vm.datastore}] {vm.folder[1:]}/{vm.name}.vmx",
         "UUID": vm.uuid,
         "InstanceUUID": vm.instance_uuid,
-        "HostName": vm.name,
-        "IP": ip,
+        "HostName": f"{vm.name}.lab" if running else "",
+        "IP": ip if running else "",
         "PoweredOn": vm.powered_on,
         "Tools": vm.tools_running,
         "ChangeTracking": vm.change_tracking,

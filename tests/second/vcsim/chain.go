@@ -92,7 +92,8 @@ func (l *lab) froze(vm *simulator.VirtualMachine, snapshot types.ManagedObjectRe
 	known.show(vm)
 }
 
-// thawed takes a snapshot that is gone out of the chains; without merging, its link stays until a consolidation.
+// thawed takes snapshots that are gone out of the chains. The links above those that they froze are merged into them if
+// asked for, and no other; what is left is for a consolidation.
 func (l *lab) thawed(vm *simulator.VirtualMachine, gone func(types.ManagedObjectReference) bool, merge bool) {
 	known := l.chainsOf(vm.Self)
 	known.mu.Lock()
@@ -104,13 +105,14 @@ func (l *lab) thawed(vm *simulator.VirtualMachine, gone func(types.ManagedObject
 			continue
 		}
 		for _, chain := range known.disks {
+			file, ok := chain.frozen[snapshot]
 			delete(chain.frozen, snapshot)
+			if ok && merge {
+				chain.merge(func(at int) bool { return chain.files[at] == file })
+			}
 		}
 	}
 	known.order = left
-	if merge {
-		known.merge()
-	}
 	known.show(vm)
 }
 
@@ -118,23 +120,24 @@ func (l *lab) consolidate(vm *simulator.VirtualMachine) {
 	known := l.chainsOf(vm.Self)
 	known.mu.Lock()
 	defer known.mu.Unlock()
-	known.merge()
+	for _, chain := range known.disks {
+		chain.merge(func(int) bool { return true })
+	}
 	known.show(vm)
 }
 
-// merge drops every link above one that no snapshot freezes; snapshots of a dropped link freeze the one below.
-func (c *chains) merge() {
-	for _, chain := range c.disks {
-		for at := len(chain.files) - 2; at >= 0; at-- {
-			if chain.isFrozen(chain.files[at]) {
-				continue
-			}
-			dropped := chain.files[at+1]
-			chain.files = append(chain.files[:at+1:at+1], chain.files[at+2:]...)
-			for snapshot, file := range chain.frozen {
-				if file == dropped {
-					chain.frozen[snapshot] = chain.files[at]
-				}
+// merge drops the link above each one that is wanted and that no snapshot freezes; who froze the dropped one freezes
+// the one below.
+func (c *links) merge(wanted func(at int) bool) {
+	for at := len(c.files) - 2; at >= 0; at-- {
+		if c.isFrozen(c.files[at]) || !wanted(at) {
+			continue
+		}
+		dropped := c.files[at+1]
+		c.files = append(c.files[:at+1:at+1], c.files[at+2:]...)
+		for snapshot, file := range c.frozen {
+			if file == dropped {
+				c.frozen[snapshot] = c.files[at]
 			}
 		}
 	}

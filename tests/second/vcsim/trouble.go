@@ -59,15 +59,18 @@ func (t *trouble) check() error {
 	return fmt.Errorf("no trouble %q here", t.What)
 }
 
-// fault makes it; what the schema demands and nobody gave is filled with the object it happened to.
+// fault makes it; what the schema demands and nobody gave is filled in.
 func (t *trouble) fault(about types.ManagedObjectReference) types.BaseMethodFault {
 	kind, _ := types.TypeFunc()(t.Fault)
 	value := reflect.New(kind)
 	_ = json.Unmarshal(t.Facts, value.Interface()) // it went well in check
-	for _, name := range []string{"Object", "Obj", "Task"} {
+	missing := map[string]types.ManagedObjectReference{
+		"Object": about, "Obj": about, "Task": {Type: "Task", Value: "task-unknown"},
+	}
+	for name, ref := range missing {
 		field := value.Elem().FieldByName(name)
-		if field.IsValid() && field.Type() == reflect.TypeOf(about) && field.IsZero() {
-			field.Set(reflect.ValueOf(about))
+		if field.IsValid() && field.Type() == reflect.TypeOf(ref) && field.IsZero() {
+			field.Set(reflect.ValueOf(ref))
 		}
 	}
 	return value.Interface().(types.BaseMethodFault)
