@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.manager.managers import BOTH, Manager, address, serving
+from tests.manager.managers import BOTH, Manager, Need, address, serving
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import ManagerError, UsageError
 from vcbproxy.lab.datacenter import Datacenter

@@ -60,11 +60,23 @@ def test_what_is_restored_is_what_the_disks_hold(tmp_path: Path, version: int) -
         assert again["bytes_stored"] == 0
 
 
-def test_a_guest_that_cannot_be_quiesced_fails_alone(tmp_path: Path) -> None:
+def test_a_missing_privilege_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     with second(tmp_path / "lab", spec.tiny(6)) as (manager, vcbproxy):
-        fault = vim.fault.FilesystemQuiesceFault(msg="The guest could not be brought to rest.")
-        manager.faults.add("CreateSnapshot_Task", fault, times=99, where=Where.TASK)
-        done = vcbproxy("backup", "vm1", "--quiesce", "require", code=1)
-        assert "could not be brought to rest" in done.err
+        fault = vim.fault.NoPermission(privilegeId="VirtualMachine.State.CreateSnapshot")
+        manager.faults.add("CreateSnapshot_Task", fault, where=Where.TASK)
+        done = vcbproxy("backup", "vm1", code=1)
+        assert "VirtualMachine.State.CreateSnapshot" in done.err
         assert manager.snapshots("vm1") == []
         assert vcbproxy("points", "list", "--json").json == []
+
+
+def test_what_a_backup_had_to_leave_is_cleaned_up(tmp_path: Path) -> None:
+    """The marker is found in other people's inventory; the owner's snapshot stays."""
+    with second(tmp_path / "lab", spec.tiny(5, snapshots=1)) as (manager, vcbproxy):
+        manager.faults.add("RemoveSnapshot_Task", vim.fault.NoPermission(privilegeId="x"), times=9)
+        vcbproxy("backup", "vm1", code=3)
+        assert manager.snapshots("vm1") == ["user 0", "vcbproxy"]
+        manager.faults.clear()
+        assert [row["vm"] for row in vcbproxy("cleanup", "--dry-run", "--json").json] == ["vm1"]
+        vcbproxy("cleanup")
+        assert manager.snapshots("vm1") == ["user 0"]

@@ -175,6 +175,7 @@ func (l *lab) addMachine(
 	live := simulator.Map.Get(vm.Reference()).(*simulator.VirtualMachine)
 	live.Capability.ChangeTrackingSupported = types.NewBool(true)
 	live.Runtime.ConsolidationNeeded = types.NewBool(false)
+	mendLayout(live)
 	l.adopt(live, m.Disks)
 	if m.PoweredOn {
 		on, err := vm.PowerOn(ctx)
@@ -197,6 +198,18 @@ func (l *lab) addMachine(
 		}
 	}
 	return nil
+}
+
+// mendLayout puts the list of a VM's files right: 0.24.2 leaves the folder out where the .vmx was given in full.
+func mendLayout(vm *simulator.VirtualMachine) {
+	for at := range vm.LayoutEx.File {
+		var named, vmx object.DatastorePath
+		file := &vm.LayoutEx.File[at]
+		if named.FromString(file.Name) && path.Dir(named.Path) == "." && vmx.FromString(vm.Config.Files.VmPathName) {
+			named.Path = path.Join(path.Dir(vmx.Path), named.Path)
+			file.Name = named.String()
+		}
+	}
 }
 
 func configuration(m machine) types.VirtualMachineConfigSpec {
