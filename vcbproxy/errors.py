@@ -12,6 +12,7 @@
     │  │  └─ Unreadable            recognised, and not readable this way (RDM, ...)
     │  ├─ VmdkError                descriptor, chain or sparse extent unknown or damaged
     │  ├─ Changed                  what was read changed while we read it: read again
+    │  │  └─ Relocked              ... or only its lock changed hands; whoever knows that it was frozen may keep it
     │  └─ ManagerError             vCenter/ESXi refused, vanished or answered nonsense
     │     ├─ TaskFailed            a task of the manager ended in error
     │     └─ SnapshotLeft          a VM snapshot of ours is still there, or its links wait for consolidation
@@ -127,6 +128,16 @@ class Changed(SourceError):
     """What was read changed while it was read; nothing of it may be kept."""
 
     template = "{file} changed while it was read: {reason}"
+
+
+class Relocked(Changed):
+    """A file's lock changed hands while it was read, without a writer, and nothing else of it changed.
+
+    VMotion, DRS and HA do that to frozen files. Whoever does not know from elsewhere that the file was frozen all the
+    time must take it for ``Changed``.
+    """
+
+    template = "{file}: its lock changed hands while it was read"
 
 
 class ManagerError(SourceError):

@@ -9,7 +9,7 @@ import pytest
 from tests.vmfs.labs import SMALL, lab, opened, overlaid
 from tests.vmfs.patient import META, PATH, Patient
 from vcbproxy.device import read
-from vcbproxy.errors import Changed
+from vcbproxy.errors import Changed, Relocked
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
 from vcbproxy.units import MiB
 
@@ -48,12 +48,48 @@ def test_replaced(patient: Patient) -> None:
         file.recheck()
 
 
-@pytest.mark.parametrize("where", [0x1C, META])
-def test_every_part_of_the_stamp(patient: Patient, where: int | dict[int, int]) -> None:
+def test_the_time_of_the_last_write(patient: Patient) -> None:
     file = patient.volume.open_file(PATH)
-    at = patient.fd + (where if isinstance(where, int) else where[patient.version] + 0x2C)
+    at = patient.fd + META[patient.version] + 0x2C
     patient.overlay.patch_number(at, patient.overlay.number(at) + 1)
-    with pytest.raises(Changed, match=r"its (token|mtime) was"):
+    with pytest.raises(Changed, match="its mtime was") as caught:
+        file.recheck()
+    assert type(caught.value) is Changed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (0, 0, Relocked),
+        (2, 2, Relocked),
+        (2, 0, Relocked),
+        (0, 2, Relocked),
+        (2, 1, Changed),
+        (1, 1, Changed),
+        (2, 3, Changed),
+    ],
+)
+def test_a_lock_that_changed_hands(patient: Patient, before: int, after: int, kind: type[Changed]) -> None:
+    """A host that takes over a VM opens its frozen disks for reading (2); one that opens it for writing is a change."""
+    token, mode = patient.fd + 0x1C, patient.fd + 0x24
+    patient.overlay.patch_number(mode, before)
+    file = patient.volume.open_file(PATH)
+    file.recheck()
+    patient.overlay.patch_number(token, patient.overlay.number(token) + 1)
+    patient.overlay.patch_number(mode, after)
+    with pytest.raises(Changed) as caught:
+        file.recheck()
+    assert type(caught.value) is kind
+
+
+def test_a_lock_that_changed_hands_never_hides_a_change(patient: Patient) -> None:
+    file = patient.volume.open_file(PATH)
+    token = patient.fd + 0x1C
+    patient.overlay.patch_number(token, patient.overlay.number(token) + 1)
+    first, last = patient.pointer(0), patient.pointer(7)
+    patient.set_pointer(0, last)
+    patient.set_pointer(7, first)
+    with pytest.raises(Changed, match="its blocks moved"):
         file.recheck()
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from vcbproxy.clock import Clock
-from vcbproxy.errors import Changed, SourceError, VmdkError
+from vcbproxy.errors import Changed, Relocked, SourceError, VmdkError
 from vcbproxy.extent import Extent
 from vcbproxy.manager.disk import Disk
 from vcbproxy.source.storage import Storage
@@ -35,6 +35,7 @@ class Rechecked(Protocol):
 
         Raises:
             Changed: it is not.
+            Relocked: it is, but its lock changed hands.
         """
 
 
@@ -73,12 +74,19 @@ class VmDisk:
 
         Raises:
             Changed: something did: nothing that was read may be kept.
+            Relocked: nothing did, but locks changed hands: it may be kept if the manager says that it was frozen.
         """
+        relocked: Relocked | None = None
         for file in self._chain.files:
             if not isinstance(file, Rechecked):
                 raise Changed(file=file.name, reason="it cannot be looked at again, so nobody knows")
-            file.recheck()
+            try:
+                file.recheck()
+            except Relocked as error:
+                relocked = error
         self._chain.recheck()
+        if relocked is not None:
+            raise relocked
 
     def close(self) -> None:
         """Close the files below."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vcbproxy.device import Device
-from vcbproxy.errors import Changed, VmfsError
+from vcbproxy.errors import Changed, Relocked, VmfsError
 from vcbproxy.vmfs import runs
-from vcbproxy.vmfs.inode import FileType, Inode, Layout, Stamp
+from vcbproxy.vmfs.inode import FileType, Inode, Layout, LockMode, Stamp
 
 Found = tuple[Inode, runs.RunMap]
 
@@ -78,8 +78,9 @@ class VmfsFile(runs.Mapped):
         """Read the file descriptor and all its pointers again.
 
         Raises:
-            Changed: someone wrote, moved, locked or deleted the file since it was opened; nothing read of it may
-                be kept.
+            Changed: someone wrote, moved or deleted the file since it was opened, or opened it for writing; nothing
+                read of it may be kept.
+            Relocked: all is as it was, but for the lock, and nobody holds it for writing.
         """
         try:
             inode, placed = self._again()
@@ -95,3 +96,19 @@ class VmfsFile(runs.Mapped):
             raise Changed(file=self.name, reason="its bytes, which lie in its file descriptor, were rewritten")
         if not placed.same_as(self._runs):
             raise Changed(file=self.name, reason="its blocks moved")
+        self._check_lock(inode)
+
+    def _check_lock(self, inode: Inode) -> None:
+        """A token that rose without a writer: the file was closed, or another host opened it for reading.
+
+        Raises:
+            Changed: it was opened for writing.
+            Relocked: it was not.
+        """
+        before = self._inode
+        if (inode.token, inode.lock_mode) == (before.token, before.lock_mode):
+            return
+        if inode.lock_mode not in (LockMode.FREE, LockMode.READ_ONLY):
+            reason = f"its token was {before.token} and is {inode.token}, and it is open for writing"
+            raise Changed(file=self.name, reason=reason)
+        raise Relocked(file=self.name, token=inode.token)

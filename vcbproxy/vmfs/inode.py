@@ -50,13 +50,25 @@ class Layout(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What must not move while a file is read: any change means that someone wrote, moved or locked it."""
+    """What must not move while a file is read: any change means that someone wrote, moved, grew or replaced it.
 
-    token: int
+    The lock's token is not part of it: it rises with every lock cycle, also when a host takes over a running VM and
+    opens its frozen disks for reading.
+    """
+
     generation: int
     length: int
     blocks: int
     mtime: int
+
+
+class LockMode(IntEnum):
+    """How a file is locked. A host keeps the disks under a VM snapshot READ_ONLY while the VM runs."""
+
+    FREE = 0
+    EXCLUSIVE = 1
+    READ_ONLY = 2
+    WRITERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ class Inode:
     @property
     def stamp(self) -> Stamp:
         """What ``VmfsFile.recheck`` compares."""
-        return Stamp(self.token, self.generation, self.length, self.blocks, self.mtime)
+        return Stamp(self.generation, self.length, self.blocks, self.mtime)
 
     @property
     def is_directory(self) -> bool:
