@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from vcbproxy.errors import SourceError
 from vcbproxy.manager.datastore import Datastore
 from vcbproxy.manager.disk import Disk, refusal
-from vcbproxy.manager.vm import Vm
 from vcbproxy.source.storage import Storage
 
 
-def refusals(vm: Vm, storage: Storage) -> dict[str, str]:
+def refusals(disks: Iterable[Disk], storage: Storage) -> dict[str, str]:
     """The reason for each disk that cannot be read, by disk key; empty when all can."""
 
     @cache
@@ -20,7 +19,7 @@ def refusals(vm: Vm, storage: Storage) -> dict[str, str]:
         return _unreadable(storage, datastore)
 
     reasons: dict[str, str] = {}
-    for disk in vm.disks:
+    for disk in disks:
         # Per disk: a VM with a virtual TPM has a key for its configuration, and disks in plain. Should the manager not
         # tell, the disk's own descriptor does, and is refused.
         reason = refusal(disk)
@@ -53,10 +52,10 @@ def _unreadable(storage: Storage, name: str) -> str | None:
     return None
 
 
-def told(vm: Vm, reasons: Mapping[str, str]) -> str:
+def told(disks: Iterable[Disk], reasons: Mapping[str, str]) -> str:
     """The reasons in one sentence, each once, with the disks it holds back by the names that people know."""
     held_back: dict[str, list[str]] = {}
-    for disk in vm.disks:
+    for disk in disks:
         if disk.key in reasons:
             held_back.setdefault(reasons[disk.key], []).append(f"{disk.label} ({disk.key})")
-    return "; ".join(f"{', '.join(disks)}: {reason}" for reason, disks in held_back.items())
+    return "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in held_back.items())

@@ -8,6 +8,7 @@ The snapshot is held no longer than the reading takes: packs, index and trees ar
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +20,12 @@ from jobs.ownership import FrozenVm, JobRun, Registry
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
-from vcbproxy.errors import Changed, NothingProtected, SnapshotLeft, SourceError
+from vcbproxy.errors import Changed, Diverged, NothingProtected, Relocked, SnapshotLeft, SourceError, Thawed
 from vcbproxy.extent import Kind
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
-from vcbproxy.manager.disk import Disk
+from vcbproxy.manager.disk import Disk, refusal
+from vcbproxy.manager.frozen import Now, look
 from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import VmSnapshot
@@ -93,6 +95,7 @@ class _VmBackup:
         self._disks: list[DiskResult] = []
         self._warnings: list[str] = []
         self._documents: list[dict[str, Any]] = []
+        self._added: set[str] = set()
         self._frozen_s = 0.0
         self._vmx_missing = False
 
@@ -142,7 +145,7 @@ class _VmBackup:
             committed = writer.commit(document, partial=bool(failed))
         return VmResult(
             vm=vm.name,
-            outcome=Outcome.PARTIAL if failed or left or self._vmx_missing else Outcome.OK,
+            outcome=Outcome.PARTIAL if failed or left or self._vmx_missing or self._added else Outcome.OK,
             disks=tuple(self._disks),
             point=committed.id,
             quiesced=frozen.quiesced,
@@ -159,17 +162,31 @@ class _VmBackup:
             NothingProtected: there is no disk to read.
         """
         vm = self._vm
-        refused = refusals(vm, self._around.storage)
+        refused = refusals(vm.disks, self._around.storage)
         if not vm.disks:
             raise NothingProtected(f"{vm.name} has no disk: there is nothing to protect")
         if len(refused) == len(vm.disks) or (refused and not self._choices.partial):
             hint = "" if len(refused) == len(vm.disks) else "; --partial backs up the other disks alone"
-            raise SourceError(f"{vm.name}: {told(vm, refused)}{hint}")
+            raise SourceError(f"{vm.name}: {told(vm.disks, refused)}{hint}")
         return refused
+
+    def _refused_when_frozen(self, frozen: VmSnapshot, known: Collection[str]) -> dict[str, str]:
+        """What has become unreadable since the VM was looked at.
+
+        Raises:
+            SourceError: something has, and the rest alone was not asked for.
+        """
+        found = {disk.key: refusal(disk) for disk in frozen.disks if disk.key not in known}
+        new = {key: reason for key, reason in found.items() if reason is not None}
+        if new and not self._choices.partial:
+            raise SourceError(f"{self._vm.name}: {told(frozen.disks, new)}; --partial backs up the other disks alone")
+        return new
 
     def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str]) -> None:
         if frozen.unquiesced is not None and frozen.unquiesced.cause not in _AS_WANTED:
             self._warn(f"not quiesced, its disks are as after a power cut: {frozen.unquiesced}")
+        # By the snapshot's own word too: a disk may have been made independent, or moved, since it was listed.
+        refused = {**refused, **self._refused_when_frozen(frozen, refused)}
         if {disk.key for disk in frozen.disks} | set(refused) != {disk.key for disk in self._vm.disks}:
             missing = {disk.key for disk in self._vm.disks} - {disk.key for disk in frozen.disks} - set(refused)
             extra = {disk.key for disk in frozen.disks} - {disk.key for disk in self._vm.disks}
@@ -180,21 +197,25 @@ class _VmBackup:
                 self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=0, error=refused[disk.key]))
                 self._warn(f"{disk.key} skipped: {refused[disk.key]}")
                 continue
-            self._copy(writer, disk)
+            self._copy(writer, frozen, disk)
         for key in sorted(set(refused) - {disk.key for disk in frozen.disks}):
             self._disks.append(DiskResult(key, 0, attempts=0, error=refused[key]))
             self._warn(f"{key} skipped: {refused[key]}")
 
-    def _copy(self, writer: PointWriter, disk: Disk) -> None:
+    def _copy(self, writer: PointWriter, frozen: VmSnapshot, disk: Disk) -> None:
         into = writer.disk(disk.key, disk.capacity_bytes)
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                self._disks.append(self._copy_once(into, disk, attempt))
+                self._disks.append(self._copy_once(into, frozen, disk, attempt))
+            except Thawed:
+                raise  # --partial or not: what was not read yet stands still no more
             except Changed as error:
-                if attempt == ATTEMPTS_MAX:
+                again = None if attempt == ATTEMPTS_MAX or isinstance(error, Diverged) else self._now(frozen, disk)
+                if again is None:
                     self._give_up(into, disk, attempt, error)
                     return
                 self._warn(f"{disk.key} is read again from its start: {error}")
+                disk = again
                 self._frozen_s = self._around.clock.monotonic()
             except SourceError as error:
                 self._give_up(into, disk, attempt, error)
@@ -214,7 +235,7 @@ class _VmBackup:
         self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=attempts, error=str(error)))
         self._warn(f"{disk.key} failed: {error}")
 
-    def _copy_once(self, into: DiskWriter, disk: Disk, attempt: int) -> DiskResult:
+    def _copy_once(self, into: DiskWriter, frozen: VmSnapshot, disk: Disk, attempt: int) -> DiskResult:
         around = self._around
         with open_vm_disk(around.storage, disk, around.clock) as source:
             with around.watcher.disk(f"{self._vm.name} {disk.key}", source.size_bytes) as advance:
@@ -226,7 +247,7 @@ class _VmBackup:
                     progress=lambda seen: advance(seen.bytes_done),
                 )
             self._settle()
-            source.recheck()
+            self._confirm(source, frozen, disk)
             if content.stats.bytes_read == 0 and _has_data(source):
                 raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
             into.finish(content.ids, content.lengths)
@@ -234,6 +255,35 @@ class _VmBackup:
         stats = content.stats
         self._documents.append(manifest.disk_document(disk, links, stats, around.rule))
         return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored, attempt)
+
+    def _confirm(self, source: VmDisk, frozen: VmSnapshot, disk: Disk) -> None:
+        """Prove that the disk stood still while it was copied: first by what lies on the LUNs, then by the manager.
+
+        The order matters: the snapshot that is found last held the files through all that was looked at before.
+
+        Raises:
+            Changed: it did not, or nobody knows.
+        """
+        try:
+            source.recheck()
+        except Relocked as error:
+            self._step(f"{error}, as when a VM changes host")
+        now = self._look(frozen)
+        now.check(disk)
+        for added in now.added():
+            if added.key not in self._added:
+                self._added.add(added.key)
+                self._warn(f"{added.key} was added to the VM after its snapshot; it is not in this restore point")
+
+    def _look(self, frozen: VmSnapshot) -> Now:
+        around = self._around
+        limits = self._choices.limits
+        return look(around.session, self._vm, frozen, around.job_run.marker, clock=around.clock, limits=limits)
+
+    def _now(self, frozen: VmSnapshot, disk: Disk) -> Disk | None:
+        """The disk by the files that the snapshot names for it now: they may have been moved."""
+        named = self._look(frozen).frozen.get(disk.key)
+        return named if named is not None and named.capacity_bytes == disk.capacity_bytes else None
 
     def _settle(self) -> None:
         """Look again no sooner than the hosts' metadata have settled.

@@ -12,7 +12,9 @@
     │  │  └─ Unreadable            recognised, and not readable this way (RDM, ...)
     │  ├─ VmdkError                descriptor, chain or sparse extent unknown or damaged
     │  ├─ Changed                  what was read changed while we read it: read again
-    │  │  └─ Relocked              ... or only its lock changed hands; whoever knows that it was frozen may keep it
+    │  │  ├─ Relocked              ... or only its lock changed hands; whoever knows that it was frozen may keep it
+    │  │  ├─ Diverged              ... for good: the VM was reverted, a disk resized or taken away
+    │  │  └─ Thawed                ... and nothing is frozen any more: our VM snapshot is gone
     │  └─ ManagerError             vCenter/ESXi refused, vanished or answered nonsense
     │     ├─ TaskFailed            a task of the manager ended in error
     │     └─ SnapshotLeft          a VM snapshot of ours is still there, or its links wait for consolidation
@@ -138,6 +140,18 @@ class Relocked(Changed):
     """
 
     template = "{file}: its lock changed hands while it was read"
+
+
+class Diverged(Changed):
+    """The running VM did not go on from what was frozen; reading again would read the same."""
+
+    template = "{file} changed while it was backed up: {reason}"
+
+
+class Thawed(Changed):
+    """The VM snapshot that was to be read is gone; nothing of the VM may be kept."""
+
+    template = "{file} was not frozen to the end: {reason}; nothing of it is kept"
 
 
 class ManagerError(SourceError):

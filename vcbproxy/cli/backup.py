@@ -211,7 +211,7 @@ def _show_plan(wanted: tuple[str, ...], choices: Choices, config: Config, as_jso
 def _planned(vm: Vm, storage: Storage) -> list[dict[str, Any]]:
     from jobs.eligibility import refusals
 
-    refused = refusals(vm, storage)
+    refused = refusals(vm.disks, storage)
     return [
         {
             "vm": vm.name,

@@ -83,7 +83,7 @@ def show(selector: str, config: Config, as_json: bool) -> None:
 
     with connect.to_manager(config) as session, connect.storage(config, session) as storage:
         found = inventory.find(session, selector)
-        refused = refusals(found, storage)
+        refused = refusals(found.disks, storage)
     disks: list[dict[str, Any]] = [
         {
             "key": disk.key,
