@@ -245,6 +245,7 @@ class _VmBackup:
                     around.rule,
                     options=pipeline.Options(workers=self._choices.workers),
                     progress=lambda seen: advance(seen.bytes_done),
+                    interrupt=around.storage.patience.interrupt,
                 )
             self._settle()
             self._confirm(source, frozen, disk)

@@ -9,6 +9,7 @@
     [san]
     images = [{ path = "lun0.img", wwn = "naa.600…" }]      plain files or loop devices taken as LUNs
     mounts = [{ datastore = "nfs1", path = "/mnt/nfs1" }]   NFS datastores, mounted here read-only
+    read_timeout_s = 300                                    how long a LUN may take to answer before it is given up
 
     [repository]
     location = "/srv/backup"                    a directory, or s3:URL
@@ -191,6 +192,7 @@ class San(_Section):
     images: tuple[Image, ...] = ()
     mounts: tuple[Mount, ...] = ()
     discover: bool = True
+    read_timeout_s: float = Field(300, gt=0)
 
 
 class Repository(Secret):

@@ -5,7 +5,8 @@
     │  └─ ConfigError          2   ... or the configuration; names file, key and remedy
     ├─ SourceError             1   this disk or VM fails, the others go on (the job is then partial)
     │  ├─ DeviceError              a LUN or image could not be read whole
-    │  │  └─ CannotOpen            ... or not even opened
+    │  │  ├─ CannotOpen            ... or not even opened
+    │  │  └─ Stalled               ... or did not answer: it hangs
     │  ├─ LvmError                 spans missing, wrong or damaged
     │  ├─ VmfsError                file system metadata unknown or damaged
     │  │  ├─ PathNotFound          no such file on the volume
@@ -94,6 +95,15 @@ class CannotOpen(DeviceError):
     """A LUN or image could not be opened."""
 
     template = "cannot open {device}: {reason}"
+
+
+class Stalled(DeviceError):
+    """A LUN or image neither answered nor failed."""
+
+    template = (
+        "{device}: no answer for {waited_s:.0f} s to a read of {length} bytes at offset {offset}: "
+        "its paths or the array hang; see `multipath -ll` and `dmesg`"
+    )
 
 
 class LvmError(SourceError):

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -55,6 +56,22 @@ def attached(image: Path, sector_bytes: int = 512, *, read_only: bool = True) ->
         if device.exists():  # a rule may have given it away
             os.chown(device, before.st_uid, before.st_gid)
             device.chmod(stat.S_IMODE(before.st_mode))
+
+
+# linux/loop.h
+_LOOP_SET_STATUS64, _LOOP_GET_STATUS64 = 0x4C04, 0x4C05
+_LOOP_INFO_BYTES, _SIZE_LIMIT = 232, 32
+
+
+def resize(device: Path, size_bytes: int) -> None:
+    """Make a loop device end early, as if its LUN had been made smaller on the array; 0: as long as its image."""
+    fd = os.open(device, os.O_RDONLY)
+    try:
+        info = bytearray(fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO_BYTES)))
+        struct.pack_into("<Q", info, _SIZE_LIMIT, size_bytes)
+        fcntl.ioctl(fd, _LOOP_SET_STATUS64, bytes(info))
+    finally:
+        os.close(fd)
 
 
 @contextmanager

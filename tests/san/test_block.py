@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.san import loops
+from tests.san import faulty, loops
 from vcbproxy import device
-from vcbproxy.errors import ConfigError, DeviceError
+from vcbproxy.errors import ConfigError, DeviceError, Stalled
 from vcbproxy.san import lun
 from vcbproxy.san.discover import ImageLun, LunKind, configured, describe, discover, find, whole
 from vcbproxy.san.node import BlockNode
+from vcbproxy.san.patience import Patience
 from vcbproxy.units import KiB, MiB
 
 pytestmark = pytest.mark.root
@@ -128,33 +128,49 @@ def test_a_loop_device_whose_image_shrank_gives_an_error_and_not_zeroes(image: P
                 device.read(opened, offset, 8192)
 
 
-@contextmanager
-def faulty(image: Path, trigger: Path) -> Iterator[Path]:
-    """A loop device that gives EIO while ``trigger`` exists: nbdkit's error filter, served to the kernel by FUSE."""
-    loops.need_root("nbdkit", "nbdfuse", "losetup")
-    if not Path("/dev/fuse").exists():
-        pytest.skip("needs /dev/fuse")
-    mount, socket = image.parent / "faulty", image.parent / "nbd.sock"
-    mount.touch()
-    serve = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "--filter=error", "file", str(image)]
-    serve += ["error=EIO", "error-pread-rate=100%", f"error-file={trigger}"]
-    with ExitStack() as stack:
-        server = stack.enter_context(subprocess.Popen(serve, stderr=subprocess.DEVNULL))
-        stack.callback(server.terminate)
-        loops.wait_until(socket.exists, "nbdkit to listen")
-        stack.enter_context(subprocess.Popen(["nbdfuse", "--readonly", str(mount), "--unix", str(socket)]))
-        stack.callback(subprocess.run, ["umount", str(mount)], check=True)
-        loops.wait_until(lambda: mount.stat().st_size == SIZE, "nbdfuse to mount")
-        yield stack.enter_context(loops.attached(mount))
-
-
 def test_an_io_error_is_an_error_and_names_its_place(image: Path) -> None:
-    trigger = image.parent / "fail"
-    with faulty(image, trigger) as loop, lun.open_lun(loop, name=f"naa.{NAA}") as opened:
+    with faulty.lun(image) as bad, lun.open_lun(bad.device, name=f"naa.{NAA}") as opened:
         assert device.read(opened, MiB, 4096) == CONTENT[MiB : MiB + 4096]
-        trigger.touch()
+        bad.fail()
         for offset, length in ((3 * MiB, 64 * KiB), (4 * MiB + 1, 100)):
             with pytest.raises(DeviceError, match=rf"naa\.{NAA}: cannot read {length} bytes at offset {offset}: Input"):
                 device.read(opened, offset, length)
-        trigger.unlink()
+        bad.heal()
         assert device.read(opened, 3 * MiB, 64 * KiB) == CONTENT[3 * MiB : 3 * MiB + 64 * KiB]
+
+
+def test_a_lun_that_hangs_is_given_up_and_used_again_when_it_answers(image: Path) -> None:
+    """The reader waits in the kernel, out of reach of every signal; whoever asked goes on."""
+    with (
+        faulty.lun(image) as bad,
+        Patience(timeout_s=1) as patience,
+        lun.open_lun(bad.device, name="lun7", patience=patience) as opened,
+    ):
+        assert device.read(opened, 0, 4096) == CONTENT[:4096]
+        buf = device.aligned_buffer(64 * KiB)
+        with bad.hanging():
+            with pytest.raises(
+                Stalled, match=f"lun7: no answer for 1 s to a read of 65536 bytes at offset {MiB}"
+            ) as one:
+                opened.read_into(MiB, buf)
+            assert isinstance(one.value, DeviceError)
+            began = time.monotonic()
+            with pytest.raises(Stalled, match="no answer"):
+                device.read(opened, 2 * MiB, 512)
+            assert time.monotonic() - began < 0.5, "while one read hangs, no other is tried"
+        loops.wait_until(lambda: buf == CONTENT[MiB : MiB + 64 * KiB], "the late answer")
+        assert device.read(opened, 2 * MiB, 512) == CONTENT[2 * MiB : 2 * MiB + 512]
+
+
+def test_waiting_for_a_lun_that_hangs_can_be_ended(image: Path) -> None:
+    with (
+        faulty.lun(image) as bad,
+        Patience(timeout_s=60) as patience,
+        lun.open_lun(bad.device, patience=patience) as opened,
+        bad.hanging(),
+    ):
+        timer = threading.Timer(0.3, patience.interrupt)
+        timer.start()
+        with pytest.raises(DeviceError, match="given up, since the job ends"):
+            device.read(opened, MiB, 512)
+        timer.join()

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from vcbproxy.device import read
-from vcbproxy.errors import LvmError, PathNotFound, SourceError, VmdkError
+from vcbproxy.errors import CannotOpen, LvmError, PathNotFound, SourceError, VmdkError
 from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
 from vcbproxy.san.discover import ImageLun, configured
+from vcbproxy.san.patience import Patience
 from vcbproxy.source.storage import Storage
 
 WWN = "600144f0000000000000000000000001"
@@ -138,15 +139,19 @@ def test_a_mounted_file_that_was_written_meanwhile_is_noticed(tmp_path):
     from vcbproxy.source.mounted import MountedFile
 
     (tmp_path / "disk").write_bytes(bytes(8192))
-    file = MountedFile(tmp_path, "disk", "[nfs] disk")
-    try:
-        file.recheck()
-        with (tmp_path / "disk").open("ab") as disk:
-            disk.write(b"more")
-        with pytest.raises(Changed):
+    with Patience() as patience:
+        file = MountedFile(tmp_path, "disk", "[nfs] disk", patience)
+        try:
             file.recheck()
-    finally:
-        file.close()
+            with (tmp_path / "disk").open("ab") as disk:
+                disk.write(b"more")
+            with pytest.raises(Changed):
+                file.recheck()
+            (tmp_path / "disk").unlink()
+            with pytest.raises(CannotOpen, match=r"\[nfs\] disk: No such file"):
+                file.recheck()
+        finally:
+            file.close()
 
 
 @pytest.mark.parametrize(

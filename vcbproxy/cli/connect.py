@@ -10,6 +10,7 @@ from vcbproxy.errors import ConfigError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.session import ManagerAddress, Session, connect
 from vcbproxy.san import discover
+from vcbproxy.san.patience import Patience
 from vcbproxy.source.storage import Storage
 
 
@@ -40,7 +41,8 @@ def to_manager(config: Config) -> Session:
 def storage(config: Config, session: Session) -> Storage:
     """The manager's datastores as they lie on this proxy."""
     mounts = {mount.datastore: mount.path for mount in config.san.mounts}
-    return Storage(inventory.datastores(session), discover.listed(config.san), mounts)
+    patience = Patience(config.san.read_timeout_s)
+    return Storage(inventory.datastores(session), discover.listed(config.san), mounts, patience)
 
 
 def registry(config: Config) -> Registry:

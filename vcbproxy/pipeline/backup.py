@@ -112,6 +112,7 @@ def copy_disk(
     options: Options = Options(),
     progress: Callable[[Progress], None] = no_progress,
     cancel: Cancel | None = None,
+    interrupt: Callable[[], None] | None = None,
 ) -> DiskContent:
     """Store every chunk of a disk; return what the disk consists of.
 
@@ -122,13 +123,14 @@ def copy_disk(
         options: workers and memory.
         progress: called by this thread, for every segment.
         cancel: looked at a few times a second.
+        interrupt: called when the copy ends early: makes a read of ``source`` that hangs come back, with an error.
 
     Raises:
         SourceError: the disk could not be read.
         Error: whatever the target raises.
         Cancelled: ``cancel`` was set.
     """
-    with Crew("copy", cancel) as crew:
+    with Crew("copy", cancel, interrupt) as crew:
         return _Copy(source, sink, rule, options, crew).run(progress)
 
 

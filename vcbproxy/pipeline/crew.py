@@ -30,11 +30,18 @@ class Cancel(Protocol):
 
 
 class Crew:
-    """The threads of one job and the channels between them."""
+    """The threads of one job and the channels between them.
 
-    def __init__(self, name: str, cancel: Cancel | None = None) -> None:
+    Args:
+        name: of the threads.
+        cancel: looked at while they wait.
+        interrupt: called at the first error: wakes threads that wait elsewhere than at a channel.
+    """
+
+    def __init__(self, name: str, cancel: Cancel | None = None, interrupt: Callable[[], None] | None = None) -> None:
         self._name = name
         self._cancel = cancel
+        self._interrupt = interrupt
         self._threads: list[threading.Thread] = []
         self._channels: list[Channel[Any]] = []
         self._lock = threading.Lock()
@@ -90,11 +97,14 @@ class Crew:
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            if self._error is None:
+            first = self._error is None
+            if first:
                 self._error = error
             channels = list(self._channels)
         for channel in channels:
             channel.abort()
+        if first and self._interrupt is not None:
+            self._interrupt()
 
     def __enter__(self) -> Self:
         return self

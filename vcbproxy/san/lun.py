@@ -1,13 +1,10 @@
 """One LUN, read by position: a block device or an image file in, whole buffers or a DeviceError out.
 
 Other hosts write the LUN while we read it, so the page cache of this machine is never right about it: block devices are
-read with O_DIRECT, metadata and data alike. Direct I/O wants address, offset and length in multiples of the sector; a
-request that lies otherwise is split:
+read with O_DIRECT, metadata and data alike; how a request is split for that, :mod:`vcbproxy.san.request` knows.
 
-    request            ├──────────────────────────────────────┤
-    sectors       │────────│────────│────────│────────│────────│
-                  ╰ bounce ╯╰──── into the caller's ──╯╰ bounce ╯      address in step with the offset
-                  ╰──────────────── bounce ───────────────────╯      address not in step
+Each call that may hang is made by a hand of :class:`vcbproxy.san.patience.Patience`, so that a LUN that never answers
+costs a disk, not the proxy, and not a VM snapshot that grows for ever.
 
 Read-only by construction: the only calls made on the descriptor are preadv, lseek, fstat, posix_fadvise and the two
 ioctls that ask for size and sector. No write, no SCSI command, no reservation, no exclusive open. Nothing is retried
@@ -24,14 +21,15 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from vcbproxy import device
-from vcbproxy.errors import CannotOpen, DeviceError
-from vcbproxy.san.bounce import BouncePool
-from vcbproxy.units import align_down, align_up
+from vcbproxy.errors import CannotOpen, DeviceError, Stalled
+from vcbproxy.san.patience import GivenUp, Patience
+from vcbproxy.san.request import Request
 
 # linux/fs.h; the same numbers on every architecture that Debian 12 runs 64-bit Python on, but MIPS and PowerPC.
 BLKSSZGET = 0x1268
@@ -41,14 +39,22 @@ IMAGE_SECTOR_BYTES = 512
 # A file system may sit on 512- or 4096-byte sectors and does not say which: 4096 suits both.
 IMAGE_ALIGNMENT_BYTES = 4096
 
-_POOL = BouncePool()
-
 
 class Lun:
     """Bytes of a LUN. Any number of threads may read it at once; made by :func:`open_lun`."""
 
     def __init__(
-        self, fd: int, path: str, name: str, *, size_bytes: int, sector_bytes: int, is_block: bool, direct: bool
+        self,
+        fd: int,
+        path: str,
+        name: str,
+        *,
+        size_bytes: int,
+        sector_bytes: int,
+        is_block: bool,
+        direct: bool,
+        patience: Patience,
+        owns_patience: bool,
     ) -> None:
         self._fd = fd
         self._path = path
@@ -58,6 +64,8 @@ class Lun:
         self._alignment_bytes = sector_bytes if is_block else IMAGE_ALIGNMENT_BYTES
         self._is_block = is_block
         self._direct = direct
+        self._patience = patience
+        self._owns_patience = owns_patience
         self._lock = threading.Lock()
         self._readers = 0
         self._closed = False
@@ -97,34 +105,26 @@ class Lun:
 
         Raises:
             DeviceError: out of range, an I/O error, the device is gone or ended early.
+            Stalled: no answer in time; ``buf`` may then be written at any later time, and must not be used again.
         """
         flat = buf.cast("B")
         length = len(flat)
         device.check_range(self, offset, length)
         if length == 0:
             return
-        with self._descriptor(offset, length) as fd:
-            request = _Request(self, fd, offset, length)
-            if not self._direct:
-                os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
-                request.fill(offset, flat, length)
-            else:
-                self._read_direct(request, offset, flat)
+        try:
+            self._patience.call(self, partial(self._read, offset, flat))
+        except GivenUp as given_up:
+            raise _stalled(self._name, offset, length, given_up) from None
 
-    def _read_direct(self, request: _Request, offset: int, buf: memoryview) -> None:
-        """Split into head, body and tail as drawn above; the body needs no copy."""
-        step = self._alignment_bytes
-        end = offset + len(buf)
-        body_start, body_end = align_up(offset, step), align_down(end, step)
-        in_step = device.address_of(buf) % step == offset % step
-        if not in_step or body_start >= body_end:
-            _bounce(request, offset, buf, step)
-            return
-        if offset < body_start:
-            _bounce(request, offset, buf[: body_start - offset], step)
-        request.fill(body_start, buf[body_start - offset : body_end - offset], body_end - body_start)
-        if body_end < end:
-            _bounce(request, body_end, buf[body_end - offset :], step)
+    def _read(self, offset: int, buf: memoryview) -> None:
+        """The read itself, in a hand."""
+        with self._descriptor(offset, len(buf)) as fd:
+            request = Request(fd, self._name, offset, buf)
+            if self._direct:
+                request.read_direct(self._alignment_bytes)
+            else:
+                request.read_cached()
 
     @contextmanager
     def _descriptor(self, offset: int, length: int) -> Iterator[int]:
@@ -154,6 +154,8 @@ class Lun:
         with self._lock:
             self._closed = True
             self._close_when_idle()
+        if self._owns_patience:
+            self._patience.close()
 
     def __enter__(self) -> Self:
         return self
@@ -167,73 +169,42 @@ class Lun:
         return f"<Lun {self._name} at {self._path}>"
 
 
-class _Request:
-    """One call of read_into: the descriptor, and the facts for its errors."""
-
-    __slots__ = ("_fd", "_length", "_lun", "_offset")
-
-    def __init__(self, lun: Lun, fd: int, offset: int, length: int) -> None:
-        self._lun = lun
-        self._fd = fd
-        self._offset = offset
-        self._length = length
-
-    def fill(self, position: int, buf: memoryview, wanted: int) -> None:
-        """Read at ``position`` until ``wanted`` bytes of ``buf`` are there; more may come, and does no harm.
-
-        A read may come back short without an error (a signal, a bad sector further on, the end): go on from the last
-        whole sector, and the next read either brings the rest or says what is wrong.
-        """
-        step = self._lun._alignment_bytes if self._lun.direct else 1  # noqa: SLF001  # one class in two halves
-        done = 0
-        while done < wanted:
-            try:
-                count = os.preadv(self._fd, [buf[done:]], position + done)  # EINTR is retried by Python
-            except OSError as error:
-                raise self._failed(_explain(error)) from error
-            if done + count >= wanted:
-                return
-            progress = align_down(count, step)
-            if progress == 0:
-                raise self._failed(f"it ended at {position + done + count}; was it shrunk or unmapped?")
-            done += progress
-
-    def _failed(self, reason: str) -> DeviceError:
-        return DeviceError(device=self._lun.name, offset=self._offset, length=self._length, reason=reason)
+def _stalled(name: str, offset: int, length: int, given_up: GivenUp) -> DeviceError:
+    if given_up.interrupted:
+        return DeviceError(device=name, offset=offset, length=length, reason="given up, since the job ends")
+    return Stalled(device=name, offset=offset, length=length, waited_s=given_up.waited_s)
 
 
-def _bounce(request: _Request, offset: int, buf: memoryview, step: int) -> None:
-    """Read whole sectors around each piece into a lent buffer, then copy the piece out."""
-    with _POOL.lend() as lent:
-        done = 0
-        while done < len(buf):
-            position = offset + done
-            start = align_down(position, step)
-            skip = position - start
-            piece = min(len(buf) - done, len(lent) - skip)
-            request.fill(start, lent[: align_up(skip + piece, step)], skip + piece)
-            buf[done : done + piece] = lent[skip : skip + piece]
-            done += piece
-
-
-def _explain(error: OSError) -> str:
-    if error.errno in (errno.ENODEV, errno.ENXIO):
-        return f"{error.strerror}; the LUN is gone from this machine"
-    return error.strerror or str(error)
-
-
-def open_lun(path: str | os.PathLike[str], *, name: str | None = None) -> Lun:
+def open_lun(path: str | os.PathLike[str], *, name: str | None = None, patience: Patience | None = None) -> Lun:
     """Open a block device or an image file for reading, past the page cache.
 
     Args:
         path: device node (or a link to one), or plain file.
         name: what messages call it; the path, when not given.
+        patience: how long to wait for it, now and at each read; it must outlast the LUN. Its own, when not given.
 
     Raises:
-        CannotOpen: it is not there, is no block device or file, may not be read, or has no direct I/O (block devices).
+        CannotOpen: it is not there, is no block device or file, may not be read, has no direct I/O (block devices), or
+            does not answer.
     """
     text = os.fspath(path)
     called = name or text
+    waiting = patience or Patience()
+    try:
+        return waiting.call(
+            ("open", text), partial(_open, text, called, waiting, owned=patience is None), discard=Lun.close
+        )
+    except GivenUp as given_up:
+        error = CannotOpen(device=called, reason=f"{given_up}; do its paths or the array hang?")
+        raise error from None
+    except BaseException:
+        if patience is None:
+            waiting.close()
+        raise
+
+
+def _open(text: str, called: str, patience: Patience, *, owned: bool) -> Lun:
+    """The opening itself, in a hand."""
     try:
         mode = Path(text).stat().st_mode
         if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
@@ -244,7 +215,7 @@ def open_lun(path: str | os.PathLike[str], *, name: str | None = None) -> Lun:
     except ValueError as error:
         raise CannotOpen(device=repr(called), reason="no path can be so") from error
     try:
-        return _measured(fd, text, called, direct=direct)
+        return _measured(fd, text, called, direct=direct, patience=patience, owned=owned)
     except BaseException as error:
         os.close(fd)
         if isinstance(error, OSError):
@@ -264,7 +235,7 @@ def _open_direct(path: str, *, is_block: bool) -> tuple[int, bool]:
         return os.open(path, flags), False
 
 
-def _measured(fd: int, path: str, name: str, *, direct: bool) -> Lun:
+def _measured(fd: int, path: str, name: str, *, direct: bool, patience: Patience, owned: bool) -> Lun:
     """Ask the opened descriptor, not the path: it cannot be swapped any more."""
     is_block = stat.S_ISBLK(os.fstat(fd).st_mode)
     if is_block:
@@ -275,7 +246,17 @@ def _measured(fd: int, path: str, name: str, *, direct: bool) -> Lun:
         size_bytes = os.lseek(fd, 0, os.SEEK_END)
     if sector_bytes < 512 or sector_bytes & (sector_bytes - 1) or sector_bytes > IMAGE_ALIGNMENT_BYTES:
         raise CannotOpen(device=name, reason=f"its sector size is {sector_bytes}; 512 and 4096 are known")
-    return Lun(fd, path, name, size_bytes=size_bytes, sector_bytes=sector_bytes, is_block=is_block, direct=direct)
+    return Lun(
+        fd,
+        path,
+        name,
+        size_bytes=size_bytes,
+        sector_bytes=sector_bytes,
+        is_block=is_block,
+        direct=direct,
+        patience=patience,
+        owns_patience=owned,
+    )
 
 
 def _ioctl_number(fd: int, request: int, layout: str) -> int:

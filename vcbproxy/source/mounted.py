@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from vcbproxy.device import check_range
-from vcbproxy.errors import Changed, PathNotFound
+from vcbproxy.errors import CannotOpen, Changed, PathNotFound
 from vcbproxy.extent import Extent, Kind
 from vcbproxy.san.lun import Lun, open_lun
+from vcbproxy.san.patience import GivenUp, Patience
+
+_T = TypeVar("_T")
+
+
+def _located(root: Path, path: str) -> Path | None:
+    """Where the file is; None when it is not, or not inside the mount."""
+    found = (root / path).resolve()
+    return found if found.is_relative_to(root.resolve()) and found.is_file() else None
 
 
 class MountedFile:
@@ -17,23 +28,39 @@ class MountedFile:
     A host's idea of a hole is not a promise about a file that others write, so all of it is DATA.
     """
 
-    def __init__(self, root: Path, path: str, name: str) -> None:
+    def __init__(self, root: Path, path: str, name: str, patience: Patience) -> None:
         """Open it.
 
         Raises:
             PathNotFound: there is no such file, or a link leads out of the mount.
-            DeviceError: it cannot be opened.
+            DeviceError: it cannot be opened, or its server does not answer.
         """
         self._name = name
-        self._path = (root / path).resolve()
-        if not self._path.is_relative_to(root.resolve()) or not self._path.is_file():
+        self._patience = patience
+        self._mount = str(root)
+        found = self._asked(partial(_located, root, path))
+        if found is None:
             raise PathNotFound(volume=str(root), file=path, offset=0, reason="no such file")
-        self._lun: Lun = open_lun(self._path, name=name)
-        self._stamp = self._stat()
+        self._path = found
+        self._lun: Lun = open_lun(self._path, name=name, patience=patience)
+        try:
+            self._stamp = self._stat()
+        except BaseException:
+            self._lun.close()
+            raise
 
     def _stat(self) -> tuple[int, int, int]:
-        stat = self._path.stat()
+        stat = self._asked(self._path.stat)
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+    def _asked(self, question: Callable[[], _T]) -> _T:
+        """Ask the server, which may not answer: a hard mount waits for ever."""
+        try:
+            return self._patience.call(("mount", self._mount), question)
+        except GivenUp as given_up:
+            raise CannotOpen(device=self._name, reason=f"{self._mount}: {given_up}; is its server up?") from None
+        except OSError as error:
+            raise CannotOpen(device=self._name, reason=error.strerror or str(error)) from error
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
 from vcbproxy.san import naa
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.lun import Lun, open_lun
+from vcbproxy.san.patience import Patience
 from vcbproxy.source.mounted import MountedFile
 from vcbproxy.vmdk.paths import resolve_inside
 from vcbproxy.vmfs import probe
@@ -70,9 +71,22 @@ class Placement:
 
 
 class Storage:
-    """The datastores of one manager as one job run sees them. Opened late, closed at the end of the ``with``."""
+    """The datastores of one manager as one job run sees them. Opened late, closed at the end of the ``with``.
 
-    def __init__(self, datastores: Sequence[Datastore], luns: Sequence[LunInfo], mounts: Mapping[str, Path]) -> None:
+    Args:
+        datastores: what the manager knows.
+        luns: what this proxy sees.
+        mounts: where datastores are mounted here, by name.
+        patience: how long to wait for LUNs and mounts; closed with this. Its ``interrupt`` ends all waiting.
+    """
+
+    def __init__(
+        self,
+        datastores: Sequence[Datastore],
+        luns: Sequence[LunInfo],
+        mounts: Mapping[str, Path],
+        patience: Patience | None = None,
+    ) -> None:
         self._datastores = {datastore.name: datastore for datastore in datastores}
         self._namesakes = {
             name: tuple(sorted(datastore.moref for datastore in datastores if datastore.name == name))
@@ -83,6 +97,7 @@ class Storage:
         self._mounts = dict(mounts)
         self._open_luns: dict[str, Lun] = {}
         self._exit = contextlib.ExitStack()
+        self.patience = self._exit.enter_context(patience or Patience())
         self._members: dict[str, probe.Member | None] = {}
 
     def __enter__(self) -> Self:
@@ -155,7 +170,9 @@ class Storage:
 
     def _opened(self, lun: LunInfo) -> Lun:
         if lun.path not in self._open_luns:
-            self._open_luns[lun.path] = self._exit.enter_context(open_lun(lun.path, name=lun.name))
+            self._open_luns[lun.path] = self._exit.enter_context(
+                open_lun(lun.path, name=lun.name, patience=self.patience)
+            )
         return self._open_luns[lun.path]
 
     def volume(self, name: str) -> Volume:
@@ -211,7 +228,7 @@ class DatastoreFiles:
         where = DatastorePath.parse(path)
         mount = self._storage.mount(where.datastore)
         if mount is not None:
-            return MountedFile(mount, where.path, path)
+            return MountedFile(mount, where.path, path, self._storage.patience)
         if where.datastore not in self._volumes:
             self._volumes[where.datastore] = self._storage.volume(where.datastore)
         return self._volumes[where.datastore].open_file(where.path)

@@ -1,0 +1,154 @@
+"""LUNs that fail, hang, shrink, or have large sectors, under a whole backup: on real block devices, by root.
+
+Whatever the LUN does: one line that names device, offset and length, the right exit code, the VM snapshot gone, the
+repository valid, and the next run fine.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.test_faults import assert_clean, one_line
+from tests.jobs.test_main_job import assert_restores
+from tests.program import Lab, Program, served
+from tests.san import faulty, loops
+from vcbproxy.lab import spec as specification
+from vcbproxy.units import MiB
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(params=[5, 6])
+def version(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with served(tmp_path / "lab", specification.tiny(5)) as lab:
+        lab.vcbproxy("repo", "init")
+        yield lab
+
+
+def image_of(lab: Lab) -> Path:
+    [image] = (lab.directory / "luns").glob("*.img")
+    return image
+
+
+def reading_from(lab: Lab, device: Path, **san: object) -> Program:
+    """The program, with this device in place of the image file."""
+    text = (lab.directory / "vcbproxy.toml").read_text()
+    image = f'"luns/{image_of(lab).name}"'
+    assert image in text
+    more = "".join(f"{key} = {value}\n" for key, value in san.items())
+    config = lab.directory / f"{device.name}.toml"
+    config.write_text(text.replace(image, f'"{device}"').replace("[san]\n", f"[san]\n{more}"))
+    return Program(config)
+
+
+def data_of(lab: Lab) -> tuple[int, int]:
+    """Where on the LUN some of the disk's data lie, beyond its first megabyte."""
+    shown = lab.vcbproxy("vmfs", "map", "-d", image_of(lab), "/vm1/vm1-flat.vmdk", "--json").json
+    runs = [run for run in shown["runs"] if not run["zero"] and run["file_offset"] >= MiB]
+    return runs[0]["device_offset"], runs[0]["device_offset"] + 4096
+
+
+def test_a_bad_sector_fails_the_disk_by_place(lab: Lab) -> None:
+    with faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
+        vcbproxy = reading_from(lab, bad.device)
+        bad.fail()
+        said = one_line(vcbproxy("backup", "vm1", code=1).err)
+        assert bad.reached
+        assert f"{bad.device.name}: cannot read " in said
+        assert " bytes at offset " in said
+        assert "Input/output error" in said
+        assert_clean(lab, points=0)
+        bad.heal()
+        assert vcbproxy("backup", "vm1", "--json").json[0]["outcome"] == "ok"
+    assert_restores(lab, "vm1", lab.directory / "back")
+
+
+def test_a_lun_that_hangs_holds_no_snapshot_for_ever(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    with faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
+        vcbproxy = reading_from(lab, bad.device, read_timeout_s=1)
+        with bad.hanging():
+            done = vcbproxy("backup", "vm1", code=1)
+            assert bad.reached
+            assert f"{bad.device.name}: no answer for 1 s to a read of " in one_line(done.err)
+            assert "a read never came back" in caplog.text
+            assert lab.snapshots("vm1") == []
+            assert_clean(lab, points=0)
+        assert vcbproxy("backup", "vm1", "--json").json[0]["outcome"] == "ok"
+    assert_restores(lab, "vm1", lab.directory / "back")
+
+
+def test_ctrl_c_does_not_wait_for_a_lun_that_hangs(lab: Lab) -> None:
+    """Nothing can end the read; the VM snapshot and the lock go all the same, at once, and so does what was said."""
+    with faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
+        vcbproxy = reading_from(lab, bad.device, read_timeout_s=250)
+        with bad.hanging():
+            process = vcbproxy.start("backup", "vm1")
+            loops.wait_until(lambda: bad.reached, "the read", timeout_s=60)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            lines = [process.stderr.readline()]
+            while not lines[-1].startswith("vcbproxy: interrupted"):
+                assert lines[-1], lines
+                lines.append(process.stderr.readline())
+            assert lab.snapshots("vm1") == []
+            assert_clean(lab, points=0)
+        assert process.wait(timeout=60) == 130
+        process.communicate()
+
+
+@contextmanager
+def when_a_snapshot_is_asked_for(lab: Lab, then: object) -> Iterator[None]:
+    """Do something between the last look at the LUN before the snapshot and the first after it."""
+    assert callable(then)
+    lab.server.faults.add("CreateSnapshot_Task", delay_s=1.5)
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while lab.server.calls["CreateSnapshot_Task"] == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_a_lun_that_shrinks_is_an_error_and_never_zeroes(lab: Lab) -> None:
+    """The array makes it smaller after the last look before the snapshot; the disk's data lie beyond."""
+    start, _ = data_of(lab)
+    with loops.attached(image_of(lab)) as loop:
+        vcbproxy = reading_from(lab, loop)
+        with when_a_snapshot_is_asked_for(lab, lambda: loops.resize(loop, start)):
+            said = one_line(vcbproxy("backup", "vm1", code=1).err)
+        assert f"{loop.name}: cannot read " in said
+        assert f"it ended at {start}; was it shrunk or unmapped?" in said
+        assert_clean(lab, points=0)
+        loops.resize(loop, 0)
+        assert vcbproxy("backup", "vm1", "--json").json[0]["outcome"] == "ok"
+    assert_restores(lab, "vm1", lab.directory / "back")
+
+
+@pytest.mark.parametrize("sector_bytes", [512, 4096])
+def test_sectors_of_either_size(tmp_path: Path, sector_bytes: int, version: int) -> None:
+    with served(tmp_path / "lab", specification.tiny(version, snapshots=1)) as lab:
+        lab.vcbproxy("repo", "init")
+        with loops.attached(image_of(lab), sector_bytes) as loop, lab.server.guest_writer(writes_per_s=200):
+            vcbproxy = reading_from(lab, loop)
+            assert vcbproxy("lun", "list", "--json").json[0]["sector_bytes"] == sector_bytes
+            assert vcbproxy("backup", "vm1", "--json").json[0]["outcome"] == "ok"
+        assert_restores(lab, "vm1", tmp_path / "back")

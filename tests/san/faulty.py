@@ -1,0 +1,116 @@
+"""A LUN that fails, hangs and comes back at a word: real errors of the block layer, not a device of ours that raises.
+
+image ◀── nbdkit (a shell script) ◀──Unix socket── nbdfuse ◀──FUSE── loop device ◀── the program
+             a file "fail": EIO; a file "hang": no answer until it is gone; for one range of the LUN, or for all
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.san import loops
+
+# nbdkit-sh-plugin(3): the method is the first argument; a read has a handle, a length and an offset.
+_SERVER = """
+case "$1" in
+get_size) stat -Lc %s "$image" ;;
+thread_model) echo parallel ;;
+pread)
+    if [ "$4" -lt "$bad_end" ] && [ $(($4 + $3)) -gt "$bad_start" ]; then
+        : > "$trouble/reached"
+        while [ -e "$trouble/hang" ]; do sleep 0.02; done
+        [ -e "$trouble/fail" ] && { echo EIO >&2; exit 1; }
+    fi
+    exec dd if="$image" iflag=skip_bytes,count_bytes,fullblock skip="$4" count="$3" bs=1M status=none ;;
+*) exit 2 ;;
+esac
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyLun:
+    """The loop device, and the ways to trouble it."""
+
+    device: Path
+    _trouble: Path
+
+    def fail(self) -> None:
+        """Let reads end in EIO from now on."""
+        (self._trouble / "fail").touch()
+
+    def heal(self) -> None:
+        """Let reads succeed again."""
+        (self._trouble / "fail").unlink()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let reads hang while inside, and be answered then."""
+        hang = self._trouble / "hang"
+        hang.touch()
+        try:
+            yield
+        finally:
+            hang.unlink()
+
+    @property
+    def reached(self) -> bool:
+        """Whether the bad range was ever read, or tried."""
+        return (self._trouble / "reached").exists()
+
+
+@contextmanager
+def lun(image: Path, sector_bytes: int = 512, *, bad: tuple[int, int] | None = None) -> Iterator[FaultyLun]:
+    """Serve ``image`` as a block device that can be troubled, at the range (start, end) ``bad`` or everywhere."""
+    loops.need_root("nbdkit", "nbdfuse", "losetup", "umount")
+    if not Path("/dev/fuse").exists():
+        pytest.skip("needs /dev/fuse")
+    trouble = image.parent / f"{image.name}.trouble"
+    trouble.mkdir()
+    mount, socket = trouble / "lun", trouble / "sock"
+    mount.touch()
+    size_bytes = image.stat().st_size
+    start, end = bad or (0, size_bytes)
+    script = trouble / "server"
+    script.write_text(f"#!/bin/sh\nimage={image} trouble={trouble} bad_start={start} bad_end={end}\n{_SERVER}")
+    script.chmod(0o755)
+    with ExitStack() as stack:
+        serve = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "sh", str(script)]
+        stack.enter_context(_running(serve))
+        loops.wait_until(socket.exists, "nbdkit to listen")
+        stack.enter_context(_running(["nbdfuse", "--readonly", str(mount), "--unix", str(socket)]))
+        stack.callback(_unmount, mount)
+        loops.wait_until(lambda: mount.stat().st_size == size_bytes, "nbdfuse to mount")
+        yield FaultyLun(stack.enter_context(loops.attached(mount, sector_bytes)), trouble)
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[None]:
+    """A server, ended whatever state it is in: a test must never wait for one that hangs."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _unmount(mount: Path) -> None:
+    """A loop device that was detached lets go of its file only when its last read has come back."""
+
+    def unmounted() -> bool:
+        return subprocess.run(["umount", str(mount)], capture_output=True, check=False).returncode == 0
+
+    try:
+        loops.wait_until(unmounted, f"{mount} to be unmounted")
+    except AssertionError:
+        subprocess.run(["umount", "--lazy", str(mount)], check=False)
+        raise
