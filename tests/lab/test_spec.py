@@ -39,7 +39,7 @@ def test_images_lie_beside_the_specification(tmp_path):
         ((VmSpec("a", "ds1", (DiskSpec(datastore="away"),)),), "'away'"),
         ((VmSpec("a/b", "ds1"),), "not a name for a VM"),
         ((VmSpec("a[b]", "ds1"),), "not a name for a VM"),
-        ((VmSpec("a", "ds1", inventory_folder="x/y"),), "not a name for a folder"),
+        ((VmSpec("a", "ds1", inventory_folder="x//y"),), "not a name for a folder"),
         ((VmSpec("a", "ds1", (DiskSpec(1000),)),), "not whole grains"),
         ((VmSpec("a", "ds1", (DiskSpec(node="floppy0"),)),), "no disk node"),
         ((VmSpec("a", "ds1", (DiskSpec(node="scsi0-1"), DiskSpec(node="scsi0-1"))),), "two of one name: disk node"),

@@ -96,13 +96,51 @@ class VmSpec:
     guest_full_name: str = "Debian GNU/Linux 12 (64-bit)"
     cpus: int = 2
     memory_mib: int = 2048
+    datacenter: str = "DC0"
     inventory_folder: str = ""
-    """A folder under DC0/vm; VMs in different ones may have the same name."""
+    """A folder in the datacenter, or a path of folders (``prod/web``); VMs in different ones may have the same name."""
+    vapp: str = ""
+    """A vApp in that folder that the VM is in."""
+    tags: tuple[str, ...] = ()
+    """Each as ``category/name``."""
+    template: bool = False
+    connection: Literal["connected", "disconnected", "orphaned", "inaccessible", "invalid"] = "connected"
+    """Of the last three the manager tells neither the configuration nor what the guest does."""
 
     @property
     def label(self) -> str:
         """A name that no other VM of the lab has."""
-        return f"{self.inventory_folder}/{self.name}" if self.inventory_folder else self.name
+        above = "" if self.datacenter == "DC0" else f"{self.datacenter}:"
+        return f"{above}{self.inventory_folder}/{self.name}" if above or self.inventory_folder else self.name
+
+    @property
+    def folder_names(self) -> list[str]:
+        """The folders it is in, from the top."""
+        return self.inventory_folder.split("/")
+
+    @property
+    def lost(self) -> bool:
+        """Whether the manager no longer knows its configuration."""
+        return self.connection in ("orphaned", "inaccessible", "invalid")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class CrowdSpec:
+    """Many VMs that are only in the inventory: no disks, no files. They cost next to nothing, and fill lists."""
+
+    count: int
+    datastore: str
+    name: str = "crowd"
+    """They are called ``crowd-00000`` and so on."""
+    inventory_folder: str = "crowd"
+    folders: int = 20
+    """They are dealt out to so many folders below that one; 0: all in it."""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def folder_names(self) -> list[str]:
+        """The folders they are in, from the top."""
+        return self.inventory_folder.split("/")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -124,6 +162,7 @@ class LabSpec:
 
     datastores: tuple[DatastoreSpec, ...]
     vms: tuple[VmSpec, ...]
+    crowds: tuple[CrowdSpec, ...] = ()
     seed: int = 1
     truth: Truth = Truth.RAW
     username: str = "lab"
@@ -135,7 +174,13 @@ class LabSpec:
         _unique("VM", [vm.label for vm in self.vms])
         _proper("datastore", [datastore.name for datastore in self.datastores])
         _proper("VM", [vm.name for vm in self.vms])
-        _proper("folder", [vm.inventory_folder for vm in self.vms if vm.inventory_folder])
+        everyone: tuple[VmSpec | CrowdSpec, ...] = (*self.vms, *self.crowds)
+        _proper("folder", [name for known in everyone if known.inventory_folder for name in known.folder_names])
+        for tag in (tag for known in everyone for tag in known.tags):
+            if not all(tag.partition("/")[::2]):
+                raise ConfigError(f"not a tag: {tag!r}; write it as category/name")
+        for name in {crowd.datastore for crowd in self.crowds} - datastores:
+            raise ConfigError(f"a crowd is on datastore {name!r}, which the lab does not have")
         for vm in self.vms:
             nodes = [node for disk in vm.disks if (node := disk.node)]
             _unique(f"disk node of {vm.name}", nodes)

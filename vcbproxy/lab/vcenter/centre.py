@@ -16,19 +16,21 @@ from vcbproxy.clock import Clock
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.machine import Machine
 from vcbproxy.lab.state import DatastoreState
+from vcbproxy.lab.vcenter import crowd as crowds
 from vcbproxy.lab.vcenter import render, wire
 from vcbproxy.lab.vcenter.faults import Faults
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
 from vcbproxy.lab.vcenter.permissions import Permissions
 from vcbproxy.lab.vcenter.persona import VCENTER, Persona
 from vcbproxy.lab.vcenter.properties import OWN_COLLECTOR, Collectors
+from vcbproxy.lab.vcenter.rest import Rest
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.lab.vcenter.sessions import Sessions
 from vcbproxy.lab.vcenter.tasks import Tasks
+from vcbproxy.lab.vcenter.tree import FIRST, POOL, ROOT, Tree
 from vcbproxy.units import MiB, TiB
 
 _BLOCK_MIB = 1
-_ROOT = "group-d1"
 _VMFS_VERSIONS = {3: "3.31", 5: "5.81", 6: "6.82"}
 _NFS_HOST = "nfs.lab"
 
@@ -55,9 +57,12 @@ class Centre:
         manager = self.inventory.add(vim.TaskManager, "TaskManager", recentTask=[])
         self.tasks = Tasks(self.inventory, manager, self.faults, clock, spec.username)
         self.content = self._add_services()
-        self._host, folders = self._add_tree()
-        self._add_datastores(folders["datastore"])
-        self._add_vms(folders["vm"])
+        self.tree = Tree(self.inventory)
+        self.rest = Rest(spec.username, spec.password)
+        self._host = self._add_tree()
+        self._add_datastores(self.tree.datacenter(FIRST)["datastore"])
+        self._add_vms()
+        self._add_crowds()
         self.permissions.show()
 
     def stop(self) -> None:
@@ -73,6 +78,7 @@ class Centre:
     def forget(self) -> None:
         """Lose what a manager only has in memory: sessions, collectors, views, and which tasks there were."""
         self.sessions.expire()
+        self.rest.forget()
         self.collectors.forget()
         self.tasks.forget()
 
@@ -104,11 +110,11 @@ class Centre:
             tree = render.snapshots(state, self._refs)
             self.inventory.set(
                 vm,
-                config=render.config(state, spec, self._refs),
-                snapshot=tree,
+                config=None if spec.lost else render.config(state, spec, self._refs),
+                snapshot=None if spec.lost else tree,
                 rootSnapshot=[] if tree is None else [tree.rootSnapshotList[0].snapshot],
-                runtime=render.runtime(state, self._host.ref),
-                guest=render.guest(state, spec),
+                runtime=render.runtime(state, self._host.ref, spec.connection),
+                guest=None if spec.lost else render.guest(state, spec),
                 summary=render.summary(state, spec, vm.ref, self._host.ref),
             )
 
@@ -135,7 +141,7 @@ class Centre:
 
     def _add_services(self) -> Any:
         add = self.inventory.add
-        root = add(vim.Folder, _ROOT, name="Datacenters", childType=["vim.Datacenter"], childEntity=[])
+        root = add(vim.Folder, ROOT, name="Datacenters", childType=["vim.Datacenter"], childEntity=[])
         about = self._persona.about(self.datacenter.state.instance_uuid, wire.API_VERSION)
         content = vim.ServiceInstanceContent(
             about=about,
@@ -150,23 +156,17 @@ class Centre:
         add(vim.ServiceInstance, "ServiceInstance", content=content, capability=None)
         return content
 
-    def _add_tree(self) -> tuple[Managed, dict[str, Managed]]:
+    def _add_tree(self) -> Managed:
+        """The first datacenter, with a cluster of one host."""
         add, put = self.inventory.add, self.inventory.set
-        root = self.inventory.get(vim.Folder(_ROOT, None))
-        datacenter = add(vim.Datacenter, "datacenter-2", name="DC0", parent=root.ref, network=[], datastore=[])
-        put(root, childEntity=[datacenter.ref])
-        folders = {
-            kind: add(vim.Folder, f"group-{kind[0]}3", name=kind, parent=datacenter.ref, childEntity=[])
-            for kind in ("vm", "host", "datastore", "network")
-        }
-        put(datacenter, **{f"{kind}Folder": folder.ref for kind, folder in folders.items()})
+        folders = self.tree.datacenter(FIRST)
         cluster = add(vim.ClusterComputeResource, "domain-c8", name="C0", parent=folders["host"].ref)
-        pool = add(vim.ResourcePool, "resgroup-9", name="Resources", parent=cluster.ref, owner=cluster.ref, vm=[])
+        pool = add(vim.ResourcePool, POOL, name="Resources", parent=cluster.ref, owner=cluster.ref, vm=[])
         host = add(vim.HostSystem, "host-10", name="esx1.lab", parent=cluster.ref, vm=[], datastore=[], network=[])
         put(host, summary=self._persona.host_summary(host.ref))
         put(cluster, host=[host.ref], resourcePool=pool.ref, datastore=[])
         put(folders["host"], childEntity=[cluster.ref])
-        return host, folders
+        return host
 
     def _add_datastores(self, folder: Managed) -> None:
         refs = []
@@ -235,19 +235,16 @@ class Centre:
         spec = next(spec for spec in self.datacenter.state.spec.datastores if spec.name == known.name)
         return spec.lun_size_bytes * max(1, len(known.luns))
 
-    def _add_vms(self, folder: Managed) -> None:
-        pool = vim.ResourcePool("resgroup-9", None)
-        folders = self._add_folders(folder)
+    def _add_vms(self) -> None:
+        pool = vim.ResourcePool(POOL, None)
         refs = []
         for machine in self.datacenter.machines:
-            state = machine.state
-            home = folders[state.inventory_folder]
+            state, spec = machine.state, self._specs[machine.state.moref]
             names = {state.datastore, *(disk.datastore for disk in state.disks)}
             managed = self.inventory.add(
                 vim.VirtualMachine,
                 state.moref,
                 name=state.name,
-                parent=home.ref,
                 datastore=[self._refs[name] for name in sorted(names)],
                 network=[],
                 resourcePool=pool,
@@ -259,7 +256,9 @@ class Centre:
             )
             self._refs[state.moref] = managed.ref
             refs.append(managed.ref)
-            self.inventory.set(home, childEntity=[*home.properties["childEntity"], managed.ref])
+            self.tree.put(self.tree.home(spec.datacenter, state.inventory_folder, spec.vapp), [managed])
+            for tag in spec.tags:
+                self.rest.attach(tag, "VirtualMachine", state.moref)
             self.refresh(managed)
         self.inventory.set(self._host, vm=refs)
         self.inventory.set(self.inventory.get(pool), vm=refs)
@@ -267,15 +266,16 @@ class Centre:
             users = [ref for ref in refs if self._refs[known.name] in self.inventory.get(ref).properties["datastore"]]
             self.inventory.set(self.inventory.get(self._refs[known.name]), vm=users)
 
-    def _add_folders(self, top: Managed) -> dict[str, Managed]:
-        """The folders that VMs are sorted into; the empty name is the one above them."""
-        names = sorted({machine.state.inventory_folder for machine in self.datacenter.machines} - {""})
-        folders = {
-            name: self.inventory.add(vim.Folder, f"group-v{100 + at}", name=name, parent=top.ref, childEntity=[])
-            for at, name in enumerate(names)
-        }
-        self.inventory.set(top, childEntity=[managed.ref for managed in folders.values()])
-        return {"": top, **folders}
+    def _add_crowds(self) -> None:
+        for number, crowd in enumerate(self.datacenter.state.spec.crowds):
+            homes: dict[str, list[Managed]] = {}
+            for extra in crowds.members(crowd, number, self._refs[crowd.datastore], self._host.ref):
+                managed = self.inventory.add(vim.VirtualMachine, extra.moref, **extra.properties)
+                homes.setdefault(extra.folder, []).append(managed)
+                for tag in crowd.tags:
+                    self.rest.attach(tag, "VirtualMachine", extra.moref)
+            for folder, vms in homes.items():
+                self.tree.put(self.tree.home(FIRST, folder), vms)
 
 
 def _url(known: DatastoreState) -> str:

@@ -23,16 +23,22 @@ _PIECES = 20
 _COOKIE = re.compile(r'vmware_soap_session="?([0-9a-f]+)')
 _SESSION_COOKIE = 'vmware_soap_session="{}"; Path=/; HttpOnly; Secure'
 _XML = "text/xml; charset=utf-8"
+JSON = "application/json"
+_REST = ("/api/", "/rest/")
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What a client sent."""
+    """What a client sent; what follows ``agent`` counts in the REST API only."""
 
     body: bytes
     soap_action: str
     cookie: str
     agent: str
+    method: str = "POST"
+    path: str = ""
+    authorization: str = ""
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Reply:
     new_cookie: str = ""
     sent: float = 1
     over_s: float = 0
+    content_type: str = _XML
 
 
 Answering = Callable[[Post], Reply]
@@ -62,12 +69,15 @@ class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
     block_on_close = True
     allow_reuse_address = True
 
-    def __init__(self, port: int, context: ssl.SSLContext, getting: Getting, answering: Answering) -> None:
+    def __init__(
+        self, port: int, context: ssl.SSLContext, getting: Getting, answering: Answering, resting: Answering
+    ) -> None:
         self._context = context
         self._open: set[socket.socket] = set()
         self._mutex = threading.Lock()
         self.getting = getting
         self.answering = answering
+        self.resting = resting
         self.stopping = threading.Event()
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -122,9 +132,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Requests are not logged."""
 
     def do_GET(self) -> None:
+        if self.path.startswith(_REST):
+            self._with_body(self.server.resting)
+            return
         self._deliver(lambda: self.server.getting(self.path))
 
+    def do_DELETE(self) -> None:
+        self._with_body(self.server.resting)
+
     def do_POST(self) -> None:
+        self._with_body(self.server.resting if self.path.startswith(_REST) else self.server.answering)
+
+    def _with_body(self, answering: Answering) -> None:
         try:
             body = self._body()
         except ValueError:  # no number where a length should be
@@ -139,8 +158,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.headers.get("SOAPAction", ""),
             found[1] if found else "",
             self.headers.get("User-Agent", ""),
+            self.command,
+            self.path,
+            self.headers.get("Authorization", ""),
+            self.headers.get("vmware-api-session-id", ""),
         )
-        self._deliver(lambda: self.server.answering(post))
+        self._deliver(lambda: answering(post))
 
     def _deliver(self, answer: Callable[[], Reply]) -> None:
         try:
@@ -156,7 +179,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
-        self.send_header("Content-Type", _XML)
+        self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(reply.body)))
         if reply.new_cookie:
             self.send_header("Set-Cookie", _SESSION_COOKIE.format(reply.new_cookie))

@@ -38,7 +38,7 @@ def config(vm: VmState, spec: VmSpec, datastores: Refs, snapshot: SnapshotState 
         version="vmx-13",
         uuid=vm.uuid,
         instanceUuid=vm.instance_uuid,
-        template=False,
+        template=spec.template,
         firmware="bios",
         changeTrackingEnabled=vm.change_tracking,
         files=vim.vm.FileInfo(
@@ -164,11 +164,11 @@ def power(*, on: bool) -> str:
     return "poweredOn" if on else "poweredOff"
 
 
-def runtime(vm: VmState, host: Any) -> Any:
+def runtime(vm: VmState, host: Any, connection: str) -> Any:
     """What the VM is doing."""
     return vim.vm.RuntimeInfo(
         host=host,
-        connectionState="connected",
+        connectionState=connection,
         powerState=power(on=vm.powered_on),
         faultToleranceState="notConfigured",
         toolsInstallerMounted=False,
@@ -202,7 +202,7 @@ def summary(vm: VmState, spec: VmSpec, ref: Any, host: Any) -> Any:
     tools = guest(vm, spec)
     return vim.vm.Summary(
         vm=ref,
-        runtime=runtime(vm, host),
+        runtime=runtime(vm, host, spec.connection),
         guest=vim.vm.Summary.GuestSummary(
             guestId=tools.guestId,
             guestFullName=tools.guestFullName,
@@ -213,7 +213,7 @@ def summary(vm: VmState, spec: VmSpec, ref: Any, host: Any) -> Any:
         ),
         config=vim.vm.Summary.ConfigSummary(
             name=vm.name,
-            template=False,
+            template=spec.template,
             vmPathName=f"[{vm.datastore}] {vm.folder[1:]}/{vm.name}.vmx",
             memorySizeMB=spec.memory_mib,
             numCpu=spec.cpus,

@@ -127,7 +127,7 @@ class LabServer:
         """
         context = certificate.server_context(self._tls)
         try:
-            self._listener = http.Listener(self._wanted_port, context, self._get, self._answer)
+            self._listener = http.Listener(self._wanted_port, context, self._get, self._answer, self._rest)
         except OSError as error:
             raise UsageError(f"cannot listen on port {self._wanted_port}: {error.strerror}; try --port 0") from error
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(_POLL_S,), name="lab vCenter")
@@ -155,6 +155,17 @@ class LabServer:
         if path != _VERSIONS_PATH:
             return http.Reply(404, b"")
         return http.Reply(200, wire.versions_document())
+
+    def _rest(self, post: http.Post) -> http.Reply:
+        """The other API; calls are counted, and trouble is ordered, as ``GET tagging/tag``."""
+        call = self.centre.rest.call_of(post)
+        with self._mutex:
+            self.calls[call] += 1
+        if self._down or self._unavailable(self.faults.strike(call, Where.CALL)):
+            return _UNAVAILABLE
+        reply = self.centre.rest.answer(post)
+        trouble = self.faults.strike(call, Where.ANSWER)
+        return dataclasses.replace(reply, sent=0.5) if trouble is not None and trouble.what is What.BREAK else reply
 
     def _answer(self, post: http.Post) -> http.Reply:
         if self._down:
