@@ -49,13 +49,21 @@ class Rest:
     Attributes:
         dialects: those that are there; without ``MODERN`` it is a vCenter before 7.0 U2.
         tags: all tags by their ids.
+        listed_too: ids in the list of tags that nothing is known of: deleted in the same moment.
+        instead: what to answer to a call (by ``call_of``), whatever would be right.
+        refuse_logins: the login that is good for the SOAP API is not good here.
+        calls_max: a session ends after so many calls; 0: never for that.
     """
 
     def __init__(self, username: str, password: str) -> None:
         self.dialects = {MODERN, LEGACY}
         self.tags: dict[str, Tag] = {}
+        self.listed_too: list[str] = []
+        self.instead: dict[str, bytes] = {}
+        self.refuse_logins = False
+        self.calls_max = 0
         self._basic = base64.b64encode(f"{username}:{password}".encode()).decode()
-        self._sessions: set[str] = set()
+        self._sessions: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def attach(self, text: str, kind: str, moref: str) -> None:
@@ -88,6 +96,8 @@ class Rest:
         try:
             if dialect not in self.dialects:
                 return Reply(404, b"<html>nothing here</html>", content_type="text/html")
+            if (call := self.call_of(post)) in self.instead:
+                return Reply(200, self.instead[call], content_type=JSON)
             value = self._call(dialect, post)
         except _Refused as refused:
             return Reply(_STATUS[refused.kind], _error(dialect, refused), content_type=JSON)
@@ -103,14 +113,13 @@ class Rest:
         url = urlsplit(post.path)
         if url.path == _SESSIONS[dialect]:
             return self._session(post)
-        if post.token not in self._sessions:
-            raise _Refused(_UNAUTHENTICATED, "This method requires authentication.")
+        self._use(post.token)
         service, _, rest = url.path.removeprefix(f"{_SERVICES[dialect]}tagging/").partition("/")
         identifier = unquote(rest.removeprefix("id:") if dialect == LEGACY else rest)
         action = parse_qs(url.query).get("action" if dialect == MODERN else "~action", [""])[0]
         match post.method, service, action:
             case "GET", "tag", "":
-                return _shown(self._tag(identifier)) if identifier else list(self.tags)
+                return _shown(self._tag(identifier)) if identifier else [*self.tags, *self.listed_too]
             case "GET", "category", "" if identifier:
                 return self._category(identifier)
             case "POST", "tag-association", "list-attached-objects-on-tags":
@@ -120,13 +129,23 @@ class Rest:
     def _session(self, post: Post) -> str | None:
         with self._lock:
             if post.method == "DELETE":
-                self._sessions.discard(post.token)
+                self._sessions.pop(post.token, None)
                 return None
-            if post.authorization != f"Basic {self._basic}":
+            if self.refuse_logins or post.authorization != f"Basic {self._basic}":
                 raise _Refused(_UNAUTHENTICATED, "Unable to authenticate user")
             token = uuid.uuid4().hex
-            self._sessions.add(token)
+            self._sessions[token] = 0
             return token
+
+    def _use(self, token: str) -> None:
+        with self._lock:
+            calls = self._sessions.get(token)
+            if calls is not None and 0 < self.calls_max <= calls:
+                del self._sessions[token]
+                calls = None
+            if calls is None:
+                raise _Refused(_UNAUTHENTICATED, "This method requires authentication.")
+            self._sessions[token] = calls + 1
 
     def _tag(self, identifier: str) -> Tag:
         found = self.tags.get(identifier)

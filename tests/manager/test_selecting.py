@@ -1,0 +1,208 @@
+"""Selecting on the wire: what is asked of the manager, what it costs, and what becomes of VMs it cannot tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+
+from tests.manager.managers import address
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import CredentialsError, ManagerError, UsageError
+from vcbproxy.lab.datacenter import Datacenter
+from vcbproxy.lab.spec import CrowdSpec, DatastoreSpec, LabSpec, Truth, VmSpec
+from vcbproxy.lab.vcenter import LabServer
+from vcbproxy.lab.vcenter.faults import Trouble, What, Where
+from vcbproxy.lab.vcenter.rest import LEGACY, MODERN
+from vcbproxy.manager import inventory
+from vcbproxy.manager.session import Session, connect
+from vcbproxy.manager.vm import Connection, Tag
+
+CROWD = 501  # one more than a page
+SPEC = LabSpec(
+    truth=Truth.NONE,
+    datastores=(DatastoreSpec("share", 0), DatastoreSpec("spare", 0)),
+    vms=(
+        VmSpec("web01", "share", (), inventory_folder="prod/web", tags=("Backup/gold", "Owner/shop")),
+        VmSpec("web02", "share", (), inventory_folder="prod/web", powered_on=False, tags=("Backup/none",)),
+        VmSpec("db01", "spare", (), inventory_folder="prod", tags=("Backup/gold",)),
+        VmSpec("shop", "share", (), inventory_folder="prod", vapp="stack"),
+        VmSpec("web01", "share", (), datacenter="DC1"),
+        VmSpec("gone", "share", (), inventory_folder="prod", connection="orphaned", tags=("Backup/gold",)),
+        VmSpec("away", "share", (), inventory_folder="prod", connection="disconnected"),
+        VmSpec("golden", "share", (), inventory_folder="prod", template=True),
+        VmSpec("half%2fhalf", "share", (), inventory_folder="odd%2ffolder"),
+    ),
+    crowds=(CrowdSpec(CROWD, "spare", tags=("Crowd/all",)),),
+)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    with Datacenter.create(tmp_path_factory.mktemp("lab") / "dc", SPEC) as datacenter, LabServer(datacenter) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: LabServer) -> Iterator[LabServer]:
+    running.faults.clear()
+    running.calls.clear()
+    running.centre.rest.dialects = {MODERN, LEGACY}
+    yield running
+    assert running.centre.rest.sessions == 0, "a session of the REST API was left open"
+
+
+@pytest.fixture
+def session(server: LabServer, clock: ManualClock) -> Iterator[Session]:
+    with connect(address(server), server.username, server.password, clock=clock) as opened:
+        yield opened
+
+
+def names(session: Session, *texts: str) -> list[str]:
+    return [vm.name for vm in inventory.chosen(session, texts)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["folder:/DC0/prod"], ["away", "db01", "golden", "gone"]),
+        (["folder:/DC0/prod/** and any:"], ["away", "db01", "gone", "shop", "web01", "web02"]),
+        (["folder:/DC0/prod/stack"], ["shop"]),
+        (["folder:/DC1"], ["web01"]),
+        (["name:web01"], ["web01", "web01"]),
+        (["folder:/DC0/** and name:web*"], ["web01", "web02"]),
+        ([r"folder:/DC0/odd\/folder"], ["half/half"]),
+        (["half/half"], ["half/half"]),
+        (["tag:gold"], ["db01", "gone", "web01"]),
+        (["tag:Backup/*", "not:tag:none"], ["db01", "gone", "web01"]),
+        (["datastore:spare and name:d*"], ["db01"]),
+        (["powerstate:off and folder:prod/**"], ["web02"]),
+        (["name:go*"], ["golden", "gone"]),
+        (["ipaddr:10.0.0.7"], ["crowd-00007"]),
+        (["fe80::7"], ["crowd-00007"]),
+        (["folder:/DC0/crowd/019 and name:*9"], [f"crowd-{n:05}" for n in range(19, CROWD, 20)]),
+    ],
+)
+def test_what_selectors_mean(session: Session, texts: list[str], expected: list[str]) -> None:
+    assert names(session, *texts) == expected
+
+
+def test_all_but_the_templates(session: Session) -> None:
+    everything = {vm.moref for vm in inventory.vms(session)}
+    assert len(everything) == CROWD + len(SPEC.vms)
+    [golden] = inventory.chosen(session, ["name:*", "not:any:"])
+    assert golden.template
+    for texts in ([], ["any:"]):
+        assert {vm.moref for vm in inventory.chosen(session, texts)} == everything - {golden.moref}
+
+
+def test_a_lost_vm_is_listed_and_told_why_it_cannot_be_backed_up(session: Session) -> None:
+    [gone] = inventory.chosen(session, ["gone"], inventory.LISTED)
+    assert gone.connection is Connection.ORPHANED
+    assert (gone.uuid, gone.vmx, gone.host_name, gone.template) == (None, None, None, False)
+    assert gone.folder == ("DC0", "prod")
+    with pytest.raises(
+        ManagerError, match=r"gone \(vm-25\) cannot be backed up: it is orphaned; no host has it any more"
+    ):
+        inventory.get(session, gone.moref)
+
+
+@pytest.mark.parametrize("text", ["name:*", "web01", "any: and powerstate:on", "folder:/DC0/** and datastore:*"])
+def test_the_calls_grow_with_pages_not_with_vms(server: LabServer, session: Session, text: str) -> None:
+    with pytest.raises(UsageError, match="stands for") if text == "web01" else nullcontext():
+        inventory.chosen(session, [text])
+    calls = {call: count for call, count in server.calls.items() if call not in ("RetrieveServiceContent", "Login")}
+    assert calls == {
+        "CreateContainerView": 1,
+        "RetrievePropertiesEx": 1,
+        "ContinueRetrievePropertiesEx": CROWD // 500,
+        "DestroyView": 1,
+    }, "no call a VM, none of the REST API"
+
+
+@pytest.mark.parametrize("page_max", [1, 7, 100])
+def test_pages_of_any_size_lose_nobody(running: LabServer, session: Session, page_max: int) -> None:
+    before, running.centre.collectors.page_max = running.centre.collectors.page_max, page_max
+    try:
+        assert len(inventory.vms(session)) == CROWD + len(SPEC.vms)
+    finally:
+        running.centre.collectors.page_max = before
+
+
+@pytest.mark.parametrize("dialects", [{MODERN, LEGACY}, {LEGACY}, {MODERN}])
+def test_tags_are_told_in_either_dialect(server: LabServer, session: Session, dialects: set[str]) -> None:
+    server.centre.rest.dialects = dialects
+    [web01] = inventory.chosen(session, ["tag:shop"])
+    assert web01.tags == {Tag("Backup", "gold"), Tag("Owner", "shop")}
+    tags = len(server.centre.rest.tags)
+    assert server.calls["GET tagging/tag"] == 1 + tags
+    assert server.calls["POST tagging/tag-association"] == 1
+    assert server.calls["DELETE session"] == 1
+
+
+def test_a_manager_without_that_api_says_so(server: LabServer, session: Session) -> None:
+    server.centre.rest.dialects = set()
+    with pytest.raises(ManagerError, match=r"no vSphere Automation API there.*select by name: or folder: instead"):
+        names(session, "tag:gold")
+
+
+def test_a_tag_that_is_nowhere_is_an_error(session: Session) -> None:
+    with pytest.raises(UsageError, match=r"no virtual machine 'tag:Backup/glod'; there is Backup/gold"):
+        names(session, "tag:Backup/glod")
+
+
+@pytest.mark.parametrize("what", [What.DROP, What.UNAVAILABLE])
+@pytest.mark.parametrize("call", ["POST session", "GET tagging/tag", "POST tagging/tag-association"])
+def test_a_broken_connection_is_taken_up_again(server: LabServer, session: Session, call: str, what: What) -> None:
+    server.faults.order(Trouble(call, what, times=2))
+    assert names(session, "tag:gold") == ["db01", "gone", "web01"]
+    server.centre.rest.forget()  # whose connection breaks cannot log out
+
+
+def test_an_answer_that_breaks_off_is_no_shorter_answer(server: LabServer, session: Session) -> None:
+    server.faults.order(Trouble("POST tagging/tag-association", What.BREAK, Where.ANSWER, times=2))
+    assert names(session, "tag:gold") == ["db01", "gone", "web01"]
+    server.centre.rest.forget()
+
+
+def test_a_session_that_ends_meanwhile_is_opened_again(server: LabServer, session: Session) -> None:
+    server.centre.rest.calls_max = 3
+    try:
+        with pytest.raises(ManagerError, match="the session ended"):
+            names(session, "tag:gold")
+        assert server.calls["POST session"] == 4
+    finally:
+        server.centre.rest.calls_max = 0
+
+
+def test_a_tag_that_is_deleted_meanwhile_is_passed_over(server: LabServer, session: Session) -> None:
+    server.centre.rest.listed_too.append("urn:vmomi:InventoryServiceTag:gone:GLOBAL")
+    try:
+        assert names(session, "tag:gold") == ["db01", "gone", "web01"]
+    finally:
+        server.centre.rest.listed_too.clear()
+
+
+def test_another_password_there_is_the_operators_to_mend(server: LabServer) -> None:
+    with connect(address(server), server.username, server.password) as session:
+        server.centre.rest.refuse_logins = True
+        try:
+            with pytest.raises(CredentialsError, match="refused the login: Unable to authenticate user"):
+                names(session, "tag:gold")
+        finally:
+            server.centre.rest.refuse_logins = False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"[", b"{}", b'{"value": 3}', b'"tag"', b'[{"tag_id": "x", "object_ids": []}]', b'[{"object_ids": 1}]'],
+)
+def test_an_answer_without_sense_is_an_error(server: LabServer, session: Session, answer: bytes) -> None:
+    server.centre.rest.instead["POST tagging/tag-association"] = answer
+    try:
+        with pytest.raises(ManagerError, match="makes no sense"):
+            names(session, "tag:gold")
+    finally:
+        server.centre.rest.instead.clear()
+        server.centre.rest.forget()
