@@ -34,6 +34,9 @@ _PAUSE_S = 0.5
 _PAUSE_MAX_S = 30.0
 _PAUSE_TOLD_S = 4.0  # what is over by then is nobody's concern
 _STEP_S = 1.0
+# What the next call meets when the session ended between two: the view or collector is GONE; the token that stands for
+# the next page is an invalid argument, which alone would be OTHER.
+_OF_ENDED_SESSIONS = (Trouble.GONE, Trouble.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ class Session:
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
 
     def _may_be_read_again(self, error: ManagerError, generation: int) -> bool:
-        lost = trouble_of(error) is Trouble.GONE and generation != self._wire.stub.generation
+        lost = trouble_of(error) in _OF_ENDED_SESSIONS and generation != self._wire.stub.generation
         return lost or trouble_of(error) is Trouble.CONNECTION
 
     def _pause(self, pause_s: float) -> None:

@@ -86,11 +86,11 @@ def _retrieve_properties(call: Call, specSet: list[Any]) -> Any:  # noqa: N803
 
 
 def _retrieve_properties_ex(call: Call, specSet: list[Any], options: Any) -> Any:  # noqa: N803
-    return call.centre.collectors.retrieve_page(specSet, options)
+    return call.centre.collectors.retrieve_page(specSet, options, call.session_key)
 
 
 def _continue_retrieve(call: Call, token: str) -> Any:
-    return call.centre.collectors.next_page(token)
+    return call.centre.collectors.next_page(token, call.session_key)
 
 
 def _cancel_retrieve(call: Call, token: str) -> None:

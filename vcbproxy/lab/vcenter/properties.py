@@ -31,7 +31,7 @@ class Collectors:
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
-        self._pages: dict[str, tuple[list[Any], int]] = {}
+        self._pages: dict[str, tuple[list[Any], int, str]] = {}
         self._filters: dict[str, list[_Filter]] = {}
         self._cancelled: set[str] = set()
         self._stopping = False
@@ -61,16 +61,16 @@ class Collectors:
         with self._inventory.changed:
             return [content for spec in specs for content in _Walk(self._inventory, spec).contents()]
 
-    def retrieve_page(self, specs: Sequence[Any], options: Any) -> Any:
+    def retrieve_page(self, specs: Sequence[Any], options: Any, session: str) -> Any:
         """The first page of it, with a token when there are more; None when nothing was selected."""
         limit = min((options and options.maxObjects) or self.page_max, self.page_max)
-        return self._page(self.retrieve(specs), limit)
+        return self._page(self.retrieve(specs), limit, session)
 
-    def next_page(self, token: str) -> Any:
-        """The page that a token stands for; each token is good for once."""
+    def next_page(self, token: str, session: str) -> Any:
+        """The page that a token stands for; each token is good for once, in the session that got it."""
         with self._inventory.changed:
             rest = self._pages.pop(token, None)
-        if rest is None:
+        if rest is None or rest[2] != session:
             raise vmodl.fault.InvalidArgument(
                 invalidProperty="token", msg="A specified parameter was not correct: token"
             )
@@ -81,14 +81,14 @@ class Collectors:
         with self._inventory.changed:
             self._pages.pop(token, None)
 
-    def _page(self, contents: list[Any], limit: int) -> Any:
+    def _page(self, contents: list[Any], limit: int, session: str) -> Any:
         if not contents:
             return None
         token = None
         if len(contents) > limit:
             token = uuid.uuid4().hex
             with self._inventory.changed:
-                self._pages[token] = (contents[limit:], limit)
+                self._pages[token] = (contents[limit:], limit, session)
         return _Collector.RetrieveResult(objects=contents[:limit], token=token)
 
     # Filters and updates
