@@ -30,6 +30,7 @@ from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
+from vcbproxy.manager.vmconfig import VmConfig
 from vcbproxy.pipeline import backup as pipeline
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.repository.target import RepositoryTarget
@@ -49,6 +50,7 @@ class Choices:
 
     Attributes:
         partial: keep the other disks of a VM when some cannot be read, or fail while they are; else such a VM fails.
+        limits: how long the steps of the VM snapshot's life may take.
     """
 
     quiesce: Quiesce = Quiesce.TRY
@@ -126,8 +128,10 @@ class _VmBackup:
                     writer.taken_at(frozen.created)
                     self._step(f"frozen{', quiesced' if frozen.quiesced else ''}; reading it off the SAN")
                     try:
+                        # Asked now: a manager that restarts in the hours of reading then spoils nothing.
+                        known = vmconfig.capture(around.session, vm, frozen)
                         self._read(writer, frozen, refused)
-                        config = self._config(writer, frozen)
+                        config = self._config(writer, known)
                         read = True
                     finally:
                         self._step("read; releasing it" if read else "broken off; releasing it")
@@ -297,8 +301,7 @@ class _VmBackup:
         if left_s > 0:
             around.clock.sleep(left_s)
 
-    def _config(self, writer: PointWriter, frozen: VmSnapshot) -> dict[str, Any]:
-        config = vmconfig.capture(self._around.session, self._vm, frozen)
+    def _config(self, writer: PointWriter, config: VmConfig) -> dict[str, Any]:
         found, failed = read_all(self._around.storage, [file.path for file in config.files])
         for name, data in found.items():
             writer.file(name, data)

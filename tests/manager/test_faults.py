@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from http.client import IncompleteRead, RemoteDisconnected
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from xml.parsers.expat import ExpatError
 
 import pytest
@@ -53,10 +53,13 @@ def test_each_is_sorted(fault: BaseException, trouble: Trouble) -> None:
         (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
         (TimeoutError(), "no answer in time"),
         (OSError(113, "No route to host"), "No route to host"),
+        (RemoteDisconnected("closed"), "before the answer was whole"),
+        (IncompleteRead(b"", 9), "before the answer was whole"),
+        (HTTPException("503 Service Unavailable"), "not ready"),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "TLS failed"),
     ],
 )
-def test_the_cause_is_named(error: OSError, cause: str) -> None:
+def test_the_cause_is_named(error: OSError | HTTPException, cause: str) -> None:
     assert cause in str(translated(error, "vc:443", "Login"))
 
 

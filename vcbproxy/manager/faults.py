@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from enum import Enum
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from xml.parsers.expat import ExpatError
 
 from pyVmomi import vim, vmodl
@@ -139,6 +139,10 @@ def _connection(error: OSError | HTTPException) -> str:
             return "connection refused; is the manager up, and the port right?"
         case TimeoutError():
             return "no answer in time"
+        case RemoteDisconnected() | IncompleteRead():
+            return "connection lost before the answer was whole"
+        case HTTPException() if str(error).startswith("503"):
+            return f"not ready to answer, as while it starts: {_one_line(error)}"
         case HTTPException():
             return f"broken HTTP answer: {_one_line(error) or type(error).__name__}"
         case _:
