@@ -4,12 +4,8 @@
                                                                                             the commit point
 
 Until the record is durable there is no restore point: a crash leaves packs and index files that the next backup reuses
-and the next prune removes. Before it is written, every chunk of every disk is looked up in the index once more.
-
-    /<vm>/vm.json               the manifest
-    /<vm>/<file>                .vmx, .nvram, ... as found on the datastore
-    /<vm>/<disk>/<disk>.raw     the disk, exact capacity
-    /<vm>/<disk>/<disk>.lengths its chunks' lengths, u32 little-endian
+and the next prune removes. Before it is written, every chunk of every disk is looked up in the index once more. The
+trees themselves are `treewriter`'s.
 """
 
 from __future__ import annotations
@@ -28,19 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import Error, IntegrityError, UsageError
-from vcbproxy.repository import longblob, points, snapshot, times, tree
 from vcbproxy.repository import manifest as manifests
-from vcbproxy.repository.idlist import Ids, no_ids
+from vcbproxy.repository import points, snapshot, times
+from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.manifest import DiskEntry, FileEntry
 from vcbproxy.repository.packer import Packer, PackerStats
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.session import WriteOptions, WriteSession
-from vcbproxy.repository.tree import Node, NodeKind
-from vcbproxy.units import MiB
-
-_FILE_CHUNK_BYTES = 1 * MiB
+from vcbproxy.repository.treewriter import TreeWriter
 
 
 def _program_version() -> str:
@@ -142,12 +135,8 @@ class PointWriter:
         self._repository = repository
         self._info = info
         self._tags = points.tags_of(info.instance_uuid, info.policy, info.tags)
-        self._time = info.time.replace(microsecond=0)
-        self._directory = tree.safe_name(info.vm_name)
         self._began = repository.clock.now()
         self._mutex = threading.Lock()
-        self._names = {manifests.FILE_NAME}
-        self._nodes: list[Node] = []
         self._disks: list[DiskEntry] = []
         self._files: list[FileEntry] = []
         self._open_disks = 0
@@ -160,17 +149,17 @@ class PointWriter:
             repository.forget_lost_packs()
             self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
             self._packer = self.session.packer()
+            self._trees = TreeWriter(self._packer, info.vm_name, info.time.replace(microsecond=0))
             self._stack = stack.pop_all()
 
     @property
     def time(self) -> datetime:
         """The point's time, cut to the second."""
-        return self._time
+        return self._trees.time
 
     def taken_at(self, moment: datetime) -> None:
         """Set the point's time to that of the VM snapshot, which is made after the lock is held; before any disk."""
-        assert not self._nodes, "the time is in the trees already"
-        self._time = moment.replace(microsecond=0)
+        self._trees.taken_at(moment.replace(microsecond=0))
 
     def disk(self, key: str, size_bytes: int) -> DiskWriter:
         """Begin a disk. Several may be written at once.
@@ -178,7 +167,7 @@ class PointWriter:
         Raises:
             UsageError: the name is taken.
         """
-        name = self._claim_name(key)
+        name = self._trees.claim_name(key)
         with self._mutex:
             self._open_disks += 1
         return DiskWriter(self, DiskEntry(key, name, size_bytes, 0))
@@ -190,9 +179,9 @@ class PointWriter:
             UsageError: the name is taken.
             TargetError: it could not be stored.
         """
-        safe = self._claim_name(name)
+        safe = self._trees.claim_name(name)
+        self._trees.add_file(safe, data)
         with self._mutex:
-            self._nodes.append(self._store_file(safe, memoryview(data)))
             self._files.append(FileEntry(name, safe, len(data)))
 
     def commit(self, manifest: Mapping[str, Any], *, partial: bool = False) -> points.PointSummary:
@@ -209,7 +198,7 @@ class PointWriter:
         with self._mutex:
             if self._open_disks:
                 raise UsageError(f"{self._open_disks} disks of {self._info.vm_name} were begun and not finished")
-            root = self._store_trees(manifest)
+            root = self._trees.finish(manifests.encode(self._contents(manifest)))
             self._packer.finish()
             self.session.flush()
             if not self._repository.index.has(BlobKind.TREE, root):
@@ -274,65 +263,33 @@ class PointWriter:
 
     def add_disk(self, entry: DiskEntry, ids: Ids, lengths: NDArray[np.uint32]) -> None:
         """Store a disk's directory."""
-        name = entry.name
-        raw = Node(f"{name}.raw", NodeKind.FILE, entry.size_bytes, ids)
+        self._trees.add_disk(entry.name, entry.size_bytes, ids, lengths)
         with self._mutex:
-            sidecar = self._store_file(f"{name}.lengths", memoryview(lengths.astype("<u4").tobytes()))
-            self._nodes.append(self._store_tree(name, [raw, sidecar]))
-            self._disks.append(DiskEntry(entry.key, name, entry.size_bytes, len(ids)))
+            self._disks.append(replace(entry, chunks=len(ids)))
             self._data_blobs += len(ids)
             self._open_disks -= 1
 
-    # ------------------------------------------------------------------ trees
+    # ------------------------------------------------------------------ at commit
 
-    def _claim_name(self, text: str) -> str:
-        name = tree.safe_name(text)
-        with self._mutex:
-            if name in self._names:
-                raise UsageError(
-                    f"{self._info.vm_name}: {text!r} and another file are both called {name!r} in the tree"
-                )
-            self._names.add(name)
-        return name
-
-    def _store_file(self, name: str, data: memoryview) -> Node:
-        ids = [
-            self._packer.add(BlobKind.DATA, data[start : start + _FILE_CHUNK_BYTES])
-            for start in range(0, len(data), _FILE_CHUNK_BYTES)
-        ]
-        packed = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32) if ids else no_ids()
-        return Node(name, NodeKind.FILE, len(data), packed)
-
-    def _store_tree(self, name: str, nodes: list[Node]) -> Node:
-        text = tree.encode(nodes, self._time)
-        longblob.hold_in_range(text.size_bytes, f"{self._info.vm_name}: {name}")
-        tree_id = self._packer.add_text(BlobKind.TREE, text)
-        return Node(name, NodeKind.DIRECTORY, subtree=tree_id)
-
-    def _store_trees(self, manifest: Mapping[str, Any]) -> bytes:
-        contents = manifests.Contents(
+    def _contents(self, manifest: Mapping[str, Any]) -> manifests.Contents:
+        return manifests.Contents(
             self._info.vm_name,
             self._info.instance_uuid,
-            times.canonical(self._time),
+            times.canonical(self.time),
             self._repository.chunker,
             tuple(self._disks),
             tuple(self._files),
             dict(manifest),
         )
-        vm_json = self._store_file(manifests.FILE_NAME, memoryview(manifests.encode(contents)))
-        directory = self._store_tree(self._directory, [*self._nodes, vm_json])
-        root = self._packer.add_text(BlobKind.TREE, tree.encode([directory], self._time))
-        self._nodes.append(vm_json)
-        return root
 
     def _save_record(self, root: bytes) -> points.PointSummary:
         stats = self.session.stats
         total = sum(disk.size_bytes for disk in self._disks) + sum(file.size_bytes for file in self._files)
         record = snapshot.Snapshot(
             snapshot_id="",
-            time=self._time,
+            time=self.time,
             tree=root,
-            paths=(f"/{self._directory}",),
+            paths=(f"/{self._trees.directory}",),
             hostname=self._info.vm_name,
             username=self._repository.identity.username,
             tags=self._tags,
