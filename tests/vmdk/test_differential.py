@@ -119,7 +119,7 @@ def subjects() -> list[Subject]:
 def damaged(content: bytes, rng: random.Random) -> bytes:
     """One to three bytes or words turned, where there is something to turn; or the end cut off."""
     out = bytearray(content)
-    used = [at for at in range(0, min(len(out), 40 << 10), 4) if any(out[at : at + 4])]
+    used = [at for at in range(0, min(len(out) - 4, 40 << 10), 4) if any(out[at : at + 4])]
     used += range(max(0, len(out) - 2048), len(out) - 4, 4)
     for _ in range(rng.randint(1, 3)):
         at = rng.choice(used)
