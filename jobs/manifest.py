@@ -1,6 +1,7 @@
-"""The manifest ``vm.json``: what a restore point is, in words of its own, beside the disks.
+"""What the backup records of a restore point: the field ``manifest`` of ``vm.json``, beside the disks.
 
-Whatever stock restic would drop from its snapshot record is kept here.
+Whatever stock restic would drop from its snapshot record is kept here. The mark of the format is the file's own, and
+the repository's; restore points of before that have a second one here, which nobody reads.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.snapshot import Marker, VmSnapshot
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.pipeline.content import CopyStats
-
-FORMAT = "vcbproxy restore point"
-VERSION = 1
 
 
 def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule) -> dict[str, Any]:
@@ -50,8 +48,6 @@ def document(
     """The whole manifest of a full backup."""
     failed = [{"key": result.key, "reason": result.error} for result in results if result.error is not None]
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "program": f"vcbproxy {version('vcbproxy')}",
         "job_run": marker.job_run_id,
         "proxy": marker.host,

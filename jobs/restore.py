@@ -8,7 +8,6 @@ all of it is on stable storage; what fails leaves no half file behind.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,8 @@ from jobs.watcher import Watcher
 from vcbproxy.errors import Partial, UsageError
 from vcbproxy.pipeline import output
 from vcbproxy.pipeline import restore as pipeline
+from vcbproxy.repository.manifest import FILE_NAME
 from vcbproxy.repository.reader import PointReader
-
-_MANIFEST = "vm.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +56,14 @@ def to_directory(
     chosen = choose(point, keys)
     images = {disk.key: directory / f"{disk.name}.raw" for disk in point.disks if disk.key in chosen}
     files = {directory / file.name: file.key for file in point.contents.files}
-    manifest = directory / _MANIFEST
+    manifest = directory / FILE_NAME
     _make(directory)
     for path in (*images.values(), *files, manifest):
         require_free(path, overwrite=overwrite)
     disks = [to_file(point, key, path, watcher, overwrite=overwrite, workers=workers) for key, path in images.items()]
     for path, key in files.items():
         _write(path, point.file(key), overwrite=overwrite)
-    document = json.dumps(point.manifest, indent=2, ensure_ascii=False).encode() + b"\n"
-    _write(manifest, document, overwrite=overwrite)
+    _write(manifest, point.vm_json(), overwrite=overwrite)
     watcher.step(f"{directory} also holds {', '.join(path.name for path in (*files, manifest))}")
     return disks
 

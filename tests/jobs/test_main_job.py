@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,6 +41,10 @@ def test_what_is_restored_is_what_was_frozen(tmp_path, version, snapshots):
         assert len(lab.snapshots("vm1")) == snapshots, "our snapshot is gone, the user's are not"
         assert_restores(lab, "vm1", tmp_path / "back")
         assert (tmp_path / "back" / "vm1.vmx").read_bytes()
+        vm_json = json.loads((tmp_path / "back" / "vm.json").read_text())
+        assert (vm_json["format"], vm_json["vm"]["name"]) == ("vcbproxy.point/1", "vm1")
+        assert vm_json["manifest"]["quiesced"] is True
+        assert "format" not in vm_json["manifest"], "one mark is enough"
         lab.vcbproxy("verify")
         lab.vcbproxy("repo", "check", "--read-data")
 

@@ -71,6 +71,14 @@ class PointReader:
             )
         return data
 
+    def vm_json(self) -> bytes:
+        """``vm.json`` as it is stored, which is as any restic restores it.
+
+        Raises:
+            IntegrityError: it is damaged.
+        """
+        return self._read_file(manifest.FILE_NAME, manifest.BYTES_MAX)
+
     def disk(self, key: str) -> StoredFile:
         """A disk as a device: read at any position, chunks checked and cached.
 
@@ -132,7 +140,7 @@ class PointReader:
 
     def _read_contents(self) -> Contents:
         what = f"{self.summary.name}: {manifest.FILE_NAME}"
-        contents = manifest.decode(self._read_file(manifest.FILE_NAME, manifest.BYTES_MAX), what)
+        contents = manifest.decode(self.vm_json(), what)
         if contents.instance_uuid != self.summary.instance_uuid:
             raise IntegrityError(f"{what} is of another VM: {contents.instance_uuid}")
         return contents
