@@ -94,20 +94,20 @@ func (l *lab) froze(vm *simulator.VirtualMachine, snapshot types.ManagedObjectRe
 
 // thawed takes snapshots that are gone out of the chains. The links above those that they froze are merged into them if
 // asked for, and no other; what is left is for a consolidation.
-func (l *lab) thawed(vm *simulator.VirtualMachine, gone func(types.ManagedObjectReference) bool, merge bool) {
+func (l *lab) thawed(vm *simulator.VirtualMachine, merge *bool) {
 	known := l.chainsOf(vm.Self)
 	known.mu.Lock()
 	defer known.mu.Unlock()
 	var left []types.ManagedObjectReference
 	for _, snapshot := range known.order {
-		if !gone(snapshot) {
+		if simulator.Map.Get(snapshot) != nil {
 			left = append(left, snapshot)
 			continue
 		}
 		for _, chain := range known.disks {
 			file, ok := chain.frozen[snapshot]
 			delete(chain.frozen, snapshot)
-			if ok && merge {
+			if ok && (merge == nil || *merge) {
 				chain.merge(func(at int) bool { return chain.files[at] == file })
 			}
 		}

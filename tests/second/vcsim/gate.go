@@ -120,6 +120,13 @@ func (l *lab) method(w *httptest.ResponseRecorder, r *http.Request, asked *simul
 			})
 			return &methods.RemoveSnapshot_TaskBody{Res: &types.RemoveSnapshot_TaskResponse{Returnval: task}}
 		})
+	case *types.RemoveAllSnapshots_Task:
+		l.onMachine(w, request.This, func(vm *simulator.VirtualMachine) interface{} {
+			task := l.begin(vm, "RemoveAllSnapshots_Task", "VirtualMachine.removeAllSnapshots", func() outcome {
+				return l.removeAll(vm, request)
+			})
+			return &methods.RemoveAllSnapshots_TaskBody{Res: &types.RemoveAllSnapshots_TaskResponse{Returnval: task}}
+		})
 	case *types.ConsolidateVMDisks_Task:
 		l.onMachine(w, request.This, func(vm *simulator.VirtualMachine) interface{} {
 			task := l.begin(vm, "ConsolidateVMDisks_Task", "VirtualMachine.consolidateDisks", func() outcome {

@@ -120,10 +120,18 @@ func (l *lab) removeSnapshot(vm *simulator.VirtualMachine, asked *types.RemoveSn
 		ended = outcomeOf(body.Res.Returnval)
 	})
 	if ended.fault == nil {
-		gone := func(ref types.ManagedObjectReference) bool { return simulator.Map.Get(ref) == nil }
-		merge := asked.Consolidate == nil || *asked.Consolidate
-		simulator.Map.WithLock(vm, func() { l.thawed(vm, gone, merge) })
+		simulator.Map.WithLock(vm, func() { l.thawed(vm, asked.Consolidate) })
 	}
+	return ended
+}
+
+func (l *lab) removeAll(vm *simulator.VirtualMachine, asked *types.RemoveAllSnapshots_Task) outcome {
+	var ended outcome
+	simulator.Map.WithLock(vm, func() {
+		body := vm.RemoveAllSnapshotsTask(&simulator.Context{Map: simulator.Map}, asked)
+		ended = outcomeOf(body.(*methods.RemoveAllSnapshots_TaskBody).Res.Returnval)
+		l.thawed(vm, asked.Consolidate)
+	})
 	return ended
 }
 

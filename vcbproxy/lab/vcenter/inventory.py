@@ -51,9 +51,20 @@ class Managed:
             else:
                 declared = _declared(declared, name, path)
                 value = self.properties.get(name) if number == 0 else getattr(value, name, None)
-        if isinstance(value, list) and not isinstance(value, support.Array):
-            value = declared(value)
-        return value
+        return _typed(value, declared)
+
+
+def _typed(value: Any, declared: Any) -> Any:
+    """The value as the schema types it: among properties it goes out under its own type's name.
+
+    Clients that are strict take neither a string for an enumeration nor an int for a long.
+    """
+    if isinstance(value, list):
+        return value if isinstance(value, support.Array) else declared(value)
+    plain = type(value) in (str, int, float)
+    return (
+        declared(value) if plain and isinstance(declared, type) and issubclass(declared, str | int | float) else value
+    )
 
 
 def _declared(holder: Any, name: str, path: str) -> Any:

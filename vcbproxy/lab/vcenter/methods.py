@@ -11,6 +11,7 @@ from typing import Any
 
 from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.inventory import Managed
+from vcbproxy.lab.vcenter.properties import Own
 from vcbproxy.lab.vcenter.schema import support, vim, vmodl
 from vcbproxy.lab.vcenter.wire import Request
 
@@ -76,17 +77,21 @@ def _terminate_session(call: Call, sessionId: list[str]) -> None:  # noqa: N803
 
 
 def _fetch(call: Call, prop: str) -> Any:
-    if isinstance(call.this.ref, vim.SessionManager) and prop == "currentSession":
-        return call.centre.sessions.find(call.session_key)
-    return call.this.property(prop)
+    value = _own(call).get((call.this.moref, prop))
+    return call.this.property(prop) if value is None else value
+
+
+def _own(call: Call) -> Own:
+    """What each session sees of its own."""
+    return {("SessionManager", "currentSession"): call.centre.sessions.find(call.session_key)}
 
 
 def _retrieve_properties(call: Call, specSet: list[Any]) -> Any:  # noqa: N803
-    return call.centre.collectors.retrieve(specSet)
+    return call.centre.collectors.retrieve(specSet, _own(call))
 
 
 def _retrieve_properties_ex(call: Call, specSet: list[Any], options: Any) -> Any:  # noqa: N803
-    return call.centre.collectors.retrieve_page(specSet, options, call.session_key)
+    return call.centre.collectors.retrieve_page(specSet, options, call.session_key, _own(call))
 
 
 def _continue_retrieve(call: Call, token: str) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
@@ -17,6 +18,9 @@ OWN_COLLECTOR = "propertyCollector"
 _PAGE_MAX = 1000
 _WAIT_S = 600.0
 _FIRST_NAME = re.compile(r"\w+")
+
+Own = Mapping[tuple[str, str], Any]
+_NOTHING: Own = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -56,15 +60,20 @@ class Collectors:
 
     # RetrieveProperties*
 
-    def retrieve(self, specs: Sequence[Any]) -> list[Any]:
-        """All objects that the specifications select, with the properties asked for."""
-        with self._inventory.changed:
-            return [content for spec in specs for content in _Walk(self._inventory, spec).contents()]
+    def retrieve(self, specs: Sequence[Any], own: Own = _NOTHING) -> list[Any]:
+        """All objects that the specifications select, with the properties asked for.
 
-    def retrieve_page(self, specs: Sequence[Any], options: Any, session: str) -> Any:
+        Args:
+            specs: what is asked for.
+            own: what only the caller sees so: (moref, property) → value.
+        """
+        with self._inventory.changed:
+            return [content for spec in specs for content in _Walk(self._inventory, spec, own).contents()]
+
+    def retrieve_page(self, specs: Sequence[Any], options: Any, session: str, own: Own = _NOTHING) -> Any:
         """The first page of it, with a token when there are more; None when nothing was selected."""
         limit = min((options and options.maxObjects) or self.page_max, self.page_max)
-        return self._page(self.retrieve(specs), limit, session)
+        return self._page(self.retrieve(specs, own), limit, session)
 
     def next_page(self, token: str, session: str) -> Any:
         """The page that a token stands for; each token is good for once, in the session that got it."""
@@ -182,9 +191,10 @@ class Collectors:
 class _Walk:
     """One filter specification over the inventory: from its objects, along its selections, each object once."""
 
-    def __init__(self, inventory: Inventory, spec: Any) -> None:
+    def __init__(self, inventory: Inventory, spec: Any, own: Own = _NOTHING) -> None:
         self._inventory = inventory
         self._spec = spec
+        self._own = own
         self._named: dict[str, Any] = {}
         for start in spec.objectSet:
             self._learn(start.selectSet)
@@ -207,7 +217,24 @@ class _Walk:
             wanted = [asked for asked in self._spec.propSet if issubclass(type(ref), _type(asked.type))]
             if wanted:
                 reported.add(managed.moref)
-                yield _content(managed, wanted)
+                yield self._content(managed, wanted)
+
+    def _content(self, managed: Managed, wanted: Sequence[Any]) -> Any:
+        """One object's properties; what is not set is left out, as on the real wire."""
+        content = _Collector.ObjectContent(obj=managed.ref)
+        mine = [name for moref, name in self._own if moref == managed.moref]
+        paths = {
+            path: None
+            for asked in wanted
+            for path in ((*managed.properties, *mine) if asked.all else asked.pathSet or ())
+        }
+        for path in paths:
+            value = self._own.get((managed.moref, path))
+            if value is None:
+                value = managed.property(path)
+            if value is not None:
+                content.propSet.append(vmodl.DynamicProperty(name=path, val=value))
+        return content
 
     def _visited(self, *, missing_is_error: bool) -> Iterator[tuple[Any, bool]]:
         followed: set[tuple[str, int]] = set()
@@ -241,14 +268,3 @@ class _Walk:
 
 def _type(kind: Any) -> Any:
     return support.GetVmodlType(kind) if isinstance(kind, str) else kind
-
-
-def _content(managed: Managed, wanted: Sequence[Any]) -> Any:
-    """One object's properties; what is not set is left out, as on the real wire."""
-    content = _Collector.ObjectContent(obj=managed.ref)
-    paths = {path: None for asked in wanted for path in (managed.properties if asked.all else asked.pathSet or ())}
-    for path in paths:
-        value = managed.property(path)
-        if value is not None:
-            content.propSet.append(vmodl.DynamicProperty(name=path, val=value))
-    return content
