@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"sync"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -154,6 +156,7 @@ func (c *links) isFrozen(file string) bool {
 
 // show writes the chains into the VM's and its snapshots' configurations; the simulator's lock of the VM is held.
 func (c *chains) show(vm *simulator.VirtualMachine) {
+	mendLayout(vm)
 	needed := false
 	for _, chain := range c.disks {
 		for _, file := range chain.files[:len(chain.files)-1] {
@@ -218,4 +221,17 @@ func (c *links) backing(like types.VirtualDiskFlatVer2BackingInfo, top string) *
 		}
 	}
 	return below
+}
+
+// mendLayout puts the list of a VM's files right: 0.24.2 leaves the folder out whenever it
+// makes the list anew.
+func mendLayout(vm *simulator.VirtualMachine) {
+	for at := range vm.LayoutEx.File {
+		var named, vmx object.DatastorePath
+		file := &vm.LayoutEx.File[at]
+		if named.FromString(file.Name) && path.Dir(named.Path) == "." && vmx.FromString(vm.Config.Files.VmPathName) {
+			named.Path = path.Join(path.Dir(vmx.Path), named.Path)
+			file.Name = named.String()
+		}
+	}
 }

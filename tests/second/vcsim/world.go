@@ -200,18 +200,6 @@ func (l *lab) addMachine(
 	return nil
 }
 
-// mendLayout puts the list of a VM's files right: 0.24.2 leaves the folder out where the .vmx was given in full.
-func mendLayout(vm *simulator.VirtualMachine) {
-	for at := range vm.LayoutEx.File {
-		var named, vmx object.DatastorePath
-		file := &vm.LayoutEx.File[at]
-		if named.FromString(file.Name) && path.Dir(named.Path) == "." && vmx.FromString(vm.Config.Files.VmPathName) {
-			named.Path = path.Join(path.Dir(vmx.Path), named.Path)
-			file.Name = named.String()
-		}
-	}
-}
-
 func configuration(m machine) types.VirtualMachineConfigSpec {
 	running := "guestToolsNotRunning"
 	if m.Tools && m.PoweredOn {
