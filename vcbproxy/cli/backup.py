@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,27 +67,29 @@ def backup(
     Without any, those under [backup] vms count. On a terminal each step and each disk is shown; elsewhere only what
     went wrong is said on stderr.
     """
-    from jobs.vmbackup import Choices
-    from vcbproxy.manager.snapshot import Limits
-
     wanted = _wanted(selectors, everything, config)
-    choices = Choices(
+    if dry_run:
+        _show_plan(wanted, config, as_json)
+        return
+    given = _Given(
         quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
         partial=partial,
         workers=workers or config.backup.workers,
-        limits=Limits(
-            create_s=config.backup.quiesce_timeout_s,
-            busy_s=config.backup.busy_timeout_s,
-            remove_s=config.backup.removal_timeout_s,
-        ),
+        compression=Compression(compression) if compression else config.backup.compression,
     )
-    if dry_run:
-        _show_plan(wanted, choices, config, as_json)
-        return
-    wanted_compression = Compression(compression) if compression else config.backup.compression
-    report = _run(wanted, choices, repository, config, wanted_compression)
+    report = _run(wanted, given, repository, config)
     _show(report, as_json)
     report.raise_unless_ok()
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the options say, and else the configuration."""
+
+    quiesce: Quiesce
+    partial: bool
+    workers: int
+    compression: Compression
 
 
 def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tuple[str, ...]:
@@ -100,26 +105,44 @@ def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tup
     return selectors or config.backup.vms
 
 
-def _run(
-    wanted: tuple[str, ...],
-    choices: Choices,
-    repository: frame.RepositoryAddress,
-    config: Config,
-    compression: Compression,
-) -> Report:
-    from jobs import backup as job
-    from vcbproxy.cli import connect
+def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAddress, config: Config) -> Report:
+    # Deriving the key from the password takes a quarter of a second, on purpose, and a lock is looked at twice. Loading
+    # our modules and logging in take as long: both at the same time.
+    with ExitStack() as held, ThreadPoolExecutor(1, "repository") as aside:
+        opening = aside.submit(_opened, repository, given.compression, held)
+        from jobs import backup as job
+        from vcbproxy.cli import connect
+
+        registry = connect.registry(config)
+        with (
+            registry.begin() as job_run,
+            connect.to_manager(config) as session,
+            connect.storage(config, session) as storage,
+        ):
+            around = _surroundings(session, storage, opening.result(), registry, job_run)
+            return job.run(around, wanted, _choices(given, config))
+
+
+def _opened(repository: frame.RepositoryAddress, compression: Compression, held: ExitStack) -> RepositoryTarget:
+    """The target, locked until ``held`` is closed."""
     from vcbproxy.repository.session import WriteOptions
     from vcbproxy.repository.target import RepositoryTarget
 
     target = RepositoryTarget(repository.open(), WriteOptions(compression=compression))
-    registry = connect.registry(config)
-    with (
-        registry.begin() as job_run,
-        connect.to_manager(config) as session,
-        connect.storage(config, session) as storage,
-    ):
-        return job.run(_surroundings(session, storage, target, registry, job_run), wanted, choices)
+    held.enter_context(target.locked())
+    return target
+
+
+def _choices(given: _Given, config: Config) -> Choices:
+    from jobs.vmbackup import Choices
+    from vcbproxy.manager.snapshot import Limits
+
+    limits = Limits(
+        create_s=config.backup.quiesce_timeout_s,
+        busy_s=config.backup.busy_timeout_s,
+        remove_s=config.backup.removal_timeout_s,
+    )
+    return Choices(quiesce=given.quiesce, partial=given.partial, workers=given.workers, limits=limits)
 
 
 def _surroundings(
@@ -185,7 +208,7 @@ def _row(result: VmResult) -> dict[str, Any]:
     }
 
 
-def _show_plan(wanted: tuple[str, ...], choices: Choices, config: Config, as_json: bool) -> None:
+def _show_plan(wanted: tuple[str, ...], config: Config, as_json: bool) -> None:
     from jobs import backup as job
     from vcbproxy.cli import connect
     from vcbproxy.errors import Partial, SourceError

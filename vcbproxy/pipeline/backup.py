@@ -29,6 +29,7 @@ from vcbproxy.units import MiB, align_up
 
 _WORKERS_MAX = 4
 _BUFFERS_MIN = 3  # one being read, one being cut, one being stored
+_BATCH = 4  # chunks handed over at a time: fewer wake-ups, and still enough batches for all workers to be busy
 
 
 class Stored(Protocol):
@@ -86,8 +87,8 @@ class Options:
     """
 
     workers: int = 0
-    memory_bytes: int = 64 * MiB
-    segment_bytes: int = 8 * MiB
+    memory_bytes: int = 32 * MiB
+    segment_bytes: int = 4 * MiB
 
     @property
     def workers_count(self) -> int:
@@ -159,7 +160,7 @@ class _Copy:
         for _ in range(count):
             self._free.put(Buffer(head_bytes, options.segment_bytes, self._free))
         self._loaded: Channel[Gap | Loaded] = crew.channel(count)
-        self._work: Channel[_Chunk] = crew.channel(8 * len(self._packers))
+        self._work: Channel[list[_Chunk]] = crew.channel(2 * len(self._packers))
 
     def run(self, progress: Callable[[Progress], None]) -> DiskContent:
         self._crew.start(self._read)
@@ -216,35 +217,43 @@ class _Copy:
 
     def _send(self, pieces: list[Piece], loaded: Loaded | None) -> None:
         """Give pieces that have just become certain to the workers."""
+        batch: list[_Chunk] = []
         for piece in pieces:
-            if piece.hole:
-                self._bytes_zero += piece.length
-                self._send_zeroes(piece)
-                continue
-            assert loaded is not None, f"{piece} is data, and was not read"
-            loaded.buffer.hold()
-            row = self._rows.append(piece.length)
-            self._chunks += 1
-            self._work.put(_Chunk(row, loaded.view(piece.start, piece.length), loaded.buffer))
+            batch += self._zeroes_in(piece) if piece.hole else [self._chunk_of(piece, loaded)]
+            if len(batch) >= _BATCH:
+                self._work.put(batch)
+                batch = []
+        if batch:
+            self._work.put(batch)
 
-    def _send_zeroes(self, hole: Piece) -> None:
+    def _chunk_of(self, piece: Piece, loaded: Loaded | None) -> _Chunk:
+        assert loaded is not None, f"{piece} is data, and was not read"
+        loaded.buffer.hold()
+        self._chunks += 1
+        return _Chunk(self._rows.append(piece.length), loaded.view(piece.start, piece.length), loaded.buffer)
+
+    def _zeroes_in(self, hole: Piece) -> list[_Chunk]:
         """Ids of zeroes are known; each length of them is stored once."""
+        self._bytes_zero += hole.length
         different = self._rows.append_zeroes(chunker.hole_lengths(hole.start, hole.end))
-        for length in different:
-            if length not in self._zeroes_sent:
-                self._zeroes_sent.add(length)
-                self._work.put(_Chunk(None, self._zeroes[:length], None))
+        new = [length for length in different if length not in self._zeroes_sent]
+        self._zeroes_sent.update(new)
+        return [_Chunk(None, self._zeroes[:length], None) for length in new]
 
     def _store(self, packer: BlobPacker) -> None:
         """A worker."""
-        for chunk in self._work:
-            if chunk.row is None:
-                packer.add(BlobKind.DATA, chunk.plain, zero_id(len(chunk.plain)))
-                continue
-            self._rows.place(chunk.row, packer.add(BlobKind.DATA, chunk.plain))
-            assert chunk.buffer is not None
-            chunk.buffer.release()
+        for batch in self._work:
+            for chunk in batch:
+                self._store_chunk(packer, chunk)
         packer.finish()
+
+    def _store_chunk(self, packer: BlobPacker, chunk: _Chunk) -> None:
+        if chunk.row is None:
+            packer.add(BlobKind.DATA, chunk.plain, zero_id(len(chunk.plain)))
+            return
+        self._rows.place(chunk.row, packer.add(BlobKind.DATA, chunk.plain))
+        assert chunk.buffer is not None
+        chunk.buffer.release()
 
 
 def _let_go(loaded: Loaded | None) -> None:

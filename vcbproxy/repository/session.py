@@ -52,9 +52,9 @@ class WriteOptions:
     """
 
     compression: Compression = Compression.AUTO
-    pack_bytes: int = 32 * MiB
+    pack_bytes: int = 16 * MiB
     writers: int = 2
-    queue_bytes: int = 80 * MiB
+    queue_bytes: int = 40 * MiB
     open_bytes: int = 128 * MiB
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from vcbproxy.repository import points
+from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.repository import Repository
@@ -27,6 +29,21 @@ class RepositoryTarget:
         self.repository = repository
         self._options = options or WriteOptions()
         self._lock = lock
+        self._held: HeldLock | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold one lock for all points begun meanwhile: a job run waits for it once, not for every VM.
+
+        Raises:
+            Busy: the repository is locked exclusively.
+            TargetError: the lock cannot be written.
+        """
+        with self.repository.locked() as self._held:
+            try:
+                yield
+            finally:
+                self._held = None
 
     def begin(self, info: PointInfo) -> PointWriter:
         """Begin a restore point; use the writer in a ``with``.
@@ -36,7 +53,7 @@ class RepositoryTarget:
             TargetError: it cannot be written to.
             IntegrityError: its index is damaged.
         """
-        return PointWriter(self.repository, info, self._options)
+        return PointWriter(self.repository, info, self._options, self._held)
 
     def points(self) -> list[PointSummary]:
         """All restore points, newest last. Snapshots of other programs are not among them.

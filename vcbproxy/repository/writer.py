@@ -126,8 +126,10 @@ class DiskWriter:
 class PointWriter:
     """A restore point being written. Use it in a ``with``: leaving without ``commit`` aborts."""
 
-    def __init__(self, repository: Repository, info: PointInfo, options: WriteOptions) -> None:
-        """Take a shared lock and load the index.
+    def __init__(
+        self, repository: Repository, info: PointInfo, options: WriteOptions, held: HeldLock | None = None
+    ) -> None:
+        """Take a shared lock, unless one is ``held`` for longer than this point, and load the index.
 
         Raises:
             Busy: someone holds the repository exclusively.
@@ -144,7 +146,7 @@ class PointWriter:
         self._data_blobs = 0
         self._committed = False
         with ExitStack() as stack:
-            self._held: HeldLock = stack.enter_context(repository.locked())
+            self._held: HeldLock = held or stack.enter_context(repository.locked())
             repository.load_index()
             repository.forget_lost_packs()
             self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
