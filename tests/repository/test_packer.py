@@ -372,12 +372,12 @@ def test_a_torn_pack_has_no_header(size: int) -> None:
         pack.read_header(crypto.new_key(), size, lambda offset, length: junk[offset : offset + length], "it")
 
 
-@pytest.mark.parametrize(("packers", "pack_mib"), [(1, 32), (3, 32), (8, 16), (16, 8), (64, 4)])
+@pytest.mark.parametrize(("packers", "pack_mib"), [(1, 16), (3, 16), (8, 8), (16, 4), (64, 4)])
 def test_many_packers_fill_smaller_packs(repository: Repository, packers: int, pack_mib: int) -> None:
-    """Together they take 128 MiB, down to the smallest packs that restic writes; and larger ones again later."""
+    """Together they take 64 MiB, down to the smallest packs that restic writes; and larger ones again later."""
     with repository.locked() as held, repository.writing(held) as session:
         made_ = [session.packer() for _ in range(packers)]
         assert session.room(1000)[1] == pack_mib << 20
         for packer_ in made_:
             packer_.finish()
-        assert session.room(1000)[1] == 32 << 20
+        assert session.room(1000)[1] == 16 << 20

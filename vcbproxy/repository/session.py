@@ -55,7 +55,7 @@ class WriteOptions:
     pack_bytes: int = 16 * MiB
     writers: int = 2
     queue_bytes: int = 40 * MiB
-    open_bytes: int = 128 * MiB
+    open_bytes: int = 64 * MiB
 
 
 class WriteSession:
