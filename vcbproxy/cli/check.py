@@ -2,94 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
-from jobs import preflight
-from jobs.preflight import Level, Result
+from jobs.preflight.result import Level, Result, broken, failed, guarded
 from vcbproxy.cli import frame
 from vcbproxy.config import Config
 from vcbproxy.errors import ConfigError, Error
 
 if TYPE_CHECKING:
+    from jobs.preflight.survey import Seen
     from vcbproxy.manager.session import Session
+
+_MARKS = {Level.OK: ("✔", "green"), Level.WARNING: ("!", "yellow"), Level.FAILED: ("✘", "red")}
 
 
 @click.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy check && vcbproxy backup --all",))
 @frame.config_option
 @frame.json_option
 def check(config: Config, as_json: bool) -> None:
-    """Check that everything is there that a backup needs: manager, LUNs, datastores, repository.
+    """Check that everything is there that a backup needs: manager, privileges, LUNs, datastores, repository.
 
-    All checks are made, whatever fails. The exit code is that of the first failure.
+    All checks are made, whatever fails, and nothing is changed. It is about the VMs under [backup] vms; without any,
+    about all. The exit code is that of the first failure; warnings have none.
     """
     results = list(_results(config))
-    frame.emit(
-        [{"check": result.check, "result": result.level.value, "detail": result.detail} for result in results],
-        as_json=as_json,
-        columns=("check", "result", "detail"),
-    )
-    failed = [result for result in results if result.level is Level.FAILED]
-    if failed:
-        raise Failed(failed)
+    if as_json:
+        frame.emit([_row(result) for result in results], as_json=True)
+    else:
+        _show(results)
+    bad = [result for result in results if result.level is Level.FAILED]
+    if bad:
+        raise Failed(bad)
 
 
 class Failed(Error):
     """Some check failed; has the exit code of the first."""
 
-    def __init__(self, failed: list[Result]) -> None:
-        super().__init__(
-            f"{frame.counted(len(failed), 'check')} failed: {', '.join(result.check for result in failed)}"
-        )
-        self.exit_code = failed[0].exit_code or 1  # type: ignore[misc]  # this one has its failure's
+    def __init__(self, bad: list[Result]) -> None:
+        names = ", ".join(dict.fromkeys(result.check for result in bad))
+        super().__init__(f"{frame.counted(len(bad), 'check')} failed: {names}")
+        self.exit_code = bad[0].exit_code or 1  # type: ignore[misc]  # this one has its failure's
+
+
+def _row(result: Result) -> dict[str, str]:
+    return {
+        "check": result.check,
+        "result": result.level.value,
+        "detail": result.detail,
+        "remedy": result.remedy,
+    }
+
+
+def _show(results: Sequence[Result]) -> None:
+    """A line for each check, and one for what to do where something is; marks and colours on a terminal only."""
+    watched = sys.stdout.isatty()
+    width = max(len(result.check) for result in results)
+    for result in results:
+        mark, colour = _MARKS[result.level]
+        sign = click.style(mark, fg=colour, bold=True) if watched else f"{result.level.value:7}"
+        click.echo(f"{sign}  {frame.printable(result.check):{width}}  {frame.printable(result.detail)}")
+        if result.remedy:
+            indent = 1 if watched else 7
+            click.echo(f"{'':{indent}}  {'':{width}}  -> {frame.printable(result.remedy)}")
 
 
 def _results(config: Config) -> Iterator[Result]:
+    from jobs.preflight import repository, storage
+    from jobs.preflight.survey import Seen
+
+    with ExitStack() as stack:
+        session, said = _session(config, stack)
+        yield from said
+        seen = Seen()
+        if session is not None:
+            yield from _at_manager(config, session, seen)
+        yield from guarded("LUNs", lambda: storage.luns(config.san, seen.luns(config.san)))
+        if session is not None:
+            at = session
+            yield from guarded("datastores", lambda: seen.datastores(at, config.san, stack))
+    settings = config.repository
+    if settings is None:
+        yield broken("repository", ConfigError("no repository: write [repository] in the configuration"))
+        return
+    address = frame.RepositoryAddress(settings.location, settings)
+    yield from guarded("repository", lambda: repository.repository(address.open, seen.held_bytes))
+
+
+def _session(config: Config, stack: ExitStack) -> tuple[Session | None, list[Result]]:
+    """A session, or why there is none."""
+    from jobs.preflight import manager
     from vcbproxy.cli import connect
     from vcbproxy.clock import SystemClock
-    from vcbproxy.san import discover
 
-    yield from _guarded("LUNs", lambda: preflight.luns(discover.listed(config.san)))
-    with ExitStack() as stack:
-        try:
-            session = stack.enter_context(connect.to_manager(config))
-        except Error as error:
-            yield Result("manager", Level.FAILED, str(error), error.exit_code)
-        else:
-            about = session.about
-            yield Result("manager", Level.OK, f"{about.full_name}, API {about.api_version}, at {session}")
-            yield from _guarded("clocks", lambda: iter([preflight.clock_skew(session, SystemClock())]))
-            yield from _guarded("virtual machines", lambda: preflight.machines(session))
-            yield from _guarded("datastores", lambda: _datastores(config, session))
-    yield from _repository(config)
-
-
-def _guarded(check: str, results: Callable[[], Iterator[Result]]) -> Iterator[Result]:
-    """One group of checks; an error that stops the group is its last result."""
+    clock = SystemClock()
     try:
-        yield from results()
+        session = stack.enter_context(connect.to_manager(config))
     except Error as error:
-        yield Result(check, Level.FAILED, str(error), error.exit_code)
+        if config.manager is None:
+            return None, [failed("manager", str(error), "see docs/configuration.md", error.exit_code)]
+        return None, list(manager.unreachable(config.manager, error, clock))
+    assert config.manager is not None
+    settings = config.manager
+    return session, list(guarded("manager", lambda: manager.reached(settings, session, clock)))
 
 
-def _datastores(config: Config, session: Session) -> Iterator[Result]:
+def _at_manager(config: Config, session: Session, seen: Seen) -> Iterator[Result]:
+    """What the manager tells, each group on its own."""
+    from jobs.cleanup import Cleanup, Rules
+    from jobs.preflight import machines
     from vcbproxy.cli import connect
-    from vcbproxy.manager import inventory
+    from vcbproxy.clock import SystemClock
 
-    names = [datastore.name for datastore in inventory.datastores(session)]
-    with connect.storage(config, session) as storage:
-        yield from preflight.datastores(storage, names)
+    def left() -> Iterator[Result]:
+        cleanup = Cleanup(session, connect.registry(config), Rules(), SystemClock())
+        return machines.leftovers(session, cleanup)
 
-
-def _repository(config: Config) -> Iterator[Result]:
-    from vcbproxy.repository.target import RepositoryTarget
-
-    if config.repository is None:
-        error = ConfigError("no repository: write [repository] in the configuration")
-        yield Result("repository", Level.FAILED, str(error), error.exit_code)
-        return
-    address = frame.RepositoryAddress(config.repository.location, config.repository)
-    yield preflight.repository(lambda: RepositoryTarget(address.open(), lock=False))
+    groups: tuple[tuple[str, Callable[[], Iterator[Result]]], ...] = (
+        ("virtual machines", lambda: seen.look(session, config.backup.vms)),
+        ("privileges", lambda: machines.permitted(session, seen.chosen)),
+        ("our VM snapshots", left),
+    )
+    for name, group in groups:
+        yield from guarded(name, group)

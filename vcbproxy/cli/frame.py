@@ -111,8 +111,12 @@ def _shown(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(_shown(item) for item in value) or "-"
-    # Names come from managers and volumes: none of them may move the cursor or start a line of its own.
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Names come from managers and volumes: none of them may move the cursor or start a line of its own."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _print_table(names: Sequence[str], cells: Iterable[Sequence[str]], *, header: bool) -> None:

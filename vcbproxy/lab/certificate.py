@@ -18,8 +18,20 @@ _SKEW = timedelta(days=1)
 _NO_LIMIT = None
 
 
-def write(folder: Path, now: datetime) -> None:
-    """Make ``ca.pem``, ``server.pem`` and ``server.key`` in a folder."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def write(
+    folder: Path, now: datetime, *, names: tuple[str, ...] = LOOPBACK, valid: tuple[datetime, datetime] | None = None
+) -> None:
+    """Make ``ca.pem``, ``server.pem`` and ``server.key`` in a folder.
+
+    Args:
+        folder: where.
+        now: the certificates are valid from the day before, for years.
+        names: the hosts and addresses that the server's is for.
+        valid: from when and until when the server's is valid instead.
+    """
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("vcbproxy lab CA")
     ca = (
@@ -29,17 +41,12 @@ def write(folder: Path, now: datetime) -> None:
         .sign(ca_key, hashes.SHA256())
     )
     key = ec.generate_private_key(ec.SECP256R1())
-    names = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        x509.IPAddress(ipaddress.ip_address("::1")),
-    ]
     server = (
-        _begun(_name("localhost"), ca_name, key.public_key(), now)
+        _begun(_name(names[0]), ca_name, key.public_key(), now, valid)
         .add_extension(x509.BasicConstraints(ca=False, path_length=_NO_LIMIT), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
@@ -71,17 +78,29 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
 def _begun(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    valid: tuple[datetime, datetime] | None = None,
 ) -> x509.CertificateBuilder:
+    first, last = valid or (now - _SKEW, now + _VALID)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + _VALID)
+        .not_valid_before(first)
+        .not_valid_after(last)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

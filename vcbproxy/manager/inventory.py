@@ -18,6 +18,7 @@ from vcbproxy.manager import convert, places, properties, tags
 from vcbproxy.manager.choice import choose, listed
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath, VmfsExtent
 from vcbproxy.manager.disk import Disk, DiskKind, refusal
+from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.selector import Kind, Selector, needs
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Connection, Power, Vm, VmSummary
@@ -36,6 +37,7 @@ __all__ = [
     "VmfsExtent",
     "chosen",
     "datastores",
+    "details",
     "find",
     "get",
     "refusal",
@@ -69,6 +71,7 @@ _FULL = (
     "guest.net",
     "guest.toolsRunningStatus",
 )
+_BATCH = 50  # configurations are large
 _POWER_STATES = {state.value for state in Power}
 _REMEDY = {
     Connection.DISCONNECTED: "its host does not answer: reconnect the host, or let HA restart the VM",
@@ -153,7 +156,41 @@ def get(session: Session, moref: str) -> Vm:
     Raises:
         ManagerError: it is gone, or the manager cannot tell its configuration.
     """
-    row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, moref), _FULL))
+    return _vm(session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, moref), _FULL)))
+
+
+def details(session: Session, morefs: Sequence[str]) -> list[Vm | ManagerError]:
+    """Many VMs as they are now, or why one cannot be told, in no order; in few calls.
+
+    Raises:
+        ManagerError: the manager cannot be asked.
+    """
+    found: list[Vm | ManagerError] = []
+    for start in range(0, len(morefs), _BATCH):
+        for row in _rows(session, morefs[start : start + _BATCH]):
+            try:
+                found.append(_vm(row))
+            except ManagerError as error:
+                found.append(error)
+    return found
+
+
+def _rows(session: Session, morefs: Sequence[str]) -> list[properties.Row]:
+    """One call for all; one for each when some VM has gone meanwhile, and without those that have."""
+
+    def together(wire: Wire) -> list[properties.Row]:
+        return properties.of_some(wire, [wire.object(vim.VirtualMachine, moref) for moref in morefs], _FULL)
+
+    try:
+        return session.read(together)
+    except ManagerError as error:
+        if trouble_of(error) is not Trouble.GONE:
+            raise
+        return [] if len(morefs) == 1 else [row for moref in morefs for row in _rows(session, [moref])]
+
+
+def _vm(row: properties.Row) -> Vm:
+    moref = row.moref
     connection = _connection(row)
     if row.get("config") is None and connection is not Connection.CONNECTED:
         state = f"it is {connection.value}; {_REMEDY[connection]}"

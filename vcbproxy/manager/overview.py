@@ -65,3 +65,17 @@ def _leftover(row: properties.Row) -> Leftover:
         consolidation_needed=bool(row.get("runtime.consolidationNeeded")),
         untold=row.missing.get("snapshot"),
     )
+
+
+def managing_vcenters(session: Session) -> list[str]:
+    """The addresses of vCenters that manage the hosts we see: for an ESXi host, whether it is in one's hands."""
+    path = "summary.managementServerIp"
+    rows = session.read(lambda wire: properties.of_all(wire, vim.HostSystem, [path]))
+    return sorted({str(row.get(path)) for row in rows if row.get(path)})
+
+
+def committed_bytes(session: Session) -> dict[str, int]:
+    """How much each VM takes on its datastores, by moref; VMs of which that is not told are not in it."""
+    path = "summary.storage.committed"
+    rows = session.read(lambda wire: properties.of_all(wire, vim.VirtualMachine, [path]))
+    return {row.moref: int(row.get(path)) for row in rows if row.get(path) is not None}

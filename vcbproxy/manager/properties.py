@@ -69,6 +69,21 @@ def of_one(wire: Wire, subject: Any, paths: Sequence[str]) -> Row:
     return rows[0]
 
 
+def of_some(wire: Wire, subjects: Sequence[Any], paths: Sequence[str]) -> list[Row]:
+    """Properties of managed objects of one kind, a page a call; those that the manager passes over are not there.
+
+    Raises:
+        ManagerError: among others, with ``Trouble.GONE``, when one of them is no more.
+    """
+    if not subjects:
+        return []
+    spec = _Collector.FilterSpec(
+        objectSet=[_Collector.ObjectSpec(obj=subject, skip=False) for subject in subjects],
+        propSet=[_Collector.PropertySpec(type=type(subjects[0]), all=False, pathSet=list(paths))],
+    )
+    return list(_pages(wire, spec))
+
+
 def of_all(wire: Wire, kind: Any, paths: Sequence[str]) -> list[Row]:
     """Properties of all objects of a kind in the whole inventory."""
     return of_kinds(wire, {kind: paths})

@@ -66,6 +66,11 @@ def negotiate(endpoint: Endpoint) -> str:
         connection.request("GET", f"{endpoint.path}/vimServiceVersions.xml")
         response = connection.getresponse()
         body = response.read(_VERSIONS_BYTES_MAX)
+        if response.status == 503:
+            raise ManagerError(
+                f"{endpoint}: answers 503, as a manager does that is starting; try again in some minutes",
+                trouble=Trouble.CONNECTION,
+            )
         if response.status != 200:
             raise ManagerError(
                 f"{endpoint}: no vCenter Server or ESXi there: "

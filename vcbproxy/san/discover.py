@@ -15,19 +15,22 @@ Partitions are listed after their LUN. A LUN is opened whole; its partitions are
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcbproxy.san.find import find
-from vcbproxy.san.images import ImageLun, NamedImage, by_real_path, image_info, mode
+from vcbproxy.san.images import ImageLun, NamedImage, absent, by_real_path, image_info, mode
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.node import BlockNode, scan
 from vcbproxy.san.table import Table
 
 if TYPE_CHECKING:
     from vcbproxy import config
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "ImageLun",
@@ -55,10 +58,16 @@ def discover(images: Iterable[NamedImage] = ()) -> list[LunInfo]:
 def listed(settings: config.San) -> list[LunInfo]:
     """List what the configuration lets us see: all LUNs of this machine, or its images alone.
 
+    An image that is not there is said, and passed over: what lies on it is then missing, and nothing else.
+
     Raises:
-        ConfigError: a configured image is not there, or is named twice.
+        ConfigError: a configured image is named twice, or is no such thing.
     """
-    return discover(settings.images) if settings.discover else configured(settings.images)
+    gone = absent(settings.images)
+    for problem in gone.values():
+        log.warning("%s", problem)
+    images = [image for image in settings.images if image.path not in gone]
+    return discover(images) if settings.discover else configured(images)
 
 
 def configured(images: Iterable[NamedImage]) -> list[LunInfo]:

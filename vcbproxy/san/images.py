@@ -51,6 +51,17 @@ def by_real_path(images: Iterable[NamedImage]) -> dict[Path, NamedImage]:
     return named
 
 
+def absent(images: Iterable[NamedImage]) -> dict[Path, str]:
+    """The images that are not there now, and why: one that is away must not cost the others their backup."""
+    problems: dict[Path, str] = {}
+    for image in images:
+        try:
+            mode(resolved(image.path))
+        except ConfigError as error:
+            problems[image.path] = str(error)
+    return problems
+
+
 def resolved(path: Path) -> Path:
     """Where the links lead.
 

@@ -1,0 +1,112 @@
+"""LUNs, volumes and mounts: everything that the VMs' disks lie on can be read here, and written by nobody here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from jobs.preflight import mounts
+from jobs.preflight.result import Result, broken, failed, named, ok, warning
+from vcbproxy.config import San
+from vcbproxy.errors import Error, SourceError
+from vcbproxy.manager.datastore import Datastore, DatastorePath
+from vcbproxy.manager.vm import Vm
+from vcbproxy.san.images import absent
+from vcbproxy.san.info import LunInfo, LunKind
+from vcbproxy.san.lun import open_lun
+from vcbproxy.source.storage import Storage
+from vcbproxy.vmfs import probe
+
+
+def luns(settings: San, found: Sequence[LunInfo]) -> Iterator[Result]:
+    """LUNs are seen, this machine will not write to them, and none is there twice."""
+    for problem in absent(settings.images).values():
+        detail, _, remedy = problem.partition("; ")
+        yield failed("LUN images", detail, remedy, 2)
+    whole = [lun for lun in found if lun.kind is not LunKind.PARTITION]
+    if not whole:
+        remedy = "map the datastores' LUNs to this proxy, read-only, and rescan (docs/operating.md 3.1)"
+        yield failed("LUNs", "no LUN is visible", remedy)
+        return
+    yield ok("LUNs", f"{len(whole)} visible: {named(lun.name for lun in whole)}")
+    writable = [lun.name for lun in whole if not lun.read_only and lun.kind is not LunKind.IMAGE]
+    if writable:
+        remedy = "install the udev rule (docs/operating.md 3.3), or map them read-only on the array"
+        yield warning("LUNs read-only", f"this machine could write to {named(writable)}", remedy)
+    yield from _copies(whole)
+
+
+def _copies(whole: Sequence[LunInfo]) -> Iterator[Result]:
+    """Two LUNs with the same part of the same volume: one is a clone, or a snapshot that the array made."""
+    with ExitStack() as stack:
+        opened = []
+        for lun in whole:
+            try:
+                opened.append(stack.enter_context(open_lun(lun.path, name=lun.name)))
+            except SourceError as error:
+                yield broken(f"LUN {lun.name}", error)
+        for volume in probe.assemble(opened):
+            for copy in volume.duplicates:
+                twin = next(member for member in volume.members if member.first_byte == copy.first_byte)
+                names = f"{twin.device.name} and {copy.device.name}"
+                detail = f"{names} carry the same part of volume {volume.label or volume.uuid or volume.lvm_uuid}"
+                yield warning("copies of LUNs", detail, "unmap the clone or array snapshot from this proxy")
+
+
+def datastores(storage: Storage, known: Sequence[Datastore], vms: Sequence[Vm]) -> Iterator[Result]:
+    """Every datastore that the VMs lie on is readable here; its volume is opened and its root listed."""
+    users: dict[str, list[str]] = {}
+    for vm in vms:
+        for disk in vm.disks:
+            for name in dict.fromkeys(path.datastore for path in (disk.path, *disk.parents)):
+                users.setdefault(name, []).append(vm.name)
+    names = {datastore.name for datastore in known}
+    for name in sorted(names & set(users)) if vms else sorted(names):
+        yield _datastore(storage, name, list(dict.fromkeys(users.get(name, []))), vms)
+
+
+def unknown_mounts(settings: San, known: Sequence[Datastore]) -> Iterator[Result]:
+    """Mounts whose datastore the manager does not know: mostly a slip of the pen."""
+    names = {datastore.name for datastore in known}
+    for mount in settings.mounts:
+        if mount.datastore not in names:
+            there = named(sorted(names)) or "none"
+            remedy = f"correct [san] mounts; there are: {there}"
+            yield failed("mounts", f"the manager knows no datastore {mount.datastore!r}", remedy, 2)
+
+
+def _datastore(storage: Storage, name: str, users: list[str], vms: Sequence[Vm]) -> Result:
+    check = f"datastore {name}"
+    place = storage.place(name)
+    held = f", which holds disks of {named(users)}" if users else ""
+    if not place.reachable:
+        detail = f"not readable here{held}"
+        if not place.datastore.kind.readable:
+            return warning(check, f"a {place.datastore.kind.value} datastore has no files on a LUN{held}", place.remedy)
+        return failed(check, detail, place.remedy)
+    if place.mount is not None:
+        return mounts.judged(check, place.datastore, place.mount, _expected(name, vms))
+    try:
+        return ok(check, _volume(storage, name))
+    except Error as error:
+        return broken(check, error)
+
+
+def _expected(name: str, vms: Sequence[Vm]) -> list[DatastorePath]:
+    """Files that must be on a datastore, were it the right one."""
+    paths = [vm.vmx for vm in vms if vm.vmx is not None]
+    paths += [disk.path for vm in vms for disk in vm.disks]
+    return [path for path in paths if path.datastore == name]
+
+
+def _volume(storage: Storage, name: str) -> str:
+    volume = storage.volume(name)
+    entries = sum(1 for _ in volume.entries("/"))
+    where = ", ".join(lun.name for lun in storage.place(name).luns)
+    return f"VMFS {volume.version} {volume.uuid} on {where}, {entries} entries in its root"
+
+
+def mount_points(settings: San) -> Mapping[str, Path]:
+    """Where datastores are mounted, by name."""
+    return {mount.datastore: mount.path for mount in settings.mounts}
