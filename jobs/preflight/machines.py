@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jobs.cleanup import Action, Cleanup
+from jobs.cleanup import Action, Cleanup, Finding
 from jobs.preflight.result import Result, failed, named, ok, warning
 from vcbproxy.errors import ManagerError, NothingProtected, SourceError
 from vcbproxy.manager import inventory, overview, privileges
@@ -42,7 +42,7 @@ def permitted(session: Session, vms: Sequence[VmSummary]) -> Iterator[Result]:
         yield ok("privileges", f"{', '.join(privileges.BACKUP)} on {len(names)} VMs")
     for privilege, morefs in lacking.items():
         where = "all VMs" if len(morefs) == len(names) else named(names[moref] for moref in morefs)
-        remedy = "add it to the user's role, and give the role there (docs/operating.md 3.6)"
+        remedy = "add it to the user's role, and give the role there (docs/operating.md 3.9)"
         yield failed("privileges", f"{privilege} is missing on {where}", remedy)
 
 
@@ -80,7 +80,7 @@ def connected(vms: Sequence[VmSummary]) -> Iterator[Result]:
 def leftovers(session: Session, cleanup: Cleanup) -> Iterator[Result]:
     """Nothing of ours was left behind, and no VM waits for a consolidation."""
     findings = cleanup.survey()
-    told = [f"{finding.vm}: {_what(finding.action)} ({finding.reason})" for finding in findings]
+    told = [f"{finding.vm}: {_what(finding)} ({finding.reason})" for finding in findings]
     to_do = [finding for finding in findings if finding.action is not Action.KEEP or finding.overdue]
     if to_do:
         yield warning("our VM snapshots", named(told), "`vcbproxy cleanup`")
@@ -92,5 +92,5 @@ def leftovers(session: Session, cleanup: Cleanup) -> Iterator[Result]:
         yield warning("consolidation", f"needed by {named(waiting)}", remedy)
 
 
-def _what(action: Action) -> str:
-    return "its disks" if action is Action.CONSOLIDATE else "a snapshot of ours"
+def _what(finding: Finding) -> str:
+    return "its disks" if finding.snapshot is None else repr(finding.snapshot.name)

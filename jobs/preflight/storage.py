@@ -15,7 +15,7 @@ from vcbproxy.manager.vm import Vm
 from vcbproxy.san.images import absent
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.lun import open_lun
-from vcbproxy.source.storage import Storage
+from vcbproxy.source.storage import Placement, Storage
 from vcbproxy.vmfs import probe
 
 
@@ -79,18 +79,24 @@ def unknown_mounts(settings: San, known: Sequence[Datastore]) -> Iterator[Result
 def _datastore(storage: Storage, name: str, users: list[str], vms: Sequence[Vm]) -> Result:
     check = f"datastore {name}"
     place = storage.place(name)
-    held = f", which holds disks of {named(users)}" if users else ""
     if not place.reachable:
-        detail = f"not readable here{held}"
-        if not place.datastore.kind.readable:
-            return warning(check, f"a {place.datastore.kind.value} datastore has no files on a LUN{held}", place.remedy)
-        return failed(check, detail, place.remedy)
+        detail = _unreachable(place) + (f"; it holds disks of {named(users)}" if users else "")
+        judge = failed if place.datastore.kind.readable else warning
+        return judge(check, detail, place.remedy)
     if place.mount is not None:
         return mounts.judged(check, place.datastore, place.mount, _expected(name, vms))
     try:
         return ok(check, _volume(storage, name))
     except Error as error:
         return broken(check, error)
+
+
+def _unreachable(place: Placement) -> str:
+    """What is missing; the placement's own remedy says what to do."""
+    if place.missing and not place.twins:
+        extents = len(place.datastore.extents)
+        return f"{len(place.missing)} of its {extents} LUNs not seen here: {', '.join(place.missing)}"
+    return "not readable here"
 
 
 def _expected(name: str, vms: Sequence[Vm]) -> list[DatastorePath]:
