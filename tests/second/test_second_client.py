@@ -38,8 +38,9 @@ SPEC = LabSpec(
             disks=(DiskSpec(8 * MiB), DiskSpec(4 * MiB, content=NOTHING, node="sata0-1", datastore="wide")),
             snapshots=(SnapshotSpec("user 0", "by its öwner <b>", writes=3),),
             ip="192.0.2.1",
+            tags=("Backup/gold", "Ort/Zürich"),
         ),
-        VmSpec("off01", "wide", disks=(DiskSpec(4 * MiB, content=NOTHING),), powered_on=False),
+        VmSpec("off01", "wide", disks=(DiskSpec(4 * MiB, content=NOTHING),), powered_on=False, tags=("Backup/gold",)),
         VmSpec("nfs01", "share", disks=(DiskSpec(4 * MiB, content=NOTHING, node="nvme0-3"),), inventory_folder="prod"),
     ),
 )
@@ -65,7 +66,7 @@ def survey(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with Datacenter.create(folder, SPEC) as datacenter, serving(request.param, datacenter) as manager:
         before = copy.deepcopy(datacenter.state)
         address = f"https://{manager.username}:{manager.password}@{manager.host}:{manager.port}/sdk"
-        command = [str(client), "-url", address, "-ca", str(manager.ca_file)]
+        command = [str(client), "-tags", "-url", address, "-ca", str(manager.ca_file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 0, done.stderr
         yield Survey(request.param, json.loads(done.stdout), before)
@@ -234,3 +235,9 @@ def test_mistakes_are_answered_by_typed_faults(survey: Survey) -> None:
         "no such property": "fault InvalidProperty",
         "no such token": {LAB: "fault InvalidArgument", VCSIM: "fault MethodNotFound"}[survey.which],
     }
+
+
+def test_tags_by_the_other_api(survey: Survey) -> None:
+    moref = {name: f"VirtualMachine {vm['moref']}" for name, vm in survey.vms.items()}
+    told = {tag: sorted(on) for tag, on in survey.told["tags"].items()}
+    assert told == {"Backup/gold": sorted([moref["vm1"], moref["off01"]]), "Ort/Zürich": [moref["vm1"]]}

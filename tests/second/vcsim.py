@@ -22,6 +22,7 @@ from pyVmomi import VmomiSupport
 from tests.second import golang
 from vcbproxy.lab import certificate
 from vcbproxy.lab.datacenter import Datacenter
+from vcbproxy.lab.spec import VmSpec
 from vcbproxy.lab.state import DatastoreState, DiskState, VmState
 from vcbproxy.lab.vcenter import faults
 from vcbproxy.lab.vmfs import Allocation
@@ -192,14 +193,13 @@ def world(datacenter: Datacenter) -> dict[str, Any]:
     """What vcsim/world.go reads."""
     state = datacenter.state
     sizes = {spec.name: spec.lun_size_bytes * max(1, spec.luns) for spec in state.spec.datastores}
-    ips = {vm.moref: spec.ip for vm, spec in zip(state.vms, state.spec.vms, strict=True)}
     formats = {known.name: "seSparseFormat" if known.version == 6 else "redoLogFormat" for known in state.datastores}
     return {
         "Username": state.spec.username,
         "Password": state.spec.password,
         "InstanceUUID": state.instance_uuid,
         "Datastores": [_datastore(known, sizes[known.name]) for known in state.datastores],
-        "VMs": [_vm(vm, ips[vm.moref], formats) for vm in state.vms],
+        "VMs": [_vm(vm, spec, formats) for vm, spec in zip(state.vms, state.spec.vms, strict=True)],
     }
 
 
@@ -213,7 +213,7 @@ def _datastore(known: DatastoreState, capacity_bytes: int) -> dict[str, Any]:
     }
 
 
-def _vm(vm: VmState, ip: str, formats: Mapping[str, str]) -> dict[str, Any]:
+def _vm(vm: VmState, spec: VmSpec, formats: Mapping[str, str]) -> dict[str, Any]:
     running = vm.powered_on and vm.tools_running
     return {
         "Name": vm.name,
@@ -222,10 +222,13 @@ def _vm(vm: VmState, ip: str, formats: Mapping[str, str]) -> dict[str, Any]:
         "UUID": vm.uuid,
         "InstanceUUID": vm.instance_uuid,
         "HostName": f"{vm.name}.lab" if running else "",
-        "IP": ip if running else "",
+        "IP": spec.ip if running else "",
         "PoweredOn": vm.powered_on,
         "Tools": vm.tools_running,
         "ChangeTracking": vm.change_tracking,
+        "Template": spec.template,
+        "Connection": "" if spec.connection == "connected" else spec.connection,
+        "Tags": spec.tags,
         "Disks": [_disk(disk, formats[disk.datastore]) for disk in vm.disks],
         "Snapshots": [snapshot.name for snapshot in vm.snapshots],
     }

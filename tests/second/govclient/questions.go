@@ -257,24 +257,21 @@ func (s *survey) tags(user *url.Userinfo) {
 	client := rest.NewClient(s.client)
 	must(client.Login(s.ctx, user))
 	manager := tags.NewManager(client)
-	categories, err := manager.GetCategories(s.ctx)
+	ids, err := manager.ListTags(s.ctx)
 	must(err)
-	names := map[string]string{}
-	for _, category := range categories {
-		names[category.ID] = category.Name
-	}
-	every, err := manager.GetTags(s.ctx)
+	attached, err := manager.ListAttachedObjectsOnTags(s.ctx, ids)
 	must(err)
 	found := row{}
-	for _, tag := range every {
-		objects, err := manager.ListAttachedObjects(s.ctx, tag.ID)
+	for _, one := range attached {
+		tag, err := manager.GetTag(s.ctx, one.TagID)
+		must(err)
+		category, err := manager.GetCategory(s.ctx, tag.CategoryID)
 		must(err)
 		refs := []string{}
-		for _, on := range objects {
+		for _, on := range one.ObjectIDs {
 			refs = append(refs, on.Reference().Type+" "+on.Reference().Value)
 		}
-		sort.Strings(refs)
-		found[names[tag.CategoryID]+"/"+tag.Name] = refs
+		found[category.Name+"/"+tag.Name] = refs
 	}
 	must(client.Logout(s.ctx))
 	s.told["tags"] = found

@@ -9,9 +9,7 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/session"
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/mo"
-	"github.com/vmware/govmomi/vim25/soap"
 )
 
 // control is what a test may do to the manager behind its clients' backs.
@@ -67,16 +65,11 @@ func (l *lab) control(w http.ResponseWriter, r *http.Request) {
 // expire terminates all sessions but its own, as an administrator does it, and logs out.
 func (l *lab) expire() error {
 	ctx := context.Background()
-	behind := *l.url
-	behind.Path += "/vimService" // the simulator itself, past our gate and its counters
-	client, err := vim25.NewClient(ctx, soap.NewClient(&behind, true))
+	client, err := l.loggedIn(ctx)
 	if err != nil {
 		return err
 	}
 	manager := session.NewManager(client)
-	if err := manager.Login(ctx, l.url.User); err != nil {
-		return err
-	}
 	own, err := manager.UserSession(ctx)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@
 //	tasks.go    snapshots as tasks that take their time, one at a time on each VM
 //	chain.go    delta disks: what a snapshot froze, what the VM writes on, consolidation
 //	changed.go  changed block tracking
+//	tags.go     tags, by /rest
 //	control.go  /_lab: trouble on demand, for tests
 //
 // It prints one line of JSON, {"port": N}, once it listens, and ends with its standard input.
@@ -59,6 +60,7 @@ func main() {
 	_, port, err := net.SplitHostPort(server.URL.Host)
 	fatal(err)
 	lab.url = server.URL
+	fatal(lab.tag(world))
 	fmt.Printf("{\"port\": %s}\n", port)
 
 	_, _ = io.Copy(io.Discard, os.Stdin) // whoever started us is gone, or wants an end

@@ -34,8 +34,10 @@ type machine struct {
 	HostName, IP                          string
 	PoweredOn, Tools, ChangeTracking      bool
 	Template                              bool
+	Connection                            string // as on the wire; "": connected
 	Disks                                 []disk
 	Snapshots                             []string // names of its owner's, oldest first
+	Tags                                  []string // category/name
 }
 
 type disk struct {
@@ -131,20 +133,31 @@ func addDatastore(ctx context.Context, host *object.HostSystem, d datastore, dir
 	return nil
 }
 
-func subfolder(ctx context.Context, top *object.Folder, name string) (*object.Folder, error) {
-	if name == "" {
-		return top, nil
-	}
-	children, err := top.Children(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, child := range children {
-		if found, ok := child.(*object.Folder); ok && simulator.Map.Get(found.Reference()).(*simulator.Folder).Name == name {
-			return found, nil
+// subfolder is a folder by its path below another; what is not there yet is made.
+func subfolder(ctx context.Context, top *object.Folder, names string) (*object.Folder, error) {
+	for _, name := range strings.Split(names, "/") {
+		if name == "" {
+			continue
 		}
+		children, err := top.Children(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var next *object.Folder
+		for _, child := range children {
+			found, ok := child.(*object.Folder)
+			if ok && simulator.Map.Get(found.Reference()).(*simulator.Folder).Name == name {
+				next = found
+			}
+		}
+		if next == nil {
+			if next, err = top.CreateFolder(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+		top = next
 	}
-	return top.CreateFolder(ctx, name)
+	return top, nil
 }
 
 func (l *lab) addMachine(
@@ -190,6 +203,9 @@ func (l *lab) addMachine(
 		if err := vm.MarkAsTemplate(ctx); err != nil {
 			return err
 		}
+	}
+	if m.Connection != "" {
+		live.Runtime.ConnectionState = types.VirtualMachineConnectionState(m.Connection)
 	}
 	for _, name := range m.Snapshots {
 		request := &types.CreateSnapshot_Task{This: vm.Reference(), Name: name, Description: "by its owner"}
