@@ -33,6 +33,8 @@ def visible(session: Session, selectors: Sequence[str]) -> tuple[list[VmSummary]
 def permitted(session: Session, vms: Sequence[VmSummary]) -> Iterator[Result]:
     """Our user may do what a backup does to each of them."""
     names = {vm.moref: vm.name for vm in vms}
+    if not names:
+        return
     try:
         lacking = privileges.missing(session, list(names))
     except ManagerError as error:

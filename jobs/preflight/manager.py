@@ -74,20 +74,21 @@ def reached(settings: Manager, session: Session, clock: Clock) -> Iterator[Resul
     """There is a session: with what kind of manager, how long its certificate lasts, whether the clocks agree."""
     about = session.about
     yield ok("manager", f"{about.full_name}, API {about.api_version}, at {session}")
-    yield from _version(about.api_version)
+    yield from version(about.api_version)
     yield _lasting(certificate.presented(settings.host, settings.port, settings.timeout_s), clock.now())
     if not about.is_vcenter:
         yield from _managed(session)
     yield clocks(session, clock)
 
 
-def _version(text: str) -> Iterator[Result]:
+def version(text: str) -> Iterator[Result]:
+    """An API version that nobody has tried is no reason to stop, but one to try a restore first."""
     match = re.match(r"(\d+)\.(\d+)", text)
-    version = (int(match[1]), int(match[2])) if match else (0, 0)
+    told = (int(match[1]), int(match[2])) if match else (0, 0)
     low, high = (".".join(map(str, tried)) for tried in (OLDEST_TRIED, NEWEST_TRIED))
-    if version < OLDEST_TRIED:
+    if told < OLDEST_TRIED:
         yield warning("API version", f"{text} is older than any that was tried ({low})", "upgrade the manager")
-    elif version > NEWEST_TRIED:
+    elif told > NEWEST_TRIED:
         remedy = "look for a newer vcbproxy; until then, restore one VM and compare before you rely on it"
         yield warning("API version", f"{text} is newer than any that was tried ({high})", remedy)
 

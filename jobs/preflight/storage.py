@@ -40,12 +40,15 @@ def luns(settings: San, found: Sequence[LunInfo]) -> Iterator[Result]:
 def _copies(whole: Sequence[LunInfo]) -> Iterator[Result]:
     """Two LUNs with the same part of the same volume: one is a clone, or a snapshot that the array made."""
     with ExitStack() as stack:
-        opened = []
+        opened, refused = [], []
         for lun in whole:
             try:
                 opened.append(stack.enter_context(open_lun(lun.path, name=lun.name)))
             except SourceError as error:
-                yield broken(f"LUN {lun.name}", error)
+                refused.append(str(error))
+        if refused:  # not every disk of this machine need be ours to read; a datastore that needs it says so below
+            remedy = "for a LUN of a datastore: the udev rule, and the user vcbproxy (docs/operating.md 3.3)"
+            yield warning("LUNs readable", named(refused), remedy)
         for volume in probe.assemble(opened):
             for copy in volume.duplicates:
                 twin = next(member for member in volume.members if member.first_byte == copy.first_byte)

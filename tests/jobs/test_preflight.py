@@ -14,7 +14,8 @@ import pytest
 from pyVmomi import vim
 
 from jobs.ownership import Registry
-from jobs.preflight import mounts
+from jobs.preflight import manager, mounts
+from tests.jobs.test_faults import small_file_system
 from tests.manager.managers import https, silence
 from tests.program import Lab, Program, served
 from vcbproxy.clock import SystemClock
@@ -393,6 +394,25 @@ def test_what_can_be_wrong_with_the_repository(lab, tmp_path):
     assert "password" in the_failure(wrong, "repository", code=12)["detail"]
     nowhere = changed(lab, "nowhere", ('location = "repo"', 'location = "elsewhere"'))
     assert "repo init" in the_failure(nowhere, "repository", code=10)["remedy"]
+
+
+def test_a_file_system_that_is_too_small_for_what_is_new(lab, tmp_path):
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs root to mount a small file system")
+    with small_file_system(tmp_path / "small", MiB) as small:
+        tight = changed(lab, "tight", ('location = "repo"', f'location = "{small / "repo"}"'))
+        tight("repo", "init")
+        row = only(findings(tight("check", "--json")), "repository space", "warning")
+        assert "VMs without a restore point hold 24.0 MiB" in row["detail"]
+        (small / "filler").write_bytes(bytes(int(0.97 * MiB) - 32 * 1024))
+        row = only(findings(tight("check", "--json")), "repository space", "warning")
+        assert "make room" in row["remedy"]
+
+
+@pytest.mark.parametrize(("version", "says"), [("6.0", "older"), ("6.5", ""), ("8.0.3.0", ""), ("9.1.0.0", "newer")])
+def test_versions_that_were_never_tried_are_told(version, says):
+    told = [result.detail for result in manager.version(version)]
+    assert [says in text for text in told] == ([True] if says else [])
 
 
 def test_a_running_backup_and_a_foreign_snapshot_are_no_alarm(lab):

@@ -6,6 +6,7 @@ import errno
 import grp
 import os
 import re
+import shlex
 import stat
 import struct
 import subprocess
@@ -36,6 +37,22 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     ours = [line for line in done.stderr.splitlines() if "vcbproxy" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("result", "cleans"),
+    [("success", False), ("exit-code", False), ("signal", True), ("oom-kill", True), ("timeout", True)],
+)
+def test_the_unit_cleans_up_after_a_kill_alone(tmp_path: Path, result: str, cleans: bool) -> None:
+    """Whoever ended by itself has cleaned up already, or said why it could not."""
+    [line] = [line for line in SERVICE.read_text().splitlines() if line.startswith("ExecStopPost=")]
+    program = tmp_path / "vcbproxy"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
+    program.chmod(0o755)
+    command = shlex.split(line.removeprefix("ExecStopPost=").replace("/opt/vcbproxy/bin/vcbproxy", str(program)))
+    subprocess.run(command, env={"SERVICE_RESULT": result, "PATH": "/usr/bin:/bin"}, check=True)
+    called = (tmp_path / "called").read_text().split() if (tmp_path / "called").exists() else []
+    assert called == (["cleanup"] if cleans else [])
 
 
 def test_every_hardening_line_says_why() -> None:
