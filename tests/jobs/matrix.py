@@ -22,6 +22,7 @@ from pyVmomi import vim, vmodl
 from jobs.vmbackup import Choices
 from tests.jobs.rehearsal import SPEC, Action, Run, Stage, Upset
 from vcbproxy.config import Quiesce
+from vcbproxy.errors import Cancelled
 from vcbproxy.lab.vcenter.faults import Trouble, What, Where
 from vcbproxy.manager.removal import Limits
 from vcbproxy.repository.backend.base import FileKind
@@ -181,7 +182,7 @@ def _at_moments() -> Iterator[Cell]:
 
 
 def _interrupt() -> None:
-    raise KeyboardInterrupt
+    raise Cancelled
 
 
 def _planned(action: Callable[[Stage], Action], *moments: str) -> Callable[[Stage], Upset]:

@@ -147,6 +147,8 @@ class Run:
     """Snapshots with our marker when it had ended."""
     unmerged: bool
     """Whether the disks still needed consolidation then."""
+    marker: Marker | None
+    """Of its snapshots; None when it did not come so far."""
 
     @property
     def text(self) -> str:
@@ -162,6 +164,7 @@ class Stage:
         self._files = FailingBackend()
         Repository.init(self._files, PASSWORD, kdf=QUICK, clock=clock)
         self._config = config.load(folder / client.CONFIG_NAME)
+        self._marker: Marker | None = None
         self._registry = Registry(folder / "jobs", "proxy01")
 
     @classmethod
@@ -198,7 +201,8 @@ class Stage:
         if upset.before is not None:
             upset.before()
         code, lines = self._backup(backend, prompter, upset)
-        return Run(code, [*prompter.told, *lines], backend, self.ours(), unmerged=self.unmerged())
+        backend.refuse = lambda name: False
+        return Run(code, [*prompter.told, *lines], backend, self.ours(), self.unmerged(), self._marker)
 
     def recover(self) -> None:
         """Let all go well from now on: what hung goes on, a manager that was gone is there again."""
@@ -208,6 +212,7 @@ class Stage:
 
     def _backup(self, backend: FailingBackend, watcher: Prompter, upset: Upset) -> tuple[int, list[str]]:
         """As the command does it: exit code, and what it says in the end."""
+        self._marker = None
         target = RepositoryTarget(Repository.open(backend, PASSWORD, clock=self.clock))
         settings = target.repository
         try:
@@ -216,6 +221,7 @@ class Stage:
                 self.connected() as session,
                 Storage(inventory.datastores(session), self._luns(upset.luns), {}) as storage,
             ):
+                self._marker = job_run.marker
                 around = Surroundings(
                     session=session,
                     storage=storage,
@@ -228,8 +234,6 @@ class Stage:
                 )
                 report = backup.run(around, [VM], upset.choices)
             report.raise_unless_ok()
-        except KeyboardInterrupt:
-            return 130, []
         except Error as error:
             return error.exit_code, [str(error), *getattr(error, "__notes__", [])]
         return 0, []
@@ -256,15 +260,25 @@ class Stage:
 
     def restores(self, backend: FailingBackend) -> bool:
         """The newest restore point is what the newest snapshot of ours froze, bit for bit."""
-        truth = [record for record in self.datacenter.truths(VM) if Marker.read(record.description) is not None][-1]
+        return self.restored(backend) == self.truths()[-1]
+
+    def restored(self, backend: FailingBackend) -> dict[str, str]:
+        """SHA-256 of each disk of the newest restore point, once restored."""
         target = RepositoryTarget(Repository.open(backend, PASSWORD, clock=self.clock))
         with tempfile.TemporaryDirectory() as folder, target.open(f"{VM}@latest") as point:
             disks = restore.to_directory(point, [], Path(folder), Nobody(), overwrite=False, workers=1)
-            found = {disk.key: sha256(disk.path) for disk in disks}
-        return found == {node: held.sha256 for node, held in truth.disks.items()}
+            return {disk.key: sha256(disk.path) for disk in disks}
+
+    def truths(self, run: Run | None = None) -> list[dict[str, str]]:
+        """SHA-256 of each disk at each snapshot of ours, of one run or of all, oldest first."""
+        frozen = [(Marker.read(record.description), record.disks) for record in self.datacenter.truths(VM)]
+        return [
+            {node: held.sha256 for node, held in disks.items()}
+            for marker, disks in frozen
+            if marker is not None and (run is None or marker == run.marker)
+        ]
 
     def next_run_succeeds(self, run: Run) -> bool:
         """Another backup into the same repository, with nothing in its way."""
-        run.backend.refuse = lambda name: False
         code, _ = self._backup(run.backend, Prompter(), Upset(Choices()))
         return code == 0 and self.ours() == []
