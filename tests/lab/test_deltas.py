@@ -67,6 +67,8 @@ def test_an_sesparse_file_grain_by_grain(store):
     assert store.read("/d", grains * 512, 8192) == b"a" * 8192
     delta.zero(16 * MiB + 8192, 4096)
     assert u64(store, tables * 512, 4) == (0, here, 2 << 60, 0)
+    delta.zero(16 * MiB + 4096, 8192)
+    assert u64(store, tables * 512, 4) == (0, 1 << 60, 2 << 60, 0), "unmapped and zeroed, by turns"
 
 
 def test_numbers_of_grains_are_spread(store):

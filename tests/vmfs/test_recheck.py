@@ -178,6 +178,19 @@ def test_the_name_now_bears_another_file_that_looks_the_same(patient: Patient) -
         file.recheck()
 
 
+def test_the_descriptor_was_given_to_another_file_of_that_name(patient: Patient) -> None:
+    """Deleted and made anew, so quickly and alike that nothing but the generation tells; the directory knows it too."""
+    file = patient.volume.open_file(PATH)
+    tree = patient.volume.tree()
+    run = next(iter(patient.volume.logical.place(tree.view.map_of(tree.find("/vm")))))
+    named = file.info.address.to_bytes(4, "little") + file.info.generation.to_bytes(4, "little")
+    at = run.device_offset + read(patient.overlay, run.device_offset, run.length).index(named)
+    patient.overlay.patch_number(at + 4, file.info.generation + 1)
+    patient.meta(0x04, file.info.generation + 1)
+    with pytest.raises(Changed, match=r"its generation was \d+ and is \d+"):
+        file.recheck()
+
+
 def test_its_directory_is_gone(patient: Patient) -> None:
     file = patient.volume.open_file(PATH)
     patient.truth.rename("/vm", "/moved")

@@ -68,6 +68,14 @@ def test_layout(patient: Patient, zla: int, match: str) -> None:
     patient.refused(match)
 
 
+@pytest.mark.parametrize(("length", "blocks"), [(8 * MiB, 0), (0, 8)])
+def test_no_layout_and_yet_something_to_lay_out(patient: Patient, length: int, blocks: int) -> None:
+    patient.meta(0x44, 0)
+    patient.meta(0x14, length, 8)
+    patient.meta(0x24, blocks, 8)
+    patient.refused("a length but no block layout")
+
+
 @pytest.mark.parametrize("blocks", [0, 7, 9, 1 << 40])
 def test_number_of_blocks(patient: Patient, blocks: int) -> None:
     patient.meta(0x24, blocks, 8)
@@ -77,6 +85,15 @@ def test_number_of_blocks(patient: Patient, blocks: int) -> None:
 def test_number_of_blocks_to_be_zeroed(patient: Patient) -> None:
     patient.meta(0x48, 3)
     patient.refused("0 blocks to be zeroed were found, its file descriptor says 3")
+
+
+def test_high_half_of_the_number_of_blocks_to_be_zeroed(patient: Patient) -> None:
+    """VMFS-6 counts them in 64 bits; older versions have nothing there that counts."""
+    patient.meta(0x54, 1)
+    if patient.version == 6:
+        patient.refused("0 blocks to be zeroed were found, its file descriptor says 4294967296")
+    else:
+        assert not any(run.is_zero for run in patient.volume.open_file(PATH).runs())
 
 
 @pytest.mark.parametrize("length", [10_000 * MiB, 1 << 62, (1 << 64) - 1])
@@ -335,6 +352,14 @@ def test_sub_blocks_of_another_size(patient: Patient) -> None:
     assert read(patient.volume.open_file("/vm/small"), 0, 5) == b"small"
     patient.overlay.patch_number(at, inode.block_size_bytes * 2, 8)
     with pytest.raises(VmfsError, match=r"its block size is \d+, that of \.sbc\.sf \d+"):
+        patient.volume.open_file("/vm/small")
+
+
+def test_sub_blocks_hold_no_more_than_there_are_pointers_to_them(patient: Patient) -> None:
+    patient.truth.create_file("/vm/small", data=b"small" * 1000, layout=Layout.SUB_BLOCK)
+    inode = patient.volume.tree().find("/vm/small")
+    patient.overlay.patch_number(DATA + inode.offset + META[patient.version] + 0x14, 1 << 40, 8)
+    with pytest.raises(VmfsError, match=r"its length is 1099511627776, but its layout can hold \d+ bytes"):
         patient.volume.open_file("/vm/small")
 
 

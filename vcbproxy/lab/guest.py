@@ -22,6 +22,10 @@ def write_once(machine: Machine, chance: random.Random) -> tuple[str, int, int]:
     page = chance.randrange(pages)
     length = min(chance.randint(1, _PAGES_MAX), pages - page) * _PAGE_BYTES
     offset = page * _PAGE_BYTES
+    if chance.random() < 0.1:
+        # Erased, by a file system that discards: on a delta that can say so, no bytes are written at all.
+        machine.guest_zero(disk.node, offset, length)
+        return disk.node, offset, length
     if chance.random() < 0.2:
         # Guests may write single sectors too.
         offset += chance.randrange(_PAGE_BYTES // SECTOR) * SECTOR

@@ -38,6 +38,7 @@ _VOLATILE = struct.Struct("<4Q")
 _U64 = struct.Struct("<Q")
 _NIBBLE = 60
 _TABLE_PRESENT = 1
+_GRAIN_UNMAPPED = 1
 _GRAIN_ZERO = 2
 _GRAIN_HERE = 3
 
@@ -116,7 +117,7 @@ class SeSparseFile(GrainFile):
         high = (raw & np.uint64((1 << 48) - 1)) << np.uint64(12)
         slots = (low | high).astype(np.int64)
         slots[kind == 0] = PARENT
-        slots[(kind == 1) | (kind == _GRAIN_ZERO)] = ZERO
+        slots[(kind == _GRAIN_UNMAPPED) | (kind == _GRAIN_ZERO)] = ZERO
         return slots
 
     def _add_table(self, index: int) -> None:
@@ -134,7 +135,9 @@ class SeSparseFile(GrainFile):
         raw = ((placed & np.uint64(0xFFF)) << np.uint64(48)) | (placed >> np.uint64(12))
         raw |= np.uint64(_GRAIN_HERE << _NIBBLE)
         raw[slots == PARENT] = 0
-        raw[slots == ZERO] = _GRAIN_ZERO << _NIBBLE
+        # Which of the two a host writes depends on the guest's command, and reads the same: here, by turns.
+        kinds = np.where((first + np.arange(len(slots))) % 2, _GRAIN_UNMAPPED, _GRAIN_ZERO).astype(np.uint64)
+        raw[slots == ZERO] = kinds[slots == ZERO] << np.uint64(_NIBBLE)
         number = int(self._directory[index])
         offset = self._tables_offset + number * _TABLE_SECTORS * SECTOR + first * 8
         self.store.write(self.path, offset, raw.astype("<u8").tobytes())
