@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,19 @@ def _located(root: Path, path: str) -> Path | None:
     """Where the file is; None when it is not, or not inside the mount."""
     found = (root / path).resolve()
     return found if found.is_relative_to(root.resolve()) and found.is_file() else None
+
+
+def _attributes(path: Path) -> os.stat_result:
+    """What the server says of a file now.
+
+    An NFS client answers ``stat`` from its cache, up to a minute old, but asks the server on each ``open``
+    (close-to-open consistency).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
 
 
 class MountedFile:
@@ -50,7 +64,7 @@ class MountedFile:
             raise
 
     def _stat(self) -> tuple[int, int, int]:
-        stat = self._asked(self._path.stat)
+        stat = self._asked(partial(_attributes, self._path))
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _asked(self, question: Callable[[], _T]) -> _T:
