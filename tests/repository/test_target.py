@@ -91,6 +91,23 @@ def test_what_names_no_point_lists_those_there_are(repository: Repository, text:
         RepositoryTarget(repository).find(text)
 
 
+def test_a_disk_that_was_cut_out_of_the_tree_is_damage(repository: Repository) -> None:
+    """As `restic rewrite --exclude '*.raw'` does it; the manifest goes on to name the disk."""
+    target = RepositoryTarget(repository, SMALL)
+    with target.begin(info()) as writer:
+        write_disk(writer, "scsi0-0", "abcd")
+        writer._trees._nodes.clear()
+        point = writer.commit({})
+    with target.open(point) as reader:
+        with pytest.raises(IntegrityError, match="nothing is called 'scsi0-0'"):
+            reader.verify()
+        with pytest.raises(IntegrityError, match="nothing is called 'scsi0-0'"):
+            reader.disk("scsi0-0")
+    problems = check(reopened(repository.backend), Subset()).problems
+    assert len(problems) == 1
+    assert "nothing is called 'scsi0-0'" in str(problems[0])
+
+
 def test_two_vms_of_one_name_are_told_apart_by_uuid(repository: Repository) -> None:
     for uuid in ("50-one", "50-two"):
         write_point(repository, PointInfo("twin", uuid, START))

@@ -18,6 +18,7 @@ from vcbproxy.repository.manifest import Contents, DiskEntry
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.stored import StoredFile
+from vcbproxy.repository.tree import Node
 
 
 class PointReader:
@@ -98,8 +99,7 @@ class PointReader:
         """
         entry = self._entry(key)
         what = f"{self.summary.name}: disk {key}"
-        path = f"{self.summary.path}/{entry.name}/{entry.name}.raw"
-        node = browse.find(self._repository, self.summary.tree, path)
+        node = self._node(f"{entry.name}/{entry.name}.raw")
         if node.content is None or node.size_bytes != entry.size_bytes or len(node.content) != entry.chunks:
             raise IntegrityError(f"{what}: the tree's file and the manifest do not agree on it")
         lengths = self._repository.lengths(node.content)
@@ -146,15 +146,23 @@ class PointReader:
         return contents
 
     def _read_file(self, path: str, size_max: int = 1 << 30) -> bytes:
-        try:
-            node = browse.find(self._repository, self.summary.tree, f"{self.summary.path}/{path}")
-        except UsageError as error:
-            raise IntegrityError(f"{self.summary.name}: {error}") from error
+        node = self._node(path)
         what = f"{self.summary.name}: {path}"
-        if node.size_bytes > size_max:
-            raise IntegrityError(f"{what}: {node.size_bytes} bytes are not sane")
+        if node.content is None or node.size_bytes > size_max:
+            raise IntegrityError(f"{what}: not a file, or {node.size_bytes} bytes, which are not sane")
         stored = browse.open_file(self._repository, node, what)
         return read(stored, 0, stored.size_bytes)
+
+    def _node(self, path: str) -> Node:
+        """A node that the manifest says is there; `restic rewrite --exclude` may have taken it out.
+
+        Raises:
+            IntegrityError: it is not.
+        """
+        try:
+            return browse.find(self._repository, self.summary.tree, f"{self.summary.path}/{path}")
+        except UsageError as error:
+            raise IntegrityError(f"{self.summary.name}: {error}") from error
 
     def _entry(self, key: str) -> DiskEntry:
         entry = self.contents.disk(key)
