@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.watcher import Watcher
-from vcbproxy.errors import IntegrityError
+from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.pipeline import restore as pipeline
 from vcbproxy.pipeline.content import Lengths
 from vcbproxy.repository.idlist import Ids
@@ -19,6 +19,9 @@ from vcbproxy.repository.ids import ID_BYTES
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.target import RepositoryTarget
+
+# A pack that the storage cannot give (a bad sector, say) would stop a restore as surely as one with a flipped bit.
+_DAMAGE = (IntegrityError, TargetError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,12 @@ def _one(target: RepositoryTarget, point: PointSummary, proven: _Proven, watcher
                 size_bytes += disk.size_bytes
                 try:
                     bytes_read += _disk(reader, disk.key, proven, watcher, workers)
-                except IntegrityError as error:
+                except _DAMAGE as error:
                     errors.append(f"{disk.key}: {error}")
             disks = tuple(disk.key for disk in reader.disks)
             if not disks:
                 errors.append("it holds no disk")
-    except IntegrityError as error:
+    except _DAMAGE as error:
         return Finding(point, size_bytes=size_bytes, bytes_read=bytes_read, errors=(*errors, str(error)))
     return Finding(point, disks, size_bytes, bytes_read, tuple(errors))
 

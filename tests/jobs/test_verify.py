@@ -48,7 +48,14 @@ def test_a_missing_pack_is_found(lab, tmp_path):
     lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", code=4)
 
 
-def test_the_good_points_are_told_from_the_bad(lab):
+def unreadable(path, _at):
+    """As if the storage could not give it: there by its name, and every read fails."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [flip, unreadable])
+def test_the_good_points_are_told_from_the_bad(lab, harm):
     first = lab.vcbproxy("points", "list", "--json").json[0]
     with lab.server.guest_writer(writes_per_s=300):
         pass
@@ -57,7 +64,7 @@ def test_the_good_points_are_told_from_the_bad(lab):
     lab.vcbproxy("backup", "vm1")
     fresh = [path for path in (lab.repo / "data").rglob("*") if path.is_file() and path not in before]
     for path in fresh:
-        flip(path, 40)
+        harm(path, 40)
     rows = {row["point_id"]: row["result"] for row in lab.vcbproxy("verify", "--json", code=4).json}
     assert rows[first["point_id"]] == "ok"
     assert sorted(rows.values()) == ["DAMAGED", "ok"]
