@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.repository import idlist
+from vcbproxy.repository.idblocks import IdBlocks
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import ID_BYTES
 
@@ -62,10 +63,10 @@ def zero_id(length: int) -> bytes:
 class Rows:
     """Ids and lengths, growing by blocks that never move: filling in an id needs no lock."""
 
-    _BLOCK = 1 << 15
+    _BLOCK = idlist.ROWS
 
     def __init__(self) -> None:
-        self._ids: list[Ids] = []
+        self._ids = IdBlocks()
         self._lengths: list[Lengths] = []
         self._count = 0
 
@@ -102,12 +103,12 @@ class Rows:
         """Block and place of the next row."""
         block, at = divmod(self._count, self._BLOCK)
         if at == 0:
-            self._ids.append(idlist.block(self._BLOCK))
+            self._ids.add()
             self._lengths.append(np.zeros(self._BLOCK, np.uint32))
         return block, at
 
     def columns(self) -> tuple[Ids, Lengths]:
-        """All rows, as two arrays. They are moved there, block by block: nothing is left here."""
-        ids, lengths = idlist.joined(self._ids, self._count), self._lengths
+        """All rows, as two arrays; nothing is left here."""
+        ids, lengths = self._ids.joined(self._count), self._lengths
         self._lengths = []
         return ids, np.concatenate([*lengths, np.zeros(0, np.uint32)])[: self._count]

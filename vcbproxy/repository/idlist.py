@@ -8,12 +8,12 @@ The stride is what makes it quick, and what makes it strict: text that is spelle
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vcbproxy.repository import pages
 from vcbproxy.repository.ids import ID_BYTES, Buffer
 
 Ids = NDArray[np.uint8]
@@ -54,6 +54,7 @@ def json_pieces(ids: Ids) -> Iterator[memoryview]:
         text[:, 2:-2:2] = _DIGITS[rows & 15]
         last = start + len(rows) == len(ids)
         yield text.reshape(-1)[: text.size - last].data  # of the very last id, all but the comma
+        pages.let_go(rows)
 
 
 def to_json(ids: Ids) -> bytes:
@@ -87,44 +88,3 @@ def leading_rows(text: Buffer) -> tuple[Ids, int]:
         count = int(np.argmax(ends[:count])) + 1
     values = values[:count]
     return values[:, 0::2] << np.uint8(4) | values[:, 1::2], count * STRIDE
-
-
-class Collected:
-    """Ids as they come, in blocks that go back to the system one by one while they are joined: never held twice."""
-
-    def __init__(self) -> None:
-        self._blocks: list[Ids] = []
-        self._count = 0
-
-    def extend(self, ids: Ids) -> None:
-        """Add some at the end."""
-        while len(ids):
-            at = self._count % ROWS
-            if not at:
-                self._blocks.append(block(ROWS))
-            taken = min(ROWS - at, len(ids))
-            self._blocks[-1][at : at + taken] = ids[:taken]
-            self._count += taken
-            ids = ids[taken:]
-
-    def joined(self) -> Ids:
-        """All of them as one array; nothing is left here."""
-        return joined(self._blocks, self._count)
-
-
-def block(rows: int) -> Ids:
-    """Zeroed room for ids, in pages of its own: the allocator would keep what is freed between other things."""
-    return np.frombuffer(mmap.mmap(-1, rows * ID_BYTES, mmap.MAP_PRIVATE), np.uint8).reshape(-1, ID_BYTES)
-
-
-def joined(blocks: list[Ids], count: int) -> Ids:
-    """The first ``count`` rows of all blocks; each block is let go of as soon as it has been copied."""
-    out = np.empty((count, ID_BYTES), np.uint8)
-    at = 0
-    blocks.reverse()
-    while blocks:
-        rows = blocks.pop()[: count - at]
-        out[at : at + len(rows)] = rows
-        at += len(rows)
-    assert at == count, f"{count} rows wanted, there are {at}"
-    return out

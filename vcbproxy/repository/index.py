@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import indexrun, pack
+from vcbproxy.repository import indexrun, pack, pages
 from vcbproxy.repository.ids import ID_BYTES, BlobKind
 from vcbproxy.repository.indexfile import Columns, PackBlobs
 from vcbproxy.repository.indexrun import Run
@@ -145,6 +145,7 @@ class Index:
                 at, hit = rows[hit], asked[hit]
                 lengths[hit] = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
                 known[hit] = True
+            pages.let_go(ids[start : start + _BATCH])
         return known, lengths
 
     def packs(self) -> Iterator[PackBlobs]:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import idlist
-from vcbproxy.repository.idlist import STRIDE, Collected, Ids
+from vcbproxy.repository.idblocks import Collected
+from vcbproxy.repository.idlist import STRIDE, Ids
 from vcbproxy.repository.ids import Buffer
 from vcbproxy.units import MiB
 

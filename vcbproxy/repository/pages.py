@@ -11,9 +11,10 @@ import mmap
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vcbproxy.repository.ids import Buffer
-from vcbproxy.units import MiB
+from vcbproxy.units import MiB, align_down
 
 _HUGE_BYTES = 2 * MiB
 _memcmp = ctypes.CDLL(None).memcmp
@@ -36,6 +37,23 @@ def buffer(size_bytes: int) -> memoryview:
     return whole[start : start + size_bytes]
 
 
+class FileMemory(mmap.mmap):
+    """Memory whose pages a file keeps: they may leave memory, and come back when they are looked at."""
+
+
+def let_go(part: NDArray[np.uint8]) -> None:
+    """What is read or written from one end to the other is not needed for a while; only ``FileMemory`` minds."""
+    memory: object = part
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    if isinstance(memory, memoryview):
+        memory = memory.obj
+    if isinstance(memory, FileMemory) and part.size:
+        start = _address(part.reshape(-1)) - _address(memory)
+        first = align_down(start, mmap.PAGESIZE)
+        memory.madvise(mmap.MADV_DONTNEED, first, start + part.nbytes - first)
+
+
 def equal(one: Buffer, other: Buffer) -> bool:
     """Whether two buffers hold the same bytes: C's memcmp, without the interpreter lock."""
     if len(one) != len(other):
@@ -43,6 +61,6 @@ def equal(one: Buffer, other: Buffer) -> bool:
     return not len(one) or _memcmp(_address(one), _address(other), len(one)) == 0
 
 
-def _address(data: Buffer) -> int:
+def _address(data: Buffer | NDArray[np.uint8] | mmap.mmap) -> int:
     address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
     return address
