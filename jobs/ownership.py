@@ -95,22 +95,15 @@ class Registry:
     """The job runs of one state directory."""
 
     def __init__(self, directory: Path, host: str) -> None:
-        """Open the directory, and create what is missing.
+        """Look at the directory; nothing is created before the first job run begins.
 
         Raises:
-            ConfigError: it cannot be used.
+            ConfigError: it cannot be read.
         """
         self.directory = directory
         self.host = host
         self._runs = directory / "runs"
-        try:
-            self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.id = _own_id(directory)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot keep state in {error.filename or directory}: {error.strerror}; "
-                "name another place as [state] directory"
-            ) from error
+        self.id = self._read_id()
 
     @contextmanager
     def begin(self) -> Iterator[JobRun]:
@@ -121,6 +114,7 @@ class Registry:
         Raises:
             ConfigError: the state directory cannot be written to, or its file system has no locks.
         """
+        self._make()
         run_id, fd = self._create()
         run = JobRun(Marker(run_id, self.host), fd)
         try:
@@ -131,6 +125,34 @@ class Registry:
                     (self._runs / run_id).unlink()
             os.close(fd)
 
+    def _make(self) -> None:
+        """Create what is missing; by root, for the user whose directory it is: the service must get in later."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = self.directory.stat()
+            with contextlib.suppress(FileExistsError):
+                self._runs.mkdir(mode=0o700)
+                if os.geteuid() == 0:
+                    os.chown(self._runs, owner.st_uid, owner.st_gid)
+            if not self.id:
+                _make_id(self.directory)
+        except OSError as error:
+            raise self._unusable(error) from error
+        self.id = self._read_id()
+
+    def _read_id(self) -> str:
+        """The directory's own id; empty as long as there is none."""
+        path = self.directory / "id"
+        try:
+            text = path.read_text("ascii", "replace").strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise self._unusable(error) from error
+        if _ID.fullmatch(text) is None:
+            raise ConfigError(f"{path} does not hold 8 hex digits; remove it, a new one is made")
+        return text
+
     def _create(self) -> tuple[str, int]:
         while True:
             run_id = f"{self.id}-{secrets.token_hex(4)}"
@@ -140,7 +162,7 @@ class Registry:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise self._unusable(path, error) from error
+                raise self._unusable(error) from error
             try:
                 os.fchmod(fd, _READABLE_BY_ALL)  # whatever the umask
                 fcntl.flock(fd, fcntl.LOCK_EX)  # whoever looks whether it is locked lets go at once
@@ -151,17 +173,17 @@ class Registry:
                 os.close(fd)
                 with contextlib.suppress(OSError):
                     path.unlink()
-                raise self._unusable(path, error) from error
+                raise self._unusable(error) from error
 
-    def _unusable(self, path: Path, error: OSError) -> ConfigError:
+    def _unusable(self, error: OSError) -> ConfigError:
         return ConfigError(
-            f"cannot mark a job run as alive in {path}: {error.strerror}; "
+            f"cannot keep state in {error.filename or self.directory}: {error.strerror}; "
             "name a local directory of this user as [state] directory"
         )
 
     def knows(self, marker: Marker) -> bool:
         """Whether a marker was made in this very directory: then, and only then, its lock tells the truth."""
-        made_here = marker.host == self.host and marker.job_run_id.startswith(f"{self.id}-")
+        made_here = bool(self.id) and marker.host == self.host and marker.job_run_id.startswith(f"{self.id}-")
         return made_here and _RUN_ID.fullmatch(marker.job_run_id) is not None
 
     def life(self, marker: Marker) -> Life:
@@ -213,20 +235,16 @@ def default_directory() -> Path:
     return (Path(home) if home else Path("~/.local/state").expanduser()) / "vcbproxy"
 
 
-def _own_id(directory: Path) -> str:
-    """The directory's random id, made by whoever comes first."""
-    path = directory / "id"
-    if not path.exists():
-        fresh = directory / f".id-{secrets.token_hex(4)}"
-        fresh.write_text(secrets.token_hex(4) + "\n", "ascii")
+def _make_id(directory: Path) -> None:
+    """Give the directory a random id, unless somebody else does so at this moment."""
+    fresh = directory / f".id-{secrets.token_hex(4)}"
+    fresh.write_text(secrets.token_hex(4) + "\n", "ascii")
+    try:
         fresh.chmod(_READABLE_BY_ALL)
         with contextlib.suppress(FileExistsError):
-            path.hardlink_to(fresh)  # unlike a rename, the first one wins
+            (directory / "id").hardlink_to(fresh)  # unlike a rename, the first one wins
+    finally:
         fresh.unlink()
-    text = path.read_text("ascii", "replace").strip()
-    if _ID.fullmatch(text) is None:
-        raise ConfigError(f"{path} does not hold 8 hex digits; remove it, a new one is made")
-    return text
 
 
 @contextmanager

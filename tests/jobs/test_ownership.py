@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,7 +22,14 @@ VM = FrozenVm("vc-1", "vm-20", "web01")
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "state", "proxy01")
+    return used(Registry(tmp_path / "state", "proxy01"))
+
+
+def used(registry: Registry) -> Registry:
+    """One that has seen a job run."""
+    with registry.begin():
+        pass
+    return registry
 
 
 def again(registry: Registry) -> Registry:
@@ -82,7 +91,7 @@ def test_job_runs_of_elsewhere_are_not_judged(registry: Registry, text: str) -> 
 
 
 def test_two_directories_of_one_host_do_not_speak_for_each_other(registry: Registry, tmp_path: Path) -> None:
-    other = Registry(tmp_path / "other", "proxy01")
+    other = used(Registry(tmp_path / "other", "proxy01"))
     with registry.begin() as run:
         assert other.life(run.marker) is Life.UNKNOWN
 
@@ -131,7 +140,7 @@ def test_a_sweep_never_takes_a_beginning_job_run_for_a_dead_one(registry: Regist
 
 def test_the_directory_keeps_its_id(registry: Registry, tmp_path: Path) -> None:
     assert again(registry).id == registry.id
-    assert Registry(tmp_path / "other", "proxy01").id != registry.id
+    assert used(Registry(tmp_path / "other", "proxy01")).id != registry.id
     (registry.directory / "id").write_text("what")
     with pytest.raises(ConfigError, match="8 hex digits"):
         again(registry)
@@ -139,7 +148,43 @@ def test_the_directory_keeps_its_id(registry: Registry, tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"\[state\] directory"):
-        Registry(tmp_path / "file", "proxy01")
-    with pytest.raises(ConfigError, match=r"\[state\] directory"):
-        Registry(tmp_path / "file" / "below", "proxy01")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=r"\[state\] directory"):
+            used(Registry(place, "proxy01"))
+
+
+def test_looking_creates_nothing_and_knows_nobody(tmp_path: Path) -> None:
+    looked = Registry(tmp_path / "state", "proxy01")
+    assert looked.life(Marker("01234567-01234567", "proxy01")) is Life.UNKNOWN
+    assert looked.life(Marker("-01234567", "proxy01")) is Life.UNKNOWN
+    assert looked.left_behind() == {}
+    assert not looked.directory.exists()
+
+
+def test_what_root_creates_lets_the_service_in(tmp_path: Path) -> None:
+    """An administrator tries a backup by hand before the first night: the service's user must get in afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a directory away")
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 12345, 12345)
+    with Registry(state, "proxy01").begin() as run:
+        runs = state / "runs"
+        assert (runs.stat().st_uid, runs.stat().st_gid) == (12345, 12345)
+        assert stat.S_IMODE((state / "id").stat().st_mode) == 0o644
+        assert stat.S_IMODE((runs / run.marker.job_run_id).stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/elsewhere:/var/lib/second"}, "/var/lib/elsewhere"),
+        ({"XDG_STATE_HOME": "/home/me/state"}, "/home/me/state/vcbproxy"),
+        ({"HOME": "/home/me"}, "/home/me/.local/state/vcbproxy"),
+    ],
+)
+def test_where_state_is_kept_when_nobody_says(environment: dict[str, str], expected: str) -> None:
+    program = "from jobs.ownership import default_directory; print(default_directory())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in (expected, *(["/var/lib/vcbproxy"] if "STATE_DIRECTORY" not in environment else []))
