@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from vcbproxy.device import read
-from vcbproxy.errors import CannotOpen, LvmError, PathNotFound, SourceError, VmdkError
+from vcbproxy.errors import LvmError, PathNotFound, SourceError, VmdkError
 from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
 from vcbproxy.san.discover import ImageLun, configured
-from vcbproxy.san.patience import Patience
 from vcbproxy.source.storage import Storage
 
 WWN = "600144f0000000000000000000000001"
@@ -132,26 +131,6 @@ def test_a_mounted_datastore_is_a_directory_and_nothing_outside_of_it(tmp_path):
         (root / "vm1" / "vm1.vmx").write_bytes(b"y" * 5000)
     with Storage([known], [], {}) as storage:
         assert "filer:/export" in storage.place("ds1").remedy
-
-
-def test_a_mounted_file_that_was_written_meanwhile_is_noticed(tmp_path):
-    from vcbproxy.errors import Changed
-    from vcbproxy.source.mounted import MountedFile
-
-    (tmp_path / "disk").write_bytes(bytes(8192))
-    with Patience() as patience:
-        file = MountedFile(tmp_path, "disk", "[nfs] disk", patience)
-        try:
-            file.recheck()
-            with (tmp_path / "disk").open("ab") as disk:
-                disk.write(b"more")
-            with pytest.raises(Changed):
-                file.recheck()
-            (tmp_path / "disk").unlink()
-            with pytest.raises(CannotOpen, match=r"\[nfs\] disk: No such file"):
-                file.recheck()
-        finally:
-            file.close()
 
 
 @pytest.mark.parametrize(

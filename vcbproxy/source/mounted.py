@@ -19,21 +19,25 @@ _T = TypeVar("_T")
 
 def _located(root: Path, path: str) -> Path | None:
     """Where the file is; None when it is not, or not inside the mount."""
-    found = (root / path).resolve()
+    try:
+        found = (root / path).resolve()
+    except RuntimeError:  # links that lead in a circle
+        return None
     return found if found.is_relative_to(root.resolve()) and found.is_file() else None
 
 
-def _attributes(path: Path) -> os.stat_result:
-    """What the server says of a file now.
+def _stamp(path: Path) -> tuple[int, int, int, int]:
+    """Which file it is, and what was last done to it, as its server says now.
 
-    An NFS client answers ``stat`` from its cache, up to a minute old, but asks the server on each ``open``
-    (close-to-open consistency).
+    stat(2) would do on a local file system. An NFS client answers it from a cache of attributes that may be a minute
+    old (nfs(5), acregmax); opening the file makes it ask the server ("close-to-open cache coherence").
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return os.fstat(fd)
+        status = os.fstat(fd)
     finally:
         os.close(fd)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class MountedFile:
@@ -52,20 +56,19 @@ class MountedFile:
         self._name = name
         self._patience = patience
         self._mount = str(root)
-        found = self._asked(partial(_located, root, path))
-        if found is None:
-            raise PathNotFound(volume=str(root), file=path, offset=0, reason="no such file")
-        self._path = found
-        self._lun: Lun = open_lun(self._path, name=name, patience=patience)
         try:
-            self._stamp = self._stat()
-        except BaseException:
-            self._lun.close()
-            raise
-
-    def _stat(self) -> tuple[int, int, int]:
-        stat = self._asked(partial(_attributes, self._path))
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+            found = self._asked(partial(_located, root, path))
+            if found is None:
+                raise PathNotFound(volume=self._mount, file=path, offset=0, reason="no such file")
+            self._path = found
+            self._lun: Lun = open_lun(self._path, name=name, patience=patience)
+            try:
+                self._stamp = self._asked(partial(_stamp, self._path))
+            except BaseException:
+                self._lun.close()
+                raise
+        except OSError as error:
+            raise CannotOpen(device=name, reason=error.strerror or str(error)) from error
 
     def _asked(self, question: Callable[[], _T]) -> _T:
         """Ask the server, which may not answer: a hard mount waits for ever."""
@@ -73,8 +76,6 @@ class MountedFile:
             return self._patience.call(("mount", self._mount), question)
         except GivenUp as given_up:
             raise CannotOpen(device=self._name, reason=f"{self._mount}: {given_up}; is its server up?") from None
-        except OSError as error:
-            raise CannotOpen(device=self._name, reason=error.strerror or str(error)) from error
 
     @property
     def name(self) -> str:
@@ -101,9 +102,14 @@ class MountedFile:
 
         Raises:
             Changed: somebody did.
+            CannotOpen: its server does not answer.
         """
-        if self._stat() != self._stamp:
-            raise Changed(file=self._name, reason="its inode, size or modification time differs")
+        try:
+            stamp = self._asked(partial(_stamp, self._path))
+        except OSError as error:
+            raise Changed(file=self._name, reason=f"it cannot be looked at again: {error.strerror}") from error
+        if stamp != self._stamp:
+            raise Changed(file=self._name, reason="its inode, size, or time of modification or change differs")
 
     def close(self) -> None:
         """Close it; a second time does nothing."""
