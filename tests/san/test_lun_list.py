@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.san import loops
 from vcbproxy.cli import lun as command
 from vcbproxy.cli.main import main
 from vcbproxy.lab.vmfs.spec import Partition, VolumeSpec
 from vcbproxy.lab.vmfs.volume import LabVolume
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
 from vcbproxy.san.discover import ImageLun, configured
+from vcbproxy.source.survey import look
 from vcbproxy.units import GiB, MiB
 
 NAMES = [f"600144f00000000000000000000000{number:02x}" for number in range(4)]
@@ -67,8 +70,9 @@ def test_a_missing_span_is_named(
 ) -> None:
     rows, said = listed(tmp_path, capsys, [(luns[0], ""), (luns[there], "")], 3)
     assert rows[0]["missing"] is None
-    assert rows[1]["missing"] == f"device {lost} of 2 is missing"
-    assert f"{luns[there]}: device {lost} of 2 is missing" in said
+    named = f": naa.{NAMES[lost]}" if there == 1 else ""  # the volume's first device has written down the names of all
+    assert rows[1]["missing"] == f"device {lost} of 2 is missing{named}"
+    assert f"{luns[there]}: device {lost} of 2 is missing{named}" in said
 
 
 def test_a_copy_beside_the_original_is_a_problem(
@@ -79,6 +83,79 @@ def test_a_copy_beside_the_original_is_a_problem(
     rows, said = listed(tmp_path, capsys, [(luns[0], ""), (copy, "")], 3)
     assert [row["volume"] for row in rows] == ["five", "five"]
     assert "carries the same part of volume five as" in said
+
+
+def copied(image: Path, folder: Path, name: str) -> Path:
+    copy = folder / name
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    return copy
+
+
+def test_the_array_s_snapshot_of_a_lun_is_told_from_the_lun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path]
+) -> None:
+    """Whichever is listed first: the volume has written down the names of the LUNs that it was made on."""
+    snapshot = copied(luns[0], tmp_path, "snapshot.img")
+    named = [(snapshot, f"naa.{NAMES[3]}"), (luns[0], f"naa.{NAMES[0]}")]
+    for images in (named, named[::-1]):
+        rows, said = listed(tmp_path, capsys, images, 3)
+        by_lun = {row["lun"]: row for row in rows}
+        assert (by_lun[str(luns[0])]["span"], by_lun[str(luns[0])]["problem"]) == ("1 of 1", None)
+        assert by_lun[str(snapshot)]["span"] == "copy"
+        expected = f"{snapshot}: carries the same part of volume five as {luns[0]}; unmap the copy"
+        assert expected in said
+
+
+def test_the_manager_says_which_of_two_twins_is_live(luns: list[Path], tmp_path: Path) -> None:
+    """A datastore moved to another LUN by the array: the old one's name is in the volume, the manager knows the new."""
+    moved = copied(luns[0], tmp_path, "moved.img")
+    survey = look(configured([ImageLun(luns[0], NAMES[0]), ImageLun(moved, NAMES[3])]))
+    [volume] = survey.volumes
+    rows = list(command.rows(survey, [datastore("prod", volume.uuid, f"naa.{NAMES[3]}")]))
+    assert [(row["datastore"], row["problem"]) for row in rows] == [
+        (None, f"a copy: the manager has datastore prod on naa.{NAMES[3]}; unmap it"),
+        ("prod", None),
+    ]
+
+
+def test_twins_that_nobody_can_tell_apart_are_both_a_problem(luns: list[Path], tmp_path: Path) -> None:
+    copy = copied(luns[0], tmp_path, "copy.img")
+    survey = look(configured([ImageLun(luns[0], NAMES[0]), ImageLun(copy, NAMES[0])]))
+    [volume] = survey.volumes
+    rows = list(command.rows(survey, [datastore("prod", volume.uuid, f"naa.{NAMES[0]}")]))
+    assert [row["span"] for row in rows] == ["copy", "copy"]
+    assert all("carries the same part of volume five as" in row["problem"] for row in rows)
+
+
+def test_a_resignatured_copy_is_a_datastore_of_its_own(luns: list[Path], tmp_path: Path) -> None:
+    """Hosts give it new UUIDs, a label of their own, and its own LUN's name; then it is nobody's copy any more."""
+    image = tmp_path / "snap.img"
+    spec = VolumeSpec(version=5, label="snap-4f3a21c0-five", seed=77, size_bytes=GiB, wwns=(NAMES[3],))
+    LabVolume.create([image], spec).close()
+    survey = look(configured([ImageLun(luns[0], NAMES[0]), ImageLun(image, NAMES[3])]))
+    stores = [datastore(volume.label, volume.uuid, f"naa.{volume.device_names[0][4:]}") for volume in survey.volumes]
+    rows = list(command.rows(survey, stores))
+    assert [(row["volume"], row["datastore"], row["span"], row["problem"]) for row in rows] == [
+        ("five", "five", "1 of 1", None),
+        ("snap-4f3a21c0-five", "snap-4f3a21c0-five", "1 of 1", None),
+    ]
+
+
+def test_each_device_is_opened_once(tmp_path: Path, luns: list[Path]) -> None:
+    loops.need("strace")
+    images = ", ".join(f'{{ path = "{path}", wwn = "{name}" }}' for path, name in zip(luns, NAMES, strict=True))
+    config, out = tmp_path / "vcbproxy.toml", tmp_path / "strace"
+    config.write_text(f"[san]\ndiscover = false\nimages = [{images}]\n")
+    command = [sys.executable, "-m", "vcbproxy", "lun", "list", "--json", "--config", str(config)]
+    trace = ["strace", "-f", "-e", "trace=open,openat,openat2,preadv", "-o", str(out)]
+    done = subprocess.run([*trace, *command], capture_output=True, text=True, check=False)
+    if "ptrace" in done.stderr.lower():
+        pytest.skip("needs permission to trace processes")
+    assert (done.returncode, len(json.loads(done.stdout))) == (0, 4), done.stderr
+    calls = out.read_text().splitlines()
+    for path in luns:
+        assert len([call for call in calls if f'"{path}"' in call]) == 1, path
+    assert sum("preadv(" in call for call in calls) <= 4 * 7, "few small reads tell what is on a LUN"
 
 
 def test_a_broken_lun_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str], luns: list[Path]) -> None:
@@ -111,7 +188,7 @@ def datastore(name: str, uuid: str, *disks: str) -> Datastore:
 def test_datastores_are_told_by_what_the_volume_says(luns: list[Path]) -> None:
     """By UUID where it was read; by the LUN's name on a span without it; and those that are nowhere here are shown."""
     infos = configured([ImageLun(path, name) for path, name in zip(luns, NAMES, strict=True)][:2])
-    survey = command.look(infos)
+    survey = look(infos)
     five, six = (next(v for v in survey.volumes if v.label == label) for label in ("five", "six"))
     known = [
         datastore("prod-6", six.uuid, f"naa.{NAMES[1]}", f"naa.{NAMES[2]}"),
@@ -120,16 +197,19 @@ def test_datastores_are_told_by_what_the_volume_says(luns: list[Path]) -> None:
     ]
     rows = list(command.rows(survey, known))
     assert [row["datastore"] for row in rows] == ["prod-5", "prod-6", "elsewhere"]
+    assert rows[0]["problem"] == (
+        "the manager has datastore prod-5 on naa.of-another-name: a copy of that, or named otherwise; not read"
+    )
     assert rows[1]["missing"] == f"device 2 of 2 is missing: naa.{NAMES[2]}"
     assert (rows[2]["lun"], rows[2]["missing"]) == (None, "not mapped here: naa.600144f0ffff")
 
     [second] = configured([ImageLun(luns[2], NAMES[2])])
-    [row, _, _] = command.rows(command.look([second]), known)
+    [row, _, _] = command.rows(look([second]), known)
     assert (row["datastore"], row["missing"]) == ("prod-6", f"device 1 of 2 is missing: naa.{NAMES[1]}")
 
 
 def test_a_lun_that_is_not_what_the_manager_says_is_a_problem(luns: list[Path]) -> None:
-    survey = command.look(configured([ImageLun(luns[0], NAMES[0]), ImageLun(luns[3], NAMES[3])]))
+    survey = look(configured([ImageLun(luns[0], NAMES[0]), ImageLun(luns[3], NAMES[3])]))
     known = [
         datastore("prod-a", "0-0-0-0", f"naa.{NAMES[0]}"),
         datastore("prod-b", "0-0-0-1", f"naa.{NAMES[3]}"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -15,25 +13,15 @@ from vcbproxy.cli import frame
 from vcbproxy.config import Config
 from vcbproxy.san import discover, naa
 from vcbproxy.san.info import LunInfo
-from vcbproxy.san.lun import Lun, open_lun
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from vcbproxy.manager.datastore import Datastore
+    from vcbproxy.source.survey import Survey
     from vcbproxy.vmfs.probe import VolumeSet
 
 _COLUMNS = ("lun", "size", "wwn", "kind", "read_only", "volume", "version", "span", "datastore")
 _TROUBLE = ("missing", "problem")
-
-
-@dataclass(slots=True)
-class Survey:
-    """What was found out about the LUNs: in the order of ``luns``, by path."""
-
-    luns: list[LunInfo]
-    volumes: list[VolumeSet] = field(default_factory=list)
-    spans: dict[str, tuple[VolumeSet, str]] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
 
 
 @click.group()
@@ -51,8 +39,12 @@ def list_(config: Config, as_json: bool) -> None:
     configured. Ends with 3 when a LUN or the manager could not be read, or a volume lacks a span; what is known is
     listed all the same. --json has more: whole paths, UUIDs, serial numbers, multipath.
     """
+    from vcbproxy.san.patience import Patience
+    from vcbproxy.source import survey as source
+
     found = discover.listed(config.san)
-    survey = look(discover.whole(found), found)
+    with Patience(config.san.read_timeout_s) as patience:
+        survey = source.look(discover.whole(found), found, patience)
     datastores, manager_problem = _datastores(config)
     table = list(rows(survey, datastores))
     frame.emit(table if as_json else _shortened(table), as_json=as_json, columns=_COLUMNS)
@@ -78,55 +70,6 @@ def _shortened(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = ()) -> Survey:
-    """Probe each LUN once for VMFS; what goes wrong with one is noted beside it and hides no other.
-
-    Args:
-        luns: whole LUNs.
-        partitions: what udev knows of their partitions; spares a complaint about disks that hold something else.
-    """
-    from vcbproxy.vmfs import probe
-
-    survey = Survey(list(luns))
-    with contextlib.ExitStack() as stack:
-        members: dict[Lun, str] = {}
-        for info in luns:
-            try:
-                opened = stack.enter_context(open_lun(info.path, name=info.name))
-                if probe.probe(opened) is not None:
-                    members[opened] = info.path
-            except errors.CannotOpen as error:
-                if not _holds_something_else(info, partitions):
-                    survey.problems[info.path] = str(error)
-            except errors.SourceError as error:
-                survey.problems[info.path] = str(error)
-        survey.volumes = probe.assemble(list(members))
-        for volume in survey.volumes:
-            _note(survey, volume, {id(opened): path for opened, path in members.items()})
-    return survey
-
-
-def _note(survey: Survey, volume: VolumeSet, paths: dict[int, str]) -> None:
-    """Say of each LUN of a volume which part of it it carries, and whether another carries the same."""
-    for member in volume.members:
-        number = 1 + sum(other.first_byte < member.first_byte for other in volume.members)
-        known = not volume.missing or member.is_first
-        survey.spans[paths[id(member.device)]] = (volume, f"{number if known else '?'} of {volume.devices}")
-    for twin in volume.duplicates:
-        path = paths[id(twin.device)]
-        survey.spans[path] = (volume, "copy")
-        others = [paths[id(m.device)] for m in volume.members if m.first_byte == twin.first_byte]
-        survey.problems[path] = f"carries the same part of volume {volume.label or volume.lvm_uuid} as {others[0]}"
-
-
-def _holds_something_else(info: LunInfo, known: Sequence[LunInfo]) -> bool:
-    """Whether udev found something other than VMFS: a disk of this machine that the backup need not be let at."""
-    contents = [part.content or part.partition_type for part in known if part.partition_of == info.path]
-    contents += [info.content] if info.content else []
-    vmfs = ("VMFS", "aa31e02a-400f-11db-9590-000c2911d1b8", "0xfb")
-    return bool(contents) and all(content and not content.startswith(vmfs) for content in contents)
-
-
 def _datastores(config: Config) -> tuple[list[Datastore], str]:
     """The manager's VMFS datastores, or why they are unknown; neither when no manager is configured."""
     if config.manager is None:
@@ -148,13 +91,10 @@ def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, 
     shown: set[str] = set()
     for info in survey.luns:
         volume, span = survey.spans.get(info.path, (None, None))
-        store, doubt = _datastore_of(info, volume, datastores)
-        missing = volume.missing_text if volume else ""
+        store, doubt = _datastore_of(info, volume, datastores, seen)
         if store is not None:
             shown.add(store.moref)
-            unseen = _unseen(store, seen)
-            if missing and unseen:
-                missing += f": {', '.join(unseen)}"
+        live = store is not None and info.wwn in _keys(store)
         yield {
             "lun": info.path,
             "name": info.name,
@@ -174,12 +114,25 @@ def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, 
             "lvm_uuid": volume.lvm_uuid if volume else None,
             "span": span,
             "datastore": store.name if store else None,
-            "missing": missing or None,
-            "problem": survey.problems.get(info.path) or doubt,
+            "missing": _missing(volume, store, seen) if volume else None,
+            "problem": doubt or (None if live and _told_apart(info, survey) else survey.problems.get(info.path)),
         }
     for store in datastores:
         if store.moref not in shown:
             yield _absent(store, _unseen(store, seen))
+
+
+def _told_apart(info: LunInfo, survey: Survey) -> bool:
+    """Whether a LUN that has copies here, and that the manager means, has a name of its own."""
+    twins = survey.twins.get(info.path, [])
+    return bool(twins) and all(twin.wwn != info.wwn for twin in twins)
+
+
+def _missing(volume: VolumeSet, store: Datastore | None, seen: set[str]) -> str | None:
+    """Which device of a volume is not here; by what the hosts call it, where the manager or the volume itself says."""
+    text = volume.missing_text
+    names = _unseen(store, seen) if store else list(volume.missing_names)
+    return (f"{text}: {', '.join(names)}" if text and names else text) or None
 
 
 def _absent(store: Datastore, unseen: list[str]) -> dict[str, Any]:
@@ -212,22 +165,27 @@ def _absent(store: Datastore, unseen: list[str]) -> dict[str, Any]:
 
 
 def _datastore_of(
-    info: LunInfo, volume: VolumeSet | None, datastores: Sequence[Datastore]
+    info: LunInfo, volume: VolumeSet | None, datastores: Sequence[Datastore], seen: set[str]
 ) -> tuple[Datastore | None, str | None]:
     """The datastore on a LUN, and what is odd about it.
 
     The UUID read from the volume decides; the LUN's name stands in on a span that does not hold the UUID. When the two
-    disagree, the array has mapped us something else than the hosts see: an old snapshot, or another LUN.
+    disagree, the array has mapped us something else than the hosts see: a copy, an old snapshot, or another LUN.
     """
     uuid = volume.uuid if volume else ""
     by_uuid = next((store for store in datastores if uuid and uuid == store.vmfs_uuid), None)
     by_name = next((store for store in datastores if info.wwn and info.wwn in _keys(store)), None)
-    if by_name is None or by_name is by_uuid:
+    if by_name is not None and by_name is not by_uuid:
+        if volume is not None and not uuid:
+            return by_name, None
+        found = f"volume {volume.label or uuid}" if volume else "no VMFS volume"
+        return by_uuid, f"the manager says that it carries datastore {by_name.name}; {found} was found on it"
+    if by_uuid is None or by_name is by_uuid or not info.wwn or not by_uuid.extents:
         return by_uuid, None
-    if volume is not None and not uuid:
-        return by_name, None
-    found = f"volume {volume.label or uuid}" if volume else "no VMFS volume"
-    return by_uuid, f"the manager says that it carries datastore {by_name.name}; {found} was found on it"
+    names = ", ".join(extent.disk_name for extent in by_uuid.extents)
+    if _keys(by_uuid) & seen:
+        return None, f"a copy: the manager has datastore {by_uuid.name} on {names}; unmap it"
+    return by_uuid, f"the manager has datastore {by_uuid.name} on {names}: a copy of that, or named otherwise; not read"
 
 
 def _keys(store: Datastore) -> set[str]:

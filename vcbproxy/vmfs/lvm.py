@@ -15,6 +15,7 @@ table that contradicts itself or reaches past the device raises ``LvmError``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from vcbproxy.vmfs.c_lvm import LVM_DEV_HEADER_OFFSET
 
 _ALIGNMENTS = tuple(512 << shift for shift in range(8))
 _HEADER_BYTES = 0x2000
+_DEVICE_NAME = re.compile(rb"(?P<name>[a-z0-9]+\.[!-~]{1,200}):\d+\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,24 @@ def first_extent(member: Member) -> int | None:
     entry = layout.Fields(c_lvm.LVM_PEDescriptor, read(member.device, at, 512))
     usable = entry["used"] and entry["volumeId"] == member.volume_id and entry["logicalOffset"] == 0
     return member.start + entry["physicalOffset"] if usable else None
+
+
+def device_names(member: Member) -> tuple[str, ...]:
+    """What the hosts called the volume's devices, in the volume's order, when it was made or extended: ``naa.…``.
+
+    Only the first device of an LVM-5 or -6 volume says; empty elsewhere. A hint, not a proof: an array's copy of the
+    device still has the names of the original.
+    """
+    if member.pe_first or member.major < 5:
+        return ()
+    size = c_lvm.LVM_SD_NAME_SIZE
+    at = member.start + LVM_DEV_HEADER_OFFSET + member.alignment + c_lvm.LVM_SD_NAMES_OFFSET
+    length = min(member.devices, c_lvm.LVM_SD_NAMES_MAX) * size
+    if at + length > member.device.size_bytes:
+        return ()
+    raw = read(member.device, at, length)
+    found = [_DEVICE_NAME.match(raw[start : start + size]) for start in range(0, length, size)]
+    return tuple(match["name"].decode() if match else "" for match in found)
 
 
 def _bitmap_bytes(member: Member) -> int:

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcbproxy.device import Device, read
+from vcbproxy.errors import SourceError
+from vcbproxy.units import KiB
 
 GPT_VMFS = bytes.fromhex("2ae031aa0f40db119590000c2911d1b8")  # AA31E02A-400F-11DB-9590-000C2911D1B8
 GPT_VMFSL = bytes.fromhex("39eab24e55789047a79efae495e21f8d")  # 4EB2EA39-7855-4790-A79E-FAE495E21F8D: system storage
@@ -28,6 +30,7 @@ _SECTOR_SIZES = (512, 4096)
 _GPT_ENTRIES_MAX = 1024
 _GPT_ENTRY_MAX = 4096
 _EBR_MAX = 128
+_HEAD_BYTES = 24 * KiB  # GPT with 4096-byte sectors and 128 entries ends there
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,35 @@ def candidates(device: Device) -> list[Range]:
     Partitions go first because a header may survive at 1 MiB from a time before the LUN was partitioned.
     """
     found: dict[Range, None] = {}
+    device = _Head(device)
     for found_range in itertools.chain(_gpt(device), _mbr(device)):
         if 0 < found_range.start < device.size_bytes and found_range.length > 0:
             length = min(found_range.length, device.size_bytes - found_range.start)
             found[Range(found_range.start, length)] = None
     found[Range(0, device.size_bytes)] = None
     return list(found)
+
+
+class _Head:
+    """A device whose first bytes, where the tables lie, are read at once: probing hundreds of LUNs is all small reads.
+
+    Where that large read fails, each small one is tried by itself: a bad sector nobody needs must hide no table.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.name = device.name
+        self.size_bytes = device.size_bytes
+        try:
+            self._head = read(device, 0, min(_HEAD_BYTES, device.size_bytes))
+        except SourceError:
+            self._head = b""
+
+    def read_into(self, offset: int, buf: memoryview) -> None:
+        if offset + len(buf) <= len(self._head):
+            buf[:] = self._head[offset : offset + len(buf)]
+        else:
+            self._device.read_into(offset, buf)
 
 
 def _gpt(device: Device) -> Iterator[Range]:

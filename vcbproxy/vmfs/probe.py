@@ -32,6 +32,7 @@ class Member:
     uuid: str  # of the file system; the same holds
     version: str
     local: bool
+    device_names: tuple[str, ...] = ()  # of the volume's devices, in its order, as the first device has them
 
     @property
     def is_first(self) -> bool:
@@ -53,6 +54,22 @@ class VolumeSet:
     devices: int
 
     @property
+    def device_names(self) -> tuple[str, ...]:
+        """What the hosts call its devices, in order, where its first device says."""
+        return self.members[0].device_names
+
+    @property
+    def missing_names(self) -> tuple[str, ...]:
+        """What the hosts call the missing devices, as far as that can be told."""
+        positions = span.missing_positions(self._covered, self.devices, self.size_bytes)
+        names = dict(enumerate(self.device_names, 1))
+        return tuple(names[position] for position in positions if names.get(position))
+
+    @property
+    def _covered(self) -> list[tuple[int, int]]:
+        return [(member.first_byte, member.end_byte) for member in self.members]
+
+    @property
     def is_complete(self) -> bool:
         """Whether every device is there exactly once."""
         return self.missing == 0 and not self.duplicates
@@ -67,8 +84,7 @@ class VolumeSet:
         """``device 2 of 3 is missing``; empty when nothing is."""
         if not self.missing:
             return ""
-        covered = [(member.first_byte, member.end_byte) for member in self.members]
-        return span.missing_text(covered, self.devices, self.size_bytes)
+        return span.missing_text(self._covered, self.devices, self.size_bytes)
 
 
 def probe(device: Device) -> Member | None:
@@ -120,6 +136,7 @@ def _member(found: lvm.Member) -> Member:
         uuid=uuid,
         version=version,
         local=local,
+        device_names=lvm.device_names(found),
     )
 
 
@@ -137,7 +154,11 @@ def assemble(devices: Iterable[Device]) -> list[VolumeSet]:
 
     Use ``probe`` on a single device to learn what is wrong with it.
     """
-    members = [member for device in devices if (member := _quietly(device)) is not None]
+    return volumes_of(member for device in devices if (member := _quietly(device)) is not None)
+
+
+def volumes_of(members: Iterable[Member]) -> list[VolumeSet]:
+    """Sort what was probed into volumes, by label; nothing is read again."""
     volumes: dict[str, list[Member]] = {}
     for member in members:
         volumes.setdefault(member.lvm_uuid, []).append(member)

@@ -1,0 +1,107 @@
+"""What lies on the LUNs this proxy sees: each is opened once, and its headers are read once.
+
+In: LUNs. Out: a :class:`Survey`: the volumes, which part of which volume each LUN carries, which LUNs are copies, what
+could not be read. Nothing here asks the manager, and no trouble with one LUN hides another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vcbproxy.errors import CannotOpen, SourceError
+from vcbproxy.san import naa
+from vcbproxy.san.info import LunInfo
+from vcbproxy.san.lun import open_lun
+from vcbproxy.san.patience import Patience
+from vcbproxy.vmfs import probe
+from vcbproxy.vmfs.probe import Member, VolumeSet
+
+COPY = "copy"
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found out about the LUNs.
+
+    Attributes:
+        luns: whole LUNs, as they were given.
+        volumes: by label.
+        spans: by a LUN's path: its volume, and which part of it lies there: ``1 of 2``, or ``copy``.
+        twins: by a LUN's path: the other LUNs that carry the same part of the same volume.
+        problems: by a LUN's path.
+    """
+
+    luns: list[LunInfo]
+    volumes: list[VolumeSet] = field(default_factory=list)
+    spans: dict[str, tuple[VolumeSet, str]] = field(default_factory=dict)
+    twins: dict[str, list[LunInfo]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = (), patience: Patience | None = None) -> Survey:
+    """Probe each LUN for VMFS.
+
+    Args:
+        luns: whole LUNs.
+        partitions: what udev knows of their partitions; spares a complaint about disks that hold something else.
+        patience: how long to wait for each.
+    """
+    survey = Survey(list(luns))
+    by_device: dict[int, LunInfo] = {}
+    members: list[Member] = []
+    with contextlib.ExitStack() as stack:
+        waiting = patience or stack.enter_context(Patience())
+        for info in luns:
+            try:
+                opened = stack.enter_context(open_lun(info.path, name=info.name, patience=waiting))
+                member = probe.probe(opened)
+            except CannotOpen as error:
+                if not _holds_something_else(info, partitions):
+                    survey.problems[info.path] = str(error)
+            except SourceError as error:
+                survey.problems[info.path] = str(error)
+            else:
+                if member is not None:
+                    members.append(member)
+                    by_device[id(opened)] = info
+    survey.volumes = probe.volumes_of(members)
+    for volume in survey.volumes:
+        _note(survey, volume, by_device)
+    return survey
+
+
+def _note(survey: Survey, volume: VolumeSet, by_device: dict[int, LunInfo]) -> None:
+    """Say of each LUN of a volume which part of it it carries, and whether another carries the same."""
+    for number, part in enumerate(volume.members, 1):
+        same = [part, *(other for other in volume.duplicates if other.first_byte == part.first_byte)]
+        infos = [by_device[id(member.device)] for member in same]
+        span = f"{number if not volume.missing or part.is_first else '?'} of {volume.devices}"
+        original = _original(infos, volume, number)
+        for info in infos:
+            survey.spans[info.path] = (volume, span if len(infos) == 1 or info is original else COPY)
+            if len(infos) > 1:
+                survey.twins[info.path] = [other for other in infos if other is not info]
+            if len(infos) > 1 and info is not original:
+                others = original.path if original else ", ".join(other.path for other in infos if other is not info)
+                survey.problems[info.path] = (
+                    f"carries the same part of volume {volume.label or volume.lvm_uuid} as {others}; unmap the copy"
+                )
+
+
+def _original(twins: Sequence[LunInfo], volume: VolumeSet, number: int) -> LunInfo | None:
+    """The one on which the volume was made: its first device has written down the names of all. None: nobody knows."""
+    names = dict(enumerate(volume.device_names, 1))
+    if volume.missing or not names.get(number):
+        return None
+    named = [info for info in twins if info.wwn and info.wwn == naa.bare(names[number])]
+    return named[0] if len(named) == 1 else None
+
+
+def _holds_something_else(info: LunInfo, known: Sequence[LunInfo]) -> bool:
+    """Whether udev found something other than VMFS: a disk of this machine that the backup need not be let at."""
+    contents = [part.content or part.partition_type for part in known if part.partition_of == info.path]
+    contents += [info.content] if info.content else []
+    vmfs = ("VMFS", "aa31e02a-400f-11db-9590-000c2911d1b8", "0xfb")
+    return bool(contents) and all(content and not content.startswith(vmfs) for content in contents)
