@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +80,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "check": [],
         "cleanup": ["--dry-run"],
         "lun list": [],
+        "lun watch": ["--for", "0"],
         "vm list": [],
         "vm show": ["vm1"],
         "backup --dry-run": ["vm1"],
@@ -122,7 +124,8 @@ def _spec(to: Path) -> Path:
 
 @pytest.mark.parametrize("command", list(DOCUMENTED))
 def test_the_page_and_the_program_agree(lab, tmp_path, command):
-    document = lab.vcbproxy(*command.split(), *calls(lab, tmp_path)[command], "--json").json
+    done = lab.vcbproxy(*command.split(), *calls(lab, tmp_path)[command], "--json")
+    document = [json.loads(line) for line in done.out.splitlines()] if command == "lun watch" else done.json
     assert document
     compare(command, document)
 

@@ -85,6 +85,19 @@ def partition(device: Path, number: int, start_sector: int, sectors: int) -> Ite
         subprocess.run(["delpart", str(device), str(number)], check=True)
 
 
+@contextmanager
+def scanned(device: Path) -> Iterator[None]:
+    """Partitions as the table on the device has them; this kernel may not read tables by itself."""
+    need_root("partx")
+    subprocess.run(["partx", "--add", str(device)], check=True)
+    settle()
+    try:
+        yield
+    finally:
+        subprocess.run(["partx", "--delete", str(device)], check=True)
+        settle()
+
+
 def udev_is_running() -> bool:
     return Path("/run/udev/control").exists()
 
@@ -123,7 +136,9 @@ def _udevd() -> Iterator[None]:
         return
     if not UDEVD.exists():
         pytest.skip("needs systemd-udevd")
-    Path("/run/udev").mkdir(exist_ok=True)
+    state = Path("/run/udev")
+    was_there = state.exists()
+    state.mkdir(exist_ok=True)
     quiet = subprocess.DEVNULL
     with subprocess.Popen([str(UDEVD)], stdin=quiet, stdout=quiet, stderr=quiet) as daemon:
         try:
@@ -132,20 +147,36 @@ def _udevd() -> Iterator[None]:
         finally:
             daemon.terminate()
             daemon.wait(timeout=10)
-            Path("/run/udev/control").unlink(missing_ok=True)
+            (state / "control").unlink(missing_ok=True)
+            if not was_there:  # what it knew would pass for the truth about other devices of the same names
+                shutil.rmtree(state)
 
 
-def identity_rule(image: Path, naa_hex: str, serial: str) -> str:
-    """What a SAN would tell udev of the LUN that ``image`` stands for."""
-    return ", ".join(
-        [
-            'SUBSYSTEM=="block"',
-            f'ENV{{DEVTYPE}}=="disk", ATTR{{loop/backing_file}}=="{image}"',
-            f'ENV{{ID_WWN}}="0x{naa_hex[:16]}", ENV{{ID_WWN_WITH_EXTENSION}}="0x{naa_hex}"',
-            f'ENV{{ID_SERIAL}}="3{naa_hex}", ENV{{ID_SERIAL_SHORT}}="{serial}"',
-            f'SYMLINK+="disk/by-id/wwn-0x{naa_hex}"',
-        ]
-    )
+def identify(image: Path, naa_hex: str, serial: str) -> None:
+    """What a SAN would tell udev of the LUN that ``image`` stands for; read by the rules of :func:`identity_rules`."""
+    facts = {
+        "ID_BUS": "scsi",
+        "ID_VENDOR": "LABSAN",
+        "ID_MODEL": "VIRTUAL-LUN",
+        "ID_WWN": f"0x{naa_hex[:16]}",
+        "ID_WWN_WITH_EXTENSION": f"0x{naa_hex}",
+        "ID_SERIAL": f"3{naa_hex}",
+        "ID_SERIAL_SHORT": serial,
+        "SCSI_IDENT_LUN_NAA_REGEXT": naa_hex,
+    }
+    image.with_name(f"{image.name}.san").write_text("".join(f"{key}={value}\n" for key, value in facts.items()))
+
+
+def identity_rules(folder: Path) -> list[str]:
+    """Rules that give the loop devices over the images of a folder the identities that lie beside them."""
+    parent = f'SUBSYSTEM=="block", ENV{{DEVTYPE}}=="partition", ATTRS{{loop/backing_file}}=="{folder}/*"'
+    ours = f'SUBSYSTEM=="block", ATTR{{loop/backing_file}}=="{folder}/*"'
+    return [
+        f'{ours}, ENV{{DEVTYPE}}=="disk", IMPORT{{program}}="/bin/cat $attr{{loop/backing_file}}.san"',
+        f'{ours}, ENV{{ID_WWN_WITH_EXTENSION}}=="?*", SYMLINK+="disk/by-id/wwn-$env{{ID_WWN_WITH_EXTENSION}}"',
+        f'{parent}, IMPORT{{parent}}="ID_WWN*"',
+        f'{parent}, SYMLINK+="disk/by-id/wwn-$env{{ID_WWN_WITH_EXTENSION}}-part%n"',
+    ]
 
 
 def trigger(device: Path) -> None:

@@ -106,9 +106,10 @@ def test_a_configured_device_that_is_no_lun_is_refused_by_name(
             describe([node, *others], [ImageLun(loop)])
 
 
+@pytest.mark.xdist_group("udev")
 def test_udev_tells_the_identity(image: Path) -> None:
-    rule = loops.identity_rule(image, NAA, "LUN-42")
-    with loops.udev_rules([rule]), loops.attached(image) as loop:
+    loops.identify(image, NAA, "LUN-42")
+    with loops.udev_rules(loops.identity_rules(image.parent)), loops.attached(image) as loop:
         loops.trigger(loop)
         info = find(discover(), f"naa.{NAA}")
         assert (info.path, info.kind, info.serial) == (str(loop), LunKind.LOOP, "LUN-42")

@@ -122,6 +122,7 @@ def access(device: Path) -> tuple[str, int]:
 
 
 @pytest.mark.root
+@pytest.mark.xdist_group("udev")
 @pytest.mark.parametrize("bare", [False, True], ids=["partitioned", "whole-lun"])
 def test_udev_gives_vmfs_luns_to_the_group_and_closes_them_to_writers(tmp_path: Path, bare: bool) -> None:
     loops.need_root("partx", "blockdev")
@@ -148,6 +149,7 @@ def test_udev_gives_vmfs_luns_to_the_group_and_closes_them_to_writers(tmp_path: 
 
 
 @pytest.mark.root
+@pytest.mark.xdist_group("udev")
 def test_udev_leaves_other_disks_alone(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     disk = bytearray(gpt(8 * MiB, LINUX_PARTITION, MiB, 4 * MiB))

@@ -91,6 +91,25 @@ def emit(rows: Any, *, as_json: bool, columns: Sequence[str] = (), columns_if_an
         raise Error(f"cannot write the result to standard output: {error.strerror}") from error
 
 
+def emit_line(row: Mapping[str, Any], *, as_json: bool, columns: Sequence[str]) -> None:
+    """Print one row of a result that has no end, at once: a line of JSON, or the columns that have something.
+
+    Raises:
+        Error: stdout cannot be written; a reader that went away stays a BrokenPipeError.
+    """
+    try:
+        if as_json:
+            line = json.dumps(row, ensure_ascii=False, default=str)
+        else:
+            line = "  ".join(_shown(row[name]) for name in columns if row[name] not in (None, []))
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Error(f"cannot write the result to standard output: {error.strerror}") from error
+
+
 def _print(rows: Any, as_json: bool, columns: Sequence[str], columns_if_any: Sequence[str]) -> None:
     if as_json:
         json.dump(rows, sys.stdout, indent=2, ensure_ascii=False, default=str)

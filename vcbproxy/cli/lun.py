@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +12,21 @@ import click
 
 from vcbproxy import errors
 from vcbproxy.cli import frame
-from vcbproxy.config import Config
+from vcbproxy.config import Config, Image, San
 from vcbproxy.san import discover, naa
+from vcbproxy.san import watch as watching
 from vcbproxy.san.info import LunInfo
+from vcbproxy.san.watch import Change, Event
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from vcbproxy.manager.datastore import Datastore
+    from vcbproxy.san.patience import Patience
     from vcbproxy.source.survey import Survey
     from vcbproxy.vmfs.probe import VolumeSet
 
 _COLUMNS = ("lun", "size", "wwn", "kind", "read_only", "volume", "version", "span", "datastore")
+_WATCHED = ("time", "event", "lun", "size", "wwn", "volume", "changed", "problem")
 _TROUBLE = ("missing", "problem")
 
 
@@ -60,6 +66,83 @@ def list_(config: Config, as_json: bool) -> None:
         for line in wrong:
             several.add_note(f"- {line}")
         raise several
+
+
+@lun.command(
+    cls=frame.Command,
+    examples=("vcbproxy lun watch --json | jq -r 'select(.event != \"present\") | .lun'",),
+)
+@click.option("--for", "for_s", type=click.FloatRange(min=0), metavar="SECONDS", help="End then; else by Ctrl-C.")
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=watching.SETTLE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Look when nothing has happened for so long.",
+)
+@frame.config_option
+@frame.json_option
+def watch(config: Config, for_s: float | None, settle_s: float, as_json: bool) -> None:
+    """Tell of LUNs that come, go or change, while it happens.
+
+    Begins with those that are there. Of a LUN that is new, headers are read, once, and nothing is written. With --json
+    each line is a document.
+    """
+    from vcbproxy.clock import SystemClock
+    from vcbproxy.san.patience import Patience
+
+    clock = SystemClock()
+    with watching.UdevNotices() as notices, Patience(config.san.read_timeout_s) as patience:
+        discover.listed(config.san)  # what is wrong with the configuration, it says now
+        look = partial(_there, config.san)
+        for found in watching.changes(notices, look, clock, settle_s=settle_s, for_s=for_s):
+            for row in _changed(found, patience, clock.now()):
+                frame.emit_line(row, as_json=as_json, columns=_WATCHED)
+
+
+def _there(settings: San) -> list[LunInfo]:
+    """Whole LUNs; images that the configuration names may go, as LUNs do."""
+    images = tuple(image for image in settings.images if _is_there(image))
+    return discover.whole(discover.listed(settings.model_copy(update={"images": images})))
+
+
+def _is_there(image: Image) -> bool:
+    try:
+        discover.configured([image])
+    except errors.ConfigError:
+        return False
+    return True
+
+
+def _changed(found: Sequence[Change], patience: Patience, when: datetime) -> Iterator[dict[str, Any]]:
+    """A row for each change; what is new here is looked into."""
+    from vcbproxy.source import survey as source
+
+    new = [change.lun for change in found if change.event in (Event.PRESENT, Event.ADDED)]
+    survey = source.look(new, patience=patience)
+    for change in found:
+        info = change.lun
+        volume, span = survey.spans.get(info.path, (None, None))
+        yield {
+            "time": when.isoformat(timespec="milliseconds"),
+            "event": change.event.value,
+            "lun": info.path,
+            "name": info.name,
+            "size": human(info.size_bytes),
+            "size_bytes": info.size_bytes,
+            "wwn": info.canonical_name or None,
+            "kind": info.kind.value,
+            "read_only": info.read_only,
+            "paths": list(info.paths),
+            "content": info.content or None,
+            "volume": (volume.label or None) if volume else None,
+            "uuid": (volume.uuid or None) if volume else None,
+            "span": span,
+            "changed": list(change.changed),
+            "problem": survey.problems.get(info.path),
+        }
 
 
 def _shortened(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
