@@ -8,6 +8,7 @@ The snapshot is held no longer than the reading takes: packs, index and trees ar
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,16 @@ from jobs.ownership import FrozenVm, JobRun, Registry
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
-from vcbproxy.errors import Changed, Diverged, NothingProtected, Relocked, SnapshotLeft, SourceError, Thawed
+from vcbproxy.errors import (
+    Changed,
+    Diverged,
+    ManagerError,
+    NothingProtected,
+    Relocked,
+    SnapshotLeft,
+    SourceError,
+    Thawed,
+)
 from vcbproxy.extent import Kind
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
@@ -35,7 +45,7 @@ from vcbproxy.pipeline import backup as pipeline
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import DiskWriter, PointInfo, PointWriter
-from vcbproxy.source.configfiles import read_all
+from vcbproxy.source.configfiles import read_all, vss_manifests
 from vcbproxy.source.storage import Storage
 from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
 
@@ -131,7 +141,7 @@ class _VmBackup:
                         # Asked now: a manager that restarts in the hours of reading then spoils nothing.
                         known = vmconfig.capture(around.session, vm, frozen)
                         self._read(writer, frozen, refused)
-                        config = self._config(writer, known)
+                        config = self._config(writer, frozen, known)
                         read = True
                     finally:
                         self._step("read; releasing it" if read else "broken off; releasing it")
@@ -240,6 +250,21 @@ class _VmBackup:
         self._warn(f"{disk.key} failed: {error}")
 
     def _copy_once(self, into: DiskWriter, frozen: VmSnapshot, disk: Disk, attempt: int) -> DiskResult:
+        try:
+            return self._copied(into, frozen, disk, attempt)
+        except (Changed, ManagerError):
+            raise
+        except SourceError as error:
+            # Files that were moved or merged under us read as anything: that is then the cause, and not damage.
+            try:
+                self._look(frozen).check(disk)
+            except ManagerError as second:
+                error.add_note(f"and whether it was moved meanwhile is not known: {second}")
+            except Changed as cause:
+                raise cause from error
+            raise
+
+    def _copied(self, into: DiskWriter, frozen: VmSnapshot, disk: Disk, attempt: int) -> DiskResult:
         around = self._around
         with open_vm_disk(around.storage, disk, around.clock) as source:
             with around.watcher.disk(f"{self._vm.name} {disk.key}", source.size_bytes) as advance:
@@ -301,8 +326,23 @@ class _VmBackup:
         if left_s > 0:
             around.clock.sleep(left_s)
 
-    def _config(self, writer: PointWriter, config: VmConfig) -> dict[str, Any]:
-        found, failed = read_all(self._around.storage, [file.path for file in config.files])
+    def _config_files(self, frozen: VmSnapshot, config: VmConfig) -> tuple[dict[str, bytes], dict[str, str]]:
+        paths = [file.path for file in config.files]
+        unknown: dict[str, str] = {}
+        if frozen.quiesced:
+            try:
+                paths += vss_manifests(self._around.storage, paths[0])
+            except SourceError as error:
+                unknown["*-vss_manifests*.zip"] = str(error)
+        found, failed = read_all(self._around.storage, paths)
+        return found, failed | unknown
+
+    def _config(self, writer: PointWriter, frozen: VmSnapshot, config: VmConfig) -> dict[str, Any]:
+        found, failed = self._config_files(frozen, config)
+        if failed:
+            with contextlib.suppress(ManagerError):  # the VM may have moved since
+                config = vmconfig.capture(self._around.session, self._vm, frozen)
+                found, failed = self._config_files(frozen, config)
         for name, data in found.items():
             writer.file(name, data)
         for name, reason in failed.items():

@@ -6,6 +6,7 @@ import os
 import random
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from vcbproxy.lab.chain import Chain
 from vcbproxy.lab.descriptor import ExtentKind
 from vcbproxy.lab.guest import burst
 from vcbproxy.lab.machine import Machine
-from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, Fill, VmSpec
+from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, Fill, VmSpec
 from vcbproxy.lab.state import DatastoreState, DiskState, LunState, State, VmState
 from vcbproxy.lab.store import FolderStore, Store
 from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
@@ -83,8 +84,8 @@ def new_vm(site: Site, spec: VmSpec, number: int) -> VmState:
     """Make a VM's folder, disks and configuration; the disks hold what the specification says."""
     seed = site.state.spec.seed
     folder = _new_folder(site, spec)
-    disks = list(_disks(spec, seed))
-    for at, disk in enumerate(disks):
+    disks = list(_cloned(site, spec, folder) if spec.clone_of else _disks(spec, seed))
+    for at, disk in enumerate(disks if not spec.clone_of else ()):
         name = spec.name + (f"_{at}" if at else "")
         chain = site.chain(disk, path=f"{folder}/{name}.vmdk")
         for offset, data in _content(spec.disks[at].content, f"{spec.label} {disk.node}", disk.size_bytes, seed):
@@ -101,7 +102,21 @@ def new_vm(site: Site, spec: VmSpec, number: int) -> VmState:
         change_tracking=spec.change_tracking,
         disks=disks,
         inventory_folder=spec.inventory_folder,
+        suspended=spec.suspended,
+        bus_sharing=spec.bus_sharing,
+        vss=spec.vss,
     )
+
+
+def _cloned(site: Site, spec: VmSpec, folder: str) -> Iterator[DiskState]:
+    """A linked clone's disks: another VM's links, and a delta of its own on each, which it writes to."""
+    original = site.machine(spec.clone_of).state
+    for disk in original.disks:
+        links = [replace(link, datastore=link.datastore or disk.datastore, shared=True) for link in disk.links]
+        uuid = content.identifier(site.state.spec.seed, spec.label, disk.node).hex()
+        own = replace(disk, datastore=spec.datastore, uuid=uuid, links=links, aside=[], aside_from="", tracking_id="")
+        site.chain(own).grow(f"{folder}/{spec.name}-{disk.node}.vmdk")
+        yield own
 
 
 def _new_folder(site: Site, spec: VmSpec) -> str:
@@ -125,6 +140,16 @@ def delta_kind(version: int) -> ExtentKind:
     return ExtentKind.SESPARSE if version == 6 else ExtentKind.COWD
 
 
+def new_disk(site: Site, vm: VmState, spec: DiskSpec, node: str) -> DiskState:
+    """A disk that a VM gets while it runs."""
+    seed = site.state.spec.seed
+    disk = _disk(spec, node, seed, vm.name, f"Hard disk {len(vm.disks) + 1}", spec.datastore or vm.datastore)
+    chain = site.chain(disk, path=f"{vm.folder}/{vm.name}_{node}.vmdk")
+    for offset, data in _content(spec.content, f"{vm.name} {node}", disk.size_bytes, seed):
+        chain.write(offset, data)
+    return disk
+
+
 def _disks(spec: VmSpec, seed: int) -> Iterator[DiskState]:
     taken = {disk.node for disk in spec.disks}
     # Unit 7 is the SCSI controller itself.
@@ -133,17 +158,25 @@ def _disks(spec: VmSpec, seed: int) -> Iterator[DiskState]:
         node = disk.node or next(free, "")
         if not node:
             raise ConfigError(f"{spec.name}: more disks than one SCSI controller takes; give them nodes")
-        yield DiskState(
-            node=node,
-            device_key=_device_key(node),
-            label=f"Hard disk {number}",
-            datastore=disk.datastore or spec.datastore,
-            size_bytes=disk.size_bytes,
-            allocation=disk.allocation,
-            uuid=content.identifier(seed, spec.label, node).hex(),
-            links=[],
-            independent=disk.independent,
-        )
+        yield _disk(disk, node, seed, spec.label, f"Hard disk {number}", disk.datastore or spec.datastore)
+
+
+def _disk(spec: DiskSpec, node: str, seed: int, vm: str, label: str, datastore: str) -> DiskState:
+    return DiskState(
+        node=node,
+        device_key=_device_key(node),
+        label=label,
+        datastore=datastore,
+        size_bytes=spec.size_bytes,
+        allocation=spec.allocation,
+        uuid=content.identifier(seed, vm, node).hex(),
+        links=[],
+        independent=spec.independent,
+        mapping=spec.mapping,
+        multi_writer=spec.multi_writer,
+        encrypted=spec.encrypted,
+        mode=spec.mode,
+    )
 
 
 def _device_key(node: str) -> int:

@@ -30,14 +30,26 @@ _SUFFIX = {ExtentKind.COWD: "delta", ExtentKind.SESPARSE: "sesparse"}
 NewCid = Callable[[], str]
 
 
-class Chain:
-    """One disk's files on one datastore."""
+Elsewhere = Callable[[str], tuple[Store, str]]
+"""By a datastore's name: its files, and how ``/vmfs/volumes`` calls it."""
 
-    def __init__(self, store: Store, disk: DiskState, delta_kind: ExtentKind, new_cid: NewCid) -> None:
+
+class Chain:
+    """One disk's files: on one datastore, but for a linked clone's parents."""
+
+    def __init__(
+        self,
+        store: Store,
+        disk: DiskState,
+        delta_kind: ExtentKind,
+        new_cid: NewCid,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.store = store
         self.disk = disk
         self._delta_kind = delta_kind
         self._new_cid = new_cid
+        self._elsewhere = elsewhere
         self._deltas: dict[str, GrainFile] = {}
 
     @classmethod
@@ -84,7 +96,8 @@ class Chain:
     def ranges(self, level: int | None = None) -> list[tuple[int, int]]:
         """(offset, length) in order, of all that may be other than zeroes, seen from a link."""
         top = len(self.disk.links) - 1 if level is None else level
-        found = list(self.store.data_ranges(self.disk.links[0].extent_path))
+        base = self.disk.links[0]
+        found = list(self._store_of(base).data_ranges(base.extent_path))
         for number in range(1, top + 1):
             found += [(segment.start, segment.length) for segment in self._delta(number).written()]
         return _union(found, self.disk.size_bytes)
@@ -97,7 +110,8 @@ class Chain:
         self.disk.links.append(link)
         try:
             if self.disk.tracking_id:
-                self._track(len(self.disk.links) - 2)
+                if not self.disk.links[-2].shared:
+                    self._track(len(self.disk.links) - 2)
                 self._track(len(self.disk.links) - 1)
             self.store.create_file(path, data=self._descriptor(len(self.disk.links) - 1).text().encode())
         except Exception:
@@ -106,6 +120,46 @@ class Chain:
             self._delete(link.extent_path, link.track_path)
             raise
         return link
+
+    def branch_off(self, level: int, path: str, needed: set[str]) -> None:
+        """Let the disk go on from the link at ``level``; what grew out of it is put aside as far as it is needed."""
+        cut = self.disk.links[level + 1 :]
+        del self.disk.links[level + 1 :]
+        while cut and cut[-1].path not in needed:
+            self._forget(cut.pop())
+        if cut:
+            self.disk.aside, self.disk.aside_from = cut, self.disk.live.path
+        self.grow(path)
+
+    def prune(self, needed: set[str]) -> None:
+        """Delete what is aside and no longer needed, from its end."""
+        while self.disk.aside and self.disk.aside[-1].path not in needed:
+            self._forget(self.disk.aside.pop())
+        if not self.disk.aside:
+            self.disk.aside_from = ""
+
+    def _forget(self, link: Link) -> None:
+        self._deltas.pop(link.path, None)
+        self._delete(link.path, link.extent_path, link.track_path)
+
+    def resize(self, size_bytes: int) -> None:
+        """Give a disk without deltas another size."""
+        base = self.disk.live
+        self.store.truncate(base.extent_path, size_bytes)
+        self.disk.size_bytes = size_bytes
+        self._rewrite(0)
+
+    def _store_of(self, link: Link) -> Store:
+        if link.datastore and self._elsewhere is not None:
+            return self._elsewhere(link.datastore)[0]
+        return self.store
+
+    def _hint(self, link: Link, parent: Link) -> str:
+        """How a descriptor names its parent: beside it, or by its whole path."""
+        if posixpath.dirname(link.path) == posixpath.dirname(parent.path) and link.datastore == parent.datastore:
+            return posixpath.basename(parent.path)
+        assert self._elsewhere is not None
+        return f"/vmfs/volumes/{self._elsewhere(parent.datastore or self.disk.datastore)[1]}{parent.path}"
 
     def _create_delta(self, extent_path: str, parent_name: str) -> None:
         if self._delta_kind is ExtentKind.COWD:
@@ -155,7 +209,7 @@ class Chain:
     def _fill(self, level: int, offset: int, buf: memoryview) -> None:
         link = self.disk.links[level]
         if link.kind is ExtentKind.FLAT:
-            buf[:] = self.store.read(link.extent_path, offset, len(buf))
+            buf[:] = self._store_of(link).read(link.extent_path, offset, len(buf))
             return
         delta = self._delta(level)
         start = align_down(offset, delta.grain_bytes)
@@ -171,14 +225,14 @@ class Chain:
                 piece[:] = bytes(len(piece))
             else:
                 where = segment.file_offset + first - segment.start
-                piece[:] = self.store.read(link.extent_path, where, len(piece))
+                piece[:] = self._store_of(link).read(link.extent_path, where, len(piece))
 
     def _delta(self, level: int) -> GrainFile:
         link = self.disk.links[level]
         delta = self._deltas.get(link.path)
         if delta is None:
             opened = CowdFile if link.kind is ExtentKind.COWD else SeSparseFile
-            delta = self._deltas[link.path] = opened(self.store, link.extent_path)
+            delta = self._deltas[link.path] = opened(self._store_of(link), link.extent_path)
         return delta
 
     def _descriptor(self, level: int) -> Descriptor:
@@ -190,7 +244,7 @@ class Chain:
             capacity_bytes=self.disk.size_bytes,
             cid=link.cid,
             parent_cid=parent.cid if parent else descriptor.NO_PARENT,
-            parent_hint=posixpath.basename(parent.path) if parent else "",
+            parent_hint=self._hint(link, parent) if parent else "",
             uuid=bytes.fromhex(self.disk.uuid),
             thin=self.disk.allocation is Allocation.THIN,
             track_name=posixpath.basename(link.track_path),

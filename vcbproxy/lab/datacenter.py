@@ -18,7 +18,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +29,7 @@ from vcbproxy.lab import build, certificate, client, content, state, truth
 from vcbproxy.lab import spec as specification
 from vcbproxy.lab.chain import Chain
 from vcbproxy.lab.machine import Machine
+from vcbproxy.lab.moves import Moves
 from vcbproxy.lab.spec import LabSpec
 from vcbproxy.lab.state import DiskState, SnapshotState, State, TruthRecord
 from vcbproxy.lab.store import FolderStore, Store
@@ -47,6 +48,9 @@ class Datacenter:
         self._clock = clock
         self._mutex = threading.RLock()
         self._machines = {vm.moref: self._new_machine(vm) for vm in known.vms}
+        self._watchers: list[Callable[[str], None]] = []
+        self.moves = Moves(self)
+        """What happens to VMs by others' hands: VMotion, reverts, disks that come and go."""
 
     @classmethod
     def create(cls, directory: Path, spec: LabSpec, clock: Clock | None = None) -> Self:
@@ -98,7 +102,7 @@ class Datacenter:
                 folder = directory / "nfs" / datastore.name
                 stores[datastore.name] = LabVolume.load(record) if datastore.version else FolderStore(folder)
             datacenter = cls(directory, known, stores, lock, clock or SystemClock())
-            datacenter._save(clean=False)
+            datacenter.save(clean=False)
         except BaseException:
             _close_stores(stores)
             os.close(lock)
@@ -115,10 +119,11 @@ class Datacenter:
             self.state.vms.append(built)
             machine = self._machines[built.moref] = self._new_machine(built)
             machine.write_first_files()
+            machine.lock_files()
             for at, snapshot in enumerate(vm.snapshots):
                 self._freeze(machine, snapshot.name, snapshot.description, quiesced=False)
                 build.write_after_snapshot(machine, snapshot.writes, spec.seed, at)
-        self._save(clean=False)
+        self.save(clean=False)
 
     @property
     def machines(self) -> Sequence[Machine]:
@@ -159,7 +164,7 @@ class Datacenter:
         machine = self.machine(vm)
         with machine.operation("create a snapshot"):
             snapshot = self._freeze(machine, name, description, quiesced=quiesced)
-            self._save(clean=False)
+            self.save(clean=False)
         return snapshot
 
     def remove_snapshot(self, vm: str, moref: str, *, children: bool = False, consolidate: bool = True) -> None:
@@ -175,7 +180,7 @@ class Datacenter:
             at = snapshots.index(machine.snapshot(moref))
             for later in reversed(snapshots[at:] if children else snapshots[at : at + 1]):
                 machine.thaw(later.moref, consolidate=consolidate)
-            self._save(clean=False)
+            self.save(clean=False)
 
     def consolidate(self, vm: str) -> None:
         """Merge links that no snapshot needs.
@@ -186,7 +191,17 @@ class Datacenter:
         machine = self.machine(vm)
         with machine.operation("consolidate"):
             machine.consolidate()
-            self._save(clean=False)
+            self.save(clean=False)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Let somebody know, by the VM's reference, of every change that is not made through him."""
+        self._watchers.append(watcher)
+
+    def changed(self, machine: Machine) -> None:
+        """A VM was changed by other than a task of a manager's: save it, and say so."""
+        self.save(clean=False)
+        for watcher in self._watchers:
+            watcher(machine.state.moref)
 
     def truths(self, vm: str | None = None) -> list[TruthRecord]:
         """What was recorded of snapshots, oldest first."""
@@ -197,7 +212,7 @@ class Datacenter:
         """Save all, close the images, let others have the folder; a second time does nothing."""
         if self._lock >= 0:
             try:
-                self._save(clean=True)
+                self.save(clean=True)
             finally:
                 self._release()
 
@@ -207,7 +222,10 @@ class Datacenter:
         store, kind = self._stores[disk.datastore], build.delta_kind(datastore.version)
         if path:
             return Chain.create(store, disk, kind, self._new_cid, path)
-        return Chain(store, disk, kind, self._new_cid)
+        return Chain(store, disk, kind, self._new_cid, self._elsewhere)
+
+    def _elsewhere(self, name: str) -> tuple[Store, str]:
+        return self._stores[name], next(known.uuid or name for known in self.state.datastores if known.name == name)
 
     def _new_machine(self, vm: state.VmState) -> Machine:
         chains = {disk.node: self.chain(disk) for disk in vm.disks}
@@ -234,7 +252,8 @@ class Datacenter:
         pairs = content.identifier(self.state.spec.seed, "tracking", self._next_number()).hex(" ")
         return f"{pairs[:23]}-{pairs[24:]}"
 
-    def _save(self, *, clean: bool) -> None:
+    def save(self, *, clean: bool) -> None:
+        """Write down what is known."""
         with contextlib.ExitStack() as held:
             # No guest writes meanwhile: the volumes' records and the state must tell of one instant.
             for machine in self._machines.values():

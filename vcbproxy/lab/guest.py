@@ -17,6 +17,11 @@ _PAGES_MAX = 16
 
 def write_once(machine: Machine, chance: random.Random) -> tuple[str, int, int]:
     """One write of a guest, somewhere: (node, offset, length)."""
+    with machine.still:
+        return _write_once(machine, chance)
+
+
+def _write_once(machine: Machine, chance: random.Random) -> tuple[str, int, int]:
     disk = chance.choice(machine.state.disks)
     pages = disk.size_bytes // _PAGE_BYTES
     page = chance.randrange(pages)
@@ -76,7 +81,7 @@ class GuestWriter:
     def _run(self) -> None:
         try:
             while not self._stop.wait(self._pause_s):
-                running = [machine for machine in self._machines if machine.state.powered_on]
+                running = [machine for machine in self._machines if machine.state.running]
                 if running:
                     write_once(self._chance.choice(running), self._chance)
                     self.writes += 1

@@ -59,7 +59,10 @@ class ContentSpec:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class DiskSpec:
-    """One virtual disk. Without a node it takes the next one of the first SCSI controller."""
+    """One virtual disk. Without a node it takes the next one of the first SCSI controller.
+
+    The last four are for what a backup must refuse: the manager shows the disk so, its files are those of any disk.
+    """
 
     size_bytes: int = 64 * MiB
     allocation: Allocation = Allocation.THIN
@@ -69,6 +72,11 @@ class DiskSpec:
     """Another datastore than the VM's own."""
     independent: bool = False
     """Left out of snapshots; it can not be backed up this way."""
+    mapping: Literal["", "virtual", "physical"] = ""
+    """A raw device mapping."""
+    multi_writer: bool = False
+    encrypted: bool = False
+    mode: str = "persistent"
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -89,7 +97,14 @@ class VmSpec:
     disks: tuple[DiskSpec, ...] = (DiskSpec(),)
     snapshots: tuple[SnapshotSpec, ...] = ()
     powered_on: bool = True
+    suspended: bool = False
     tools_running: bool = True
+    clone_of: str = ""
+    """A linked clone of that VM, which goes before it and stays as it is; its disks grow out of that one's."""
+    bus_sharing: Literal["noSharing", "virtualSharing", "physicalSharing"] = "noSharing"
+    """Of its SCSI controllers."""
+    vss: bool = False
+    """Its guest leaves a manifest of its writers in the VM's folder when it is quiesced, as Windows does."""
     change_tracking: bool = False
     ip: str = ""
     guest_id: str = "debian12_64Guest"
@@ -154,6 +169,8 @@ class DatastoreSpec:
     block_size_bytes: int = 0
     partition: Partition = Partition.GPT
     scatter: bool = False
+    shown_as: Literal["", "vsan", "VVOL", "PMEM"] = ""
+    """What the manager calls it, when that is not what it is made of."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -190,6 +207,11 @@ class LabSpec:
                 )
             for name in {vm.datastore, *(disk.datastore or vm.datastore for disk in vm.disks)} - datastores:
                 raise ConfigError(f"{vm.name} is on datastore {name!r}, which the lab does not have")
+            before = [other.name for other in self.vms[: self.vms.index(vm)]]
+            if vm.clone_of and (vm.clone_of not in before or vm.disks != (DiskSpec(),)):
+                raise ConfigError(
+                    f"{vm.name} is a clone of {vm.clone_of!r}: that VM goes before it, and it has its disks"
+                )
             for disk in vm.disks:
                 if disk.size_bytes <= 0 or disk.size_bytes % 4096:
                     raise ConfigError(f"{vm.name}: a disk of {disk.size_bytes} bytes is not whole grains of 4096")

@@ -28,6 +28,10 @@ class Link:
     kind: ExtentKind
     cid: str
     track_path: str = ""
+    datastore: str = ""
+    """Another datastore than the disk's."""
+    shared: bool = False
+    """Another VM's; this one's disk only grew out of it."""
 
 
 @dataclass(slots=True, config=_STRICT)
@@ -43,6 +47,13 @@ class DiskState:
     uuid: str
     links: list[Link]
     independent: bool = False
+    mapping: str = ""
+    multi_writer: bool = False
+    encrypted: bool = False
+    mode: str = "persistent"
+    aside: list[Link] = Field(default_factory=list)
+    """Links that a revert cut off and snapshots still need, the oldest first; they grow out of ``aside_from``."""
+    aside_from: str = ""
     tracking_id: str = ""
     epoch: int = 0
     """Change tracking counts snapshots; a write belongs to the epoch in which it came."""
@@ -53,6 +64,17 @@ class DiskState:
     def live(self) -> Link:
         """The link that the guest writes to."""
         return self.links[-1]
+
+    @property
+    def in_snapshots(self) -> bool:
+        """Whether snapshots take it."""
+        return not self.independent and self.mapping != "physical"
+
+    def needless(self, needed: set[str]) -> int | None:
+        """The first level whose link neither a snapshot (``needed``), nor a branch, nor another VM needs."""
+        needed = needed | {self.aside_from}
+        links = enumerate(self.links[:-1])
+        return next((level for level, link in links if not link.shared and link.path not in needed), None)
 
 
 @dataclass(slots=True, config=_STRICT)
@@ -78,6 +100,7 @@ class SnapshotState:
     powered_on: bool
     frozen: dict[str, str]
     """Disk node → path of the frozen link's descriptor."""
+    parent: str = ""
     change_ids: dict[str, str] = Field(default_factory=dict)
 
 
@@ -96,13 +119,23 @@ class VmState:
     change_tracking: bool
     disks: list[DiskState]
     inventory_folder: str = ""
+    host: str = "esx1.lab"
+    connected: bool = True
+    """Whether its host answers."""
+    suspended: bool = False
+    bus_sharing: str = "noSharing"
+    vss: bool = False
     snapshots: list[SnapshotState] = Field(default_factory=list)
+    current: str = ""
+    """The snapshot that the running disks grew out of."""
+    taken_away: list[DiskState] = Field(default_factory=list)
+    """Disks that the VM has no more, and snapshots still have."""
     deltas_made: int = 0
 
     @property
     def frozen_disks(self) -> list[DiskState]:
         """The disks that snapshots take."""
-        return [disk for disk in self.disks if not disk.independent]
+        return [disk for disk in self.disks if disk.in_snapshots]
 
     def disk(self, node: str) -> DiskState:
         """The disk at a node.
@@ -118,7 +151,16 @@ class VmState:
     @property
     def consolidation_needed(self) -> bool:
         """Whether a chain has a link that neither a snapshot nor the guest needs."""
-        return any(len(disk.links) > 1 + len(self.snapshots) for disk in self.disks)
+        return any(disk.needless(self.needed(disk.node)) is not None for disk in self.disks)
+
+    def needed(self, node: str) -> set[str]:
+        """The links of a disk that snapshots froze."""
+        return {snapshot.frozen[node] for snapshot in self.snapshots if node in snapshot.frozen}
+
+    @property
+    def running(self) -> bool:
+        """Whether its guest runs, and writes."""
+        return self.powered_on and not self.suspended and self.connected
 
 
 @dataclass(slots=True, config=_STRICT)

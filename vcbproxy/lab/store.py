@@ -13,6 +13,7 @@ from typing import Protocol
 from vcbproxy.lab.vmfs import Allocation
 
 _STEP_BYTES = 1 << 20
+Ranges = list[tuple[int, int]]
 
 
 class Store(Protocol):
@@ -35,6 +36,9 @@ class Store(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is something at a path."""
 
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+
     def size(self, path: str) -> int:
         """The file's length in bytes."""
 
@@ -47,7 +51,7 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file."""
 
-    def data_ranges(self, path: str) -> list[tuple[int, int]]:
+    def data_ranges(self, path: str) -> Ranges:
         """(offset, length) of what was ever written, in order; all else reads as zeroes."""
 
 
@@ -96,6 +100,10 @@ class FolderStore:
         """Whether there is something."""
         return self._path(path).exists()
 
+    def list(self, path: str) -> list[str]:
+        """The names in a directory."""
+        return sorted(entry.name for entry in self._path(path).iterdir())
+
     def size(self, path: str) -> int:
         """The file's length."""
         return self._path(path).stat().st_size
@@ -115,7 +123,7 @@ class FolderStore:
         with self._lock:
             self._path(path).unlink()
 
-    def data_ranges(self, path: str) -> list[tuple[int, int]]:
+    def data_ranges(self, path: str) -> Ranges:
         """What the file system below has allocated."""
         ranges: list[tuple[int, int]] = []
         with self._lock, self._path(path).open("rb") as file:

@@ -77,7 +77,8 @@ def capture(session: Session, vm: Vm, snapshot: VmSnapshot | None = None) -> VmC
         "power_state": vm.power_state.value,
         "config": snapshot.config if snapshot is not None else convert.plain(config),
     }
-    return VmConfig(document, _files(vm.vmx, row.get("layoutEx.file") or (), config.extraConfig))
+    vmx = DatastorePath.parse(config.files.vmPathName or "")  # now: the VM may have moved since it was listed
+    return VmConfig(document, _files(vmx, row.get("layoutEx.file") or (), config.extraConfig))
 
 
 def _files(vmx: DatastorePath, layout: Any, settings: Any) -> tuple[ConfigFile, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable
 
 from vcbproxy.device import read
@@ -29,6 +30,15 @@ def read_config_file(files: DatastoreFiles, path: DatastorePath) -> bytes:
         close = getattr(file, "close", None)
         if close is not None:
             close()
+
+
+def vss_manifests(storage: Storage, vmx: DatastorePath) -> list[DatastorePath]:
+    """What Windows' writers told when the guest was quiesced: ``web01-vss_manifests7.zip``, beside the .vmx.
+
+    Hosts keep one there from the quiescing to the snapshot's removal; restoring applications by their writers needs it.
+    """
+    names = storage.files().names(vmx.directory)
+    return [vmx.beside(name) for name in names if fnmatch.fnmatch(name, "*vss_manifests*.zip")]
 
 
 def read_all(storage: Storage, paths: Iterable[DatastorePath]) -> tuple[dict[str, bytes], dict[str, str]]:

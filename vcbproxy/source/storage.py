@@ -229,9 +229,26 @@ class DatastoreFiles:
         mount = self._storage.mount(where.datastore)
         if mount is not None:
             return MountedFile(mount, where.path, path, self._storage.patience)
-        if where.datastore not in self._volumes:
-            self._volumes[where.datastore] = self._storage.volume(where.datastore)
-        return self._volumes[where.datastore].open_file(where.path)
+        return self._volume(where.datastore).open_file(where.path)
+
+    def names(self, directory: DatastorePath) -> list[str]:
+        """What lies in a directory, by name.
+
+        Raises:
+            SourceError: the datastore is not readable here, or has no such directory.
+        """
+        mount = self._storage.mount(directory.datastore)
+        if mount is None:
+            return sorted(entry.name for entry in self._volume(directory.datastore).entries(directory.path))
+        try:
+            return sorted(entry.name for entry in (mount / directory.path).iterdir())
+        except OSError as error:
+            raise SourceError(f"cannot list {directory}: {error.strerror}") from error
+
+    def _volume(self, datastore: str) -> Volume:
+        if datastore not in self._volumes:
+            self._volumes[datastore] = self._storage.volume(datastore)
+        return self._volumes[datastore]
 
     def resolve(self, base_path: str, reference: str) -> str:
         """Follow a reference found in the descriptor at ``base_path``.

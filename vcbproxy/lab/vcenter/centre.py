@@ -1,7 +1,7 @@
 """The vCenter itself: a datacenter's state as managed objects, kept true after every change.
 
 Datacenters (group-d1) ─ DC0 ─┬─ vm ─ every VM            ─ its snapshots
-                              ├─ host ─ cluster C0 ─ esx1.lab, Resources
+                              ├─ host ─ cluster C0 ─ esx1.lab, esx2.lab, Resources
                               ├─ datastore ─ every datastore
                               └─ network
 """
@@ -15,6 +15,8 @@ from typing import Any
 from vcbproxy.clock import Clock
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.machine import Machine
+from vcbproxy.lab.moves import HOSTS
+from vcbproxy.lab.spec import DatastoreSpec
 from vcbproxy.lab.state import DatastoreState
 from vcbproxy.lab.vcenter import crowd as crowds
 from vcbproxy.lab.vcenter import render, wire
@@ -59,11 +61,13 @@ class Centre:
         self.content = self._add_services()
         self.tree = Tree(self.inventory)
         self.rest = Rest(spec.username, spec.password)
-        self._host = self._add_tree()
+        self._hosts: dict[str, Managed] = {}
+        self._add_tree()
         self._add_datastores(self.tree.datacenter(FIRST)["datastore"])
         self._add_vms()
         self._add_crowds()
         self.permissions.show()
+        datacenter.watch(lambda moref: self.refresh(self.inventory.get(self._refs[moref])))
 
     def stop(self) -> None:
         """End what waits and what works."""
@@ -108,14 +112,20 @@ class Centre:
             state, spec = machine.state, self._specs[machine.state.moref]
             self._sync_snapshots(vm, machine)
             tree = render.snapshots(state, self._refs)
+            host = self._hosts[state.host].ref
+            names = {
+                state.datastore,
+                *(link.datastore or disk.datastore for disk in state.disks for link in disk.links),
+            }
             self.inventory.set(
                 vm,
                 config=None if spec.lost else render.config(state, spec, self._refs),
                 snapshot=None if spec.lost else tree,
                 rootSnapshot=[] if tree is None else [tree.rootSnapshotList[0].snapshot],
-                runtime=render.runtime(state, self._host.ref, spec.connection),
+                datastore=[self._refs[name] for name in sorted(names)],
+                runtime=render.runtime(state, host, spec.connection),
                 guest=None if spec.lost else render.guest(state, spec),
-                summary=render.summary(state, spec, vm.ref, self._host.ref),
+                summary=render.summary(state, spec, vm.ref, host),
             )
 
     def _sync_snapshots(self, vm: Managed, machine: Machine) -> None:
@@ -131,7 +141,9 @@ class Centre:
             properties = {
                 "vm": vm.ref,
                 "config": render.config(state, spec, self._refs, snapshot),
-                "childSnapshot": refs[number + 1 : number + 2],
+                "childSnapshot": [
+                    ref for ref, other in zip(refs, state.snapshots, strict=True) if other.parent == snapshot.moref
+                ],
             }
             known_one = self.inventory.find(refs[number])
             if known_one is None:
@@ -156,17 +168,20 @@ class Centre:
         add(vim.ServiceInstance, "ServiceInstance", content=content, capability=None)
         return content
 
-    def _add_tree(self) -> Managed:
-        """The first datacenter, with a cluster of one host."""
+    def _add_tree(self) -> None:
+        """The first datacenter, with a cluster of two hosts; a host that is alone is its own."""
         add, put = self.inventory.add, self.inventory.set
         folders = self.tree.datacenter(FIRST)
         cluster = add(vim.ClusterComputeResource, "domain-c8", name="C0", parent=folders["host"].ref)
         pool = add(vim.ResourcePool, POOL, name="Resources", parent=cluster.ref, owner=cluster.ref, vm=[])
-        host = add(vim.HostSystem, "host-10", name="esx1.lab", parent=cluster.ref, vm=[], datastore=[], network=[])
-        put(host, summary=self._persona.host_summary(host.ref))
-        put(cluster, host=[host.ref], resourcePool=pool.ref, datastore=[])
+        for number, name in enumerate(HOSTS[:1] if self._persona.esxi else HOSTS):
+            ref = f"host-{10 + number}"
+            host = add(vim.HostSystem, ref, name=name, parent=cluster.ref, vm=[], datastore=[], network=[])
+            put(host, summary=self._persona.host_summary(host.ref, name))
+            self._hosts[name] = host
+        hosts = [host.ref for host in self._hosts.values()]
+        put(cluster, host=hosts, resourcePool=pool.ref, datastore=[])
         put(folders["host"], childEntity=[cluster.ref])
-        return host
 
     def _add_datastores(self, folder: Managed) -> None:
         refs = []
@@ -177,7 +192,9 @@ class Centre:
                 name=known.name,
                 parent=folder.ref,
                 info=self._datastore_info(known),
-                host=[vim.Datastore.HostMount(key=self._host.ref, mountInfo=_mounted(known))],
+                host=[
+                    vim.Datastore.HostMount(key=host.ref, mountInfo=_mounted(known)) for host in self._hosts.values()
+                ],
                 vm=[],
                 overallStatus="green",
             )
@@ -185,7 +202,8 @@ class Centre:
             self._refs[known.name] = managed.ref
             self.inventory.set(managed, summary=self._datastore_summary(known, managed.ref))
         self.inventory.set(folder, childEntity=refs)
-        self.inventory.set(self._host, datastore=refs)
+        for host in self._hosts.values():
+            self.inventory.set(host, datastore=refs)
         for holder in (vim.Datacenter("datacenter-2", None), vim.ClusterComputeResource("domain-c8", None)):
             self.inventory.set(self.inventory.get(holder), datastore=refs)
 
@@ -227,25 +245,25 @@ class Centre:
             freeSpace=self._capacity(known) // 2,
             accessible=True,
             multipleHostAccess=True,
-            type="VMFS" if known.version else "NFS",
+            type=self._spec_of(known).shown_as or ("VMFS" if known.version else "NFS"),
             maintenanceMode="normal",
         )
 
     def _capacity(self, known: DatastoreState) -> int:
-        spec = next(spec for spec in self.datacenter.state.spec.datastores if spec.name == known.name)
-        return spec.lun_size_bytes * max(1, len(known.luns))
+        return self._spec_of(known).lun_size_bytes * max(1, len(known.luns))
+
+    def _spec_of(self, known: DatastoreState) -> DatastoreSpec:
+        return next(spec for spec in self.datacenter.state.spec.datastores if spec.name == known.name)
 
     def _add_vms(self) -> None:
         pool = vim.ResourcePool(POOL, None)
         refs = []
         for machine in self.datacenter.machines:
             state, spec = machine.state, self._specs[machine.state.moref]
-            names = {state.datastore, *(disk.datastore for disk in state.disks)}
             managed = self.inventory.add(
                 vim.VirtualMachine,
                 state.moref,
                 name=state.name,
-                datastore=[self._refs[name] for name in sorted(names)],
                 network=[],
                 resourcePool=pool,
                 capability=render.capability(),
@@ -260,7 +278,9 @@ class Centre:
             for tag in spec.tags:
                 self.rest.attach(tag, "VirtualMachine", state.moref)
             self.refresh(managed)
-        self.inventory.set(self._host, vm=refs)
+        for name, host in self._hosts.items():
+            there = [ref for ref in refs if self.machine(self.inventory.get(ref)).state.host == name]
+            self.inventory.set(host, vm=there)
         self.inventory.set(self.inventory.get(pool), vm=refs)
         for known in self.datacenter.state.datastores:
             users = [ref for ref in refs if self._refs[known.name] in self.inventory.get(ref).properties["datastore"]]
@@ -269,7 +289,7 @@ class Centre:
     def _add_crowds(self) -> None:
         for number, crowd in enumerate(self.datacenter.state.spec.crowds):
             homes: dict[str, list[Managed]] = {}
-            for extra in crowds.members(crowd, number, self._refs[crowd.datastore], self._host.ref):
+            for extra in crowds.members(crowd, number, self._refs[crowd.datastore], self._hosts[HOSTS[0]].ref):
                 managed = self.inventory.add(vim.VirtualMachine, extra.moref, **extra.properties)
                 homes.setdefault(extra.folder, []).append(managed)
                 for tag in crowd.tags:

@@ -40,12 +40,12 @@ class Persona:
             licenseProductVersion="8.0",
         )
 
-    def host_summary(self, ref: Any) -> Any:
-        """The one host, in short."""
+    def host_summary(self, ref: Any, name: str) -> Any:
+        """A host, in short."""
         return vim.host.Summary(
             host=ref,
             config=vim.host.Summary.ConfigSummary(
-                name="esx1.lab", port=443, vmotionEnabled=False, faultToleranceEnabled=False
+                name=name, port=443, vmotionEnabled=False, faultToleranceEnabled=False
             ),
             quickStats=vim.host.Summary.QuickStats(),
             overallStatus="green",

@@ -64,14 +64,17 @@ def config(vm: VmState, spec: VmSpec, datastores: Refs, snapshot: SnapshotState 
 
 
 def _devices(vm: VmState, datastores: Refs, snapshot: SnapshotState | None) -> Iterable[Any]:
-    controllers = sorted({disk.node.split("-")[0] for disk in vm.disks})
+    disks = vm.disks
+    if snapshot is not None:  # as they were then: without what came later, with what was taken away
+        disks = [disk for disk in [*vm.disks, *vm.taken_away] if not disk.in_snapshots or disk.node in snapshot.frozen]
+    controllers = sorted({disk.node.split("-")[0] for disk in disks})
     for name in controllers:
-        yield _controller(name, [disk for disk in vm.disks if disk.node.split("-")[0] == name])
-    for disk in vm.disks:
+        yield _controller(name, [disk for disk in disks if disk.node.split("-")[0] == name], vm.bus_sharing)
+    for disk in disks:
         yield _disk(disk, datastores, snapshot)
 
 
-def _controller(name: str, disks: list[DiskState]) -> Any:
+def _controller(name: str, disks: list[DiskState], sharing: str) -> Any:
     kind, first_key, label = _CONTROLLERS[name.rstrip("0123456789")]
     number = int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
     controller = kind(
@@ -81,17 +84,17 @@ def _controller(name: str, disks: list[DiskState]) -> Any:
         device=[disk.device_key for disk in disks],
     )
     if isinstance(controller, vim.vm.device.VirtualSCSIController):
-        controller.sharedBus = "noSharing"
+        controller.sharedBus = sharing
         controller.scsiCtlrUnitNumber = 7
     return controller
 
 
 def _disk(disk: DiskState, datastores: Refs, snapshot: SnapshotState | None) -> Any:
     name, unit = disk.node.split("-")
-    top = len(disk.links) - 1
-    if snapshot is not None and not disk.independent:
-        top = next(level for level, link in enumerate(disk.links) if link.path == snapshot.frozen[disk.node])
-    backing = _backing(disk, top, datastores)
+    links = disk.links
+    if snapshot is not None and disk.in_snapshots:
+        links = _links_under(disk, snapshot.frozen[disk.node])
+    backing = _backing(disk, links, datastores)
     if snapshot is not None:
         backing.changeId = snapshot.change_ids.get(disk.node)
     return _Disk(
@@ -105,20 +108,40 @@ def _disk(disk: DiskState, datastores: Refs, snapshot: SnapshotState | None) -> 
     )
 
 
-def _backing(disk: DiskState, level: int, datastores: Refs) -> Any:
+def _links_under(disk: DiskState, path: str) -> list[Link]:
+    """The chain from its base to the link at a path, on the live branch or on the one aside."""
+    names = [link.path for link in disk.links]
+    if path in names:
+        return disk.links[: names.index(path) + 1]
+    aside = [link.path for link in disk.aside]
+    return disk.links[: names.index(disk.aside_from) + 1] + disk.aside[: aside.index(path) + 1]
+
+
+def _backing(disk: DiskState, links: list[Link], datastores: Refs) -> Any:
     """A link and, as ``parent``, those below it; hosts show deltas as flat backings that have a delta format."""
     below: Any = None
-    for link in disk.links[: level + 1]:
+    for link in links:
         below = _one_backing(disk, link, datastores, below)
     return below
 
 
 def _one_backing(disk: DiskState, link: Link, datastores: Refs, parent: Any) -> Any:
     pairs = " ".join(disk.uuid[at : at + 2] for at in range(0, 32, 2))
+    datastore = link.datastore or disk.datastore
+    where = {"fileName": f"[{datastore}] {link.path[1:]}", "datastore": datastores[datastore], "parent": parent}
+    mode = "independent_persistent" if disk.independent else disk.mode
+    if disk.mapping:
+        return _Disk.RawDiskMappingVer1BackingInfo(
+            **where,
+            diskMode="independent_persistent" if disk.mapping == "physical" else mode,
+            compatibilityMode=f"{disk.mapping}Mode",
+            deviceName="vml.0200000000600144f0",
+            lunUuid="0200000000600144f0",
+            uuid=f"{pairs[:23]}-{pairs[24:]}",
+        )
     backing = _Disk.FlatVer2BackingInfo(
-        fileName=f"[{disk.datastore}] {link.path[1:]}",
-        datastore=datastores[disk.datastore],
-        diskMode="independent_persistent" if disk.independent else "persistent",
+        **where,
+        diskMode=mode,
         split=False,
         writeThrough=False,
         thinProvisioned=disk.allocation is Allocation.THIN,
@@ -126,9 +149,10 @@ def _one_backing(disk: DiskState, link: Link, datastores: Refs, parent: Any) -> 
         uuid=f"{pairs[:23]}-{pairs[24:]}",
         contentId=link.cid.rjust(32, "0"),
         digestEnabled=False,
-        sharing="sharingNone",
-        parent=parent,
+        sharing="sharingMultiWriter" if disk.multi_writer else "sharingNone",
     )
+    if disk.encrypted:
+        backing.keyId = vim.encryption.CryptoKeyId(keyId="key-1")
     if link.kind is not ExtentKind.FLAT:
         backing.deltaDiskFormat = _DELTA_FORMATS[link.kind]
     if link.kind is ExtentKind.SESPARSE:
@@ -137,26 +161,26 @@ def _one_backing(disk: DiskState, link: Link, datastores: Refs, parent: Any) -> 
 
 
 def snapshots(vm: VmState, refs: Refs) -> Any:
-    """The snapshot tree; None when there is none. Without reverting, each snapshot is the child of the one before."""
+    """The snapshot tree; None when there is none."""
     if not vm.snapshots:
         return None
-    below: list[Any] = []
-    for snapshot in reversed(vm.snapshots):
-        below = [
-            vim.vm.SnapshotTree(
-                snapshot=refs[snapshot.moref],
-                vm=refs[vm.moref],
-                name=snapshot.name,
-                description=snapshot.description,
-                id=snapshot.number,
-                createTime=snapshot.created,
-                state=power(on=snapshot.powered_on),
-                quiesced=snapshot.quiesced,
-                replaySupported=False,
-                childSnapshotList=below,
-            )
-        ]
-    return vim.vm.SnapshotInfo(currentSnapshot=refs[vm.snapshots[-1].moref], rootSnapshotList=below)
+    below: dict[str, list[Any]] = {}
+    for snapshot in reversed(vm.snapshots):  # children come after their parents
+        tree = vim.vm.SnapshotTree(
+            snapshot=refs[snapshot.moref],
+            vm=refs[vm.moref],
+            name=snapshot.name,
+            description=snapshot.description,
+            id=snapshot.number,
+            createTime=snapshot.created,
+            state=power(on=snapshot.powered_on),
+            quiesced=snapshot.quiesced,
+            replaySupported=False,
+            childSnapshotList=below.get(snapshot.moref, []),
+        )
+        below[snapshot.parent] = [tree, *below.get(snapshot.parent, [])]
+    current = refs[vm.current] if vm.current else None
+    return vim.vm.SnapshotInfo(currentSnapshot=current, rootSnapshotList=below[""])
 
 
 def power(*, on: bool) -> str:
@@ -168,8 +192,8 @@ def runtime(vm: VmState, host: Any, connection: str) -> Any:
     """What the VM is doing."""
     return vim.vm.RuntimeInfo(
         host=host,
-        connectionState=connection,
-        powerState=power(on=vm.powered_on),
+        connectionState=connection if vm.connected else "disconnected",
+        powerState="suspended" if vm.suspended else power(on=vm.powered_on),
         faultToleranceState="notConfigured",
         toolsInstallerMounted=False,
         suspendInterval=0,
@@ -182,7 +206,7 @@ def runtime(vm: VmState, host: Any, connection: str) -> Any:
 
 def guest(vm: VmState, spec: VmSpec) -> Any:
     """What its tools tell."""
-    running = vm.powered_on and vm.tools_running
+    running = vm.running and vm.tools_running
     return vim.vm.GuestInfo(
         toolsStatus="toolsOk" if running else "toolsNotRunning",
         toolsRunningStatus="guestToolsRunning" if running else "guestToolsNotRunning",

@@ -86,6 +86,12 @@ class LabServer:
         """SHA-256 of the server's certificate, ``AA:BB:…``."""
         return certificate.thumbprint(self._tls)
 
+    def tasks_done(self) -> list[tuple[str, float, float]]:
+        """Every task that ended: (what it did, when it was asked for, when it ended), by the manager's clock."""
+        infos = [task.properties["info"] for task in self.centre.inventory.all_of(vim.Task)]
+        ended = [info for info in infos if info.completeTime is not None]
+        return [(info.descriptionId, info.queueTime.timestamp(), info.completeTime.timestamp()) for info in ended]
+
     @property
     def faults(self) -> Faults:
         """Where trouble is ordered."""

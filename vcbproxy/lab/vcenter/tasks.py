@@ -11,7 +11,7 @@ from typing import Any
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Busy, Error
-from vcbproxy.lab.machine import UnknownSnapshot
+from vcbproxy.lab.machine import HostLost, UnknownSnapshot
 from vcbproxy.lab.vcenter.faults import Dropped, Faults, What, Where
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
 from vcbproxy.lab.vcenter.schema import vim, vmodl
@@ -127,6 +127,8 @@ def as_fault(error: Exception, in_the_way: Any = None) -> Any:
         error.task = in_the_way or vim.Task("task-unknown", None)  # The schema demands one.
     if isinstance(error, vmodl.MethodFault):
         return error
+    if isinstance(error, HostLost):
+        return vmodl.fault.HostNotConnected(msg=str(error))
     if isinstance(error, UnknownSnapshot):
         return vim.fault.NotFound(msg=f"no such snapshot: {error.args[0]}")
     if not isinstance(error, Error | Dropped):

@@ -66,6 +66,8 @@ class Node:
     links: int = 1
     token: int = 0
     lock_mode: int = 0
+    lock_owner: bytes = b""
+    """The host's UUID; without, the volume's first host."""
     modified_s: int = 0
     sub_blocks_max: int = 1
     """How far it may grow in sub-blocks."""
@@ -123,7 +125,7 @@ def encode_lock(node: Node, volume_offset: int, who: Identity) -> bytes:
     sector = bytearray(512)
     struct.pack_into("<IQQQQI", sector, 0, DESCRIPTOR_MAGIC, volume_offset, 0, 0, node.token, node.lock_mode)
     if node.lock_mode:
-        sector[0x28:0x38] = who.host.raw
+        sector[0x28:0x38] = node.lock_owner or who.host.raw
     struct.pack_into("<Q", sector, 0x38, node.modified_s & 0xFFFFFFFF)
     return bytes(sector)
 

@@ -149,12 +149,17 @@ class Store:
     def write_descriptor(self, node: Node, *, data: bool) -> None:
         """Write a descriptor: its data part if that changed, its metadata, and last its lock with a new token."""
         place = self.locate(node.address)
-        node.token += 1
         node.modified_s = self.now_s()
         if data:
             packed = encode_data(node, self.geometry, self.codec)
             self.images.write(place + self.geometry.resident_offset, packed)
         self.images.write(place + self.geometry.metadata_offset, encode_metadata(node, self.geometry))
+        self.write_lock(node)
+
+    def write_lock(self, node: Node) -> None:
+        """Write a descriptor's lock, with a new token."""
+        place = self.locate(node.address)
+        node.token += 1
         self.images.write(place, encode_lock(node, place, self.who))
 
     def touch(self, node: Node) -> None:

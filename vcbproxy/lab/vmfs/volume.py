@@ -7,6 +7,7 @@ find. Lock order: the tree's, a node's, the store's.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -260,12 +261,16 @@ class LabVolume:
         """(offset, length) of what is allocated and written, in whole blocks, clipped to the file's length."""
         return self._files.written(self._find(path))
 
-    def lock(self, path: str, mode: int) -> None:
-        """Set the lock as a host does: 0 free, 1 exclusive (a running VM's disk), 2 read-only, 3 shared by writers."""
+    def lock(self, path: str, mode: int, host: str = "") -> None:
+        """Set the lock as a host does: 0 free, 1 exclusive (a running VM's disk), 2 read-only, 3 shared by writers.
+
+        The token rises; the file itself, its time of modification too, stays as it is.
+        """
         node = self._find(path)
         with node.guard:
             node.lock_mode = mode
-            self.store.write_descriptor(node, data=False)
+            node.lock_owner = hashlib.sha256(host.encode()).digest()[:16] if host else b""
+            self.store.write_lock(node)
 
     def node(self, path: str) -> Node:
         """The record of one file, for those who damage it on purpose."""
