@@ -182,6 +182,10 @@ class LabSpec:
     crowds: tuple[CrowdSpec, ...] = ()
     seed: int = 1
     truth: Truth = Truth.RAW
+    release: Literal["6.5", "6.7", "7.0", "8.0"] = "8.0"
+    """Which release the manager is."""
+    esxi: bool = False
+    """A host that is spoken to directly, in place of a vCenter Server."""
     username: str = "lab"
     password: str = "lab-secret"  # noqa: S105  # guards nothing but a simulator on loopback
 

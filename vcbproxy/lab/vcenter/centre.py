@@ -19,7 +19,7 @@ from vcbproxy.lab.moves import HOSTS
 from vcbproxy.lab.spec import DatastoreSpec
 from vcbproxy.lab.state import DatastoreState
 from vcbproxy.lab.vcenter import crowd as crowds
-from vcbproxy.lab.vcenter import render, wire
+from vcbproxy.lab.vcenter import render
 from vcbproxy.lab.vcenter.faults import Faults
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
 from vcbproxy.lab.vcenter.permissions import Permissions
@@ -154,7 +154,7 @@ class Centre:
     def _add_services(self) -> Any:
         add = self.inventory.add
         root = add(vim.Folder, ROOT, name="Datacenters", childType=["vim.Datacenter"], childEntity=[])
-        about = self._persona.about(self.datacenter.state.instance_uuid, wire.API_VERSION)
+        about = self._persona.about(self.datacenter.state.instance_uuid)
         content = vim.ServiceInstanceContent(
             about=about,
             rootFolder=root.ref,

@@ -13,7 +13,7 @@ from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.inventory import Managed
 from vcbproxy.lab.vcenter.properties import Own
 from vcbproxy.lab.vcenter.schema import support, vim, vmodl
-from vcbproxy.lab.vcenter.wire import Request
+from vcbproxy.lab.vcenter.wire import FETCH, Request
 
 
 @dataclass(slots=True)
@@ -34,12 +34,25 @@ FREE_PROPERTIES = {"content", "currentSession"}
 
 def about(request: Request) -> list[Any]:
     """References of the objects that a request is about: its own, and those whose properties it asks for."""
+    return [request.this, *(start.obj for spec in _filter_specs(request) for start in spec.objectSet)]
+
+
+def paths(request: Request) -> list[tuple[Any, str]]:
+    """The properties that a request asks for, as (type, path)."""
+    asked = [(type(request.this), request.arguments["prop"])] if request.method == FETCH else []
+    for spec in _filter_specs(request):
+        asked += [(_type(wanted.type), path) for wanted in spec.propSet for path in wanted.pathSet or ()]
+    return asked
+
+
+def _type(named: Any) -> Any:
+    return support.GetVmodlType(named) if isinstance(named, str) else named
+
+
+def _filter_specs(request: Request) -> list[Any]:
     specs = request.arguments.get("specSet") or request.arguments.get("spec")
-    named: list[Any] = []
-    for spec in specs if isinstance(specs, list) else [specs]:
-        if isinstance(spec, vmodl.query.PropertyCollector.FilterSpec):
-            named += [start.obj for start in spec.objectSet]
-    return [request.this, *named]
+    listed = specs if isinstance(specs, list) else [specs]
+    return [spec for spec in listed if isinstance(spec, vmodl.query.PropertyCollector.FilterSpec)]
 
 
 def entity_of(centre: Centre, this: Managed) -> Managed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vcbproxy.lab.vcenter.release import NEWEST, Release
 from vcbproxy.lab.vcenter.schema import vim
 
 
@@ -17,27 +18,27 @@ class Persona:
     """
 
     esxi: bool = False
-    version: str = "8.0.3"
+    release: Release = NEWEST
     managed_by: str = ""
 
-    def about(self, instance_uuid: str, api_version: str) -> Any:
+    def about(self, instance_uuid: str) -> Any:
         """What it says of itself; a host has no identity of its own."""
         name = "VMware ESXi" if self.esxi else "VMware vCenter Server"
         return vim.AboutInfo(
             name=name,
-            fullName=f"{name} {self.version} (vcbproxy lab)",
+            fullName=f"{name} {self.release.version} (vcbproxy lab)",
             vendor="VMware, Inc.",
-            version=self.version,
+            version=self.release.version,
             build="1",
             localeVersion="INTL",
             localeBuild="000",
             osType="vmnix-x86" if self.esxi else "linux-x64",
             productLineId="embeddedEsx" if self.esxi else "vpx",
             apiType="HostAgent" if self.esxi else "VirtualCenter",
-            apiVersion=api_version,
+            apiVersion=self.release.api_version,
             instanceUuid=None if self.esxi else instance_uuid,
             licenseProductName="VMware ESX Server" if self.esxi else "VMware VirtualCenter Server",
-            licenseProductVersion="8.0",
+            licenseProductVersion=self.release.version[:3],
         )
 
     def host_summary(self, ref: Any, name: str) -> Any:

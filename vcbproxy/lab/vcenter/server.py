@@ -23,7 +23,8 @@ from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.faults import Dropped, Faults, Trouble, What, Where
 from vcbproxy.lab.vcenter.methods import Call
 from vcbproxy.lab.vcenter.permissions import Permissions
-from vcbproxy.lab.vcenter.persona import VCENTER, Persona
+from vcbproxy.lab.vcenter.persona import Persona
+from vcbproxy.lab.vcenter.release import RELEASES, VersionMismatch, require_path
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.lab.vcenter.tasks import as_fault
 
@@ -37,18 +38,20 @@ class LabServer:
     """A vCenter over a datacenter. The datacenter stays its owner's: it is not closed here."""
 
     def __init__(
-        self, datacenter: Datacenter, *, port: int = 0, clock: Clock | None = None, persona: Persona = VCENTER
+        self, datacenter: Datacenter, *, port: int = 0, clock: Clock | None = None, persona: Persona | None = None
     ) -> None:
         self.datacenter = datacenter
         self.calls: collections.Counter[str] = collections.Counter()
         self._clock = clock or SystemClock()
+        spec = datacenter.state.spec
+        self._persona = persona or Persona(esxi=spec.esxi, release=RELEASES[spec.release])
         self._wanted_port = port
         self._tls = datacenter.directory / "tls"
         self._listener: http.Listener | None = None
         self._thread: threading.Thread | None = None
         self._mutex = threading.Lock()
         self._down_until_s = self._clock.monotonic()
-        self.centre = Centre(datacenter, self._clock, persona)
+        self.centre = Centre(datacenter, self._clock, self._persona)
 
     @property
     def host(self) -> str:
@@ -160,7 +163,7 @@ class LabServer:
             return _UNAVAILABLE
         if path != _VERSIONS_PATH:
             return http.Reply(404, b"")
-        return http.Reply(200, wire.versions_document())
+        return http.Reply(200, wire.versions_document(self._persona.release))
 
     def _rest(self, post: http.Post) -> http.Reply:
         """The other API; calls are counted, and trouble is ordered, as ``GET tagging/tag``."""
@@ -177,10 +180,12 @@ class LabServer:
         if self._down:
             return _UNAVAILABLE
         try:
-            request = wire.parse(post.body)
+            version = self._persona.release.schema_of(post.soap_action)
+            request = wire.parse(post.body, version)
+        except VersionMismatch as error:
+            return http.Reply(500, wire.version_mismatch(str(error)))
         except wire.MalformedRequest as error:
             return http.Reply(500, wire.malformed(str(error)))
-        version = wire.version_of(post.soap_action)
         with self._mutex:
             self.calls[request.method] += 1
         try:
@@ -194,6 +199,8 @@ class LabServer:
         about = methods.about(request)
         if self._unavailable(self.faults.strike(request.method, Where.CALL, *about)):
             return _UNAVAILABLE
+        for kind, path in methods.paths(request):
+            require_path(kind, path, version)
         value, cookie = self._call(request, post)
         trouble = self.faults.strike(request.method, Where.ANSWER, *about)
         if self._unavailable(trouble):

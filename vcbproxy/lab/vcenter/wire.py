@@ -10,22 +10,18 @@ to send. What pyVmomi's schema does not allow does not leave this module, so eve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ExpatError, ParserCreate
 from xml.sax.saxutils import escape
 
+from vcbproxy.lab.vcenter.release import NEWEST, Release, knows
 from vcbproxy.lab.vcenter.schema import soap, support, vim, vmodl
 
 NAMESPACE = "urn:vim25"
-NEWEST = "vim.version.v8_0_3_0"
-API_VERSION = "8.0.3.0"
-PRIOR_API_VERSIONS = ("8.0.2.0", "8.0.1.0", "7.0.3.0", "7.0", "6.7", "6.5", "6.0", "5.5")
+API_VERSION = NEWEST.api_version
 _SEPARATOR = soap.NS_SEP
-_ACTION = re.compile(r"urn:vim25/([\w.]+)")
-_OLD_VERSIONS = {"6.5": "vim.version.version11", "6.0": "vim.version.version10", "5.5": "vim.version.version9"}
 FETCH = "Fetch"
 
 
@@ -45,9 +41,10 @@ class MalformedRequest(Exception):
 class _Parser(soap.ExpatDeserializerNSHandlers):  # type: ignore[misc]  # pyVmomi's classes are untyped
     """Finds the method in the envelope; each parameter is then read by a deserialiser of its type."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: str) -> None:
         super().__init__()
         self.method = ""
+        self._schema = schema
         self._in_body = False
         self._types: dict[str, Any] = {}
         self._read: list[tuple[str, bool, Any]] = []
@@ -74,7 +71,7 @@ class _Parser(soap.ExpatDeserializerNSHandlers):  # type: ignore[misc]  # pyVmom
             self._in_body = name == "Body"
         elif not self.method:
             self.method = name
-            self._types = _parameters(name)
+            self._types = _parameters(name, self._schema)
         else:
             self._begin(name, tag, attributes)
 
@@ -95,49 +92,38 @@ class _Parser(soap.ExpatDeserializerNSHandlers):  # type: ignore[misc]  # pyVmom
         """White space between parameters."""
 
 
-def _parameters(method: str) -> dict[str, Any]:
+def _parameters(method: str, schema: str) -> dict[str, Any]:
     if method == FETCH:
         return {"prop": str}
     try:
         info = support.GetWsdlMethod(NAMESPACE, method).info
     except KeyError as error:
         raise MalformedRequest(f"no such method: {method}") from error
-    return {parameter.name: parameter.type for parameter in info.params}
+    if not knows(schema, info.version):
+        raise MalformedRequest(f"no such method in this version: {method}")
+    return {parameter.name: parameter.type for parameter in info.params if knows(schema, parameter.version)}
 
 
-def parse(data: bytes) -> Request:
+def parse(data: bytes, schema: str = NEWEST.schema) -> Request:
     """Read a request.
 
     Raises:
         MalformedRequest: it is not XML, or not of the schema.
     """
     try:
-        return _Parser().parse(data)
+        return _Parser(schema).parse(data)
     except ExpatError as error:
         raise MalformedRequest(f"not XML: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedRequest(f"not of the schema: {error!r}") from error
 
 
-def version_of(soap_action: str) -> str:
-    """The schema version a client speaks, from its SOAPAction header; the newest for one that does not say."""
-    match = _ACTION.search(soap_action)
-    if match is None:
-        return NEWEST
-    if match[1] in _OLD_VERSIONS:
-        return _OLD_VERSIONS[match[1]]
-    try:
-        return str(support.GetVersionFromVersionUri(f"vim25/{match[1]}"))
-    except KeyError:
-        return NEWEST
-
-
-def versions_document() -> bytes:
+def versions_document(release: Release) -> bytes:
     """``vimServiceVersions.xml``: what this server can speak."""
-    prior = "".join(f"<version>{version}</version>" for version in PRIOR_API_VERSIONS)
+    prior = "".join(f"<version>{version}</version>" for version in release.prior)
     return (
         '<?xml version="1.0" encoding="UTF-8" ?><namespaces version="1.0"><namespace>'
-        f"<name>{NAMESPACE}</name><version>{API_VERSION}</version><priorVersions>{prior}</priorVersions>"
+        f"<name>{NAMESPACE}</name><version>{release.api_version}</version><priorVersions>{prior}</priorVersions>"
         "</namespace></namespaces>"
     ).encode()
 
@@ -189,7 +175,15 @@ def _fault(error: Any, version: str) -> bytes:
 
 def malformed(text: str) -> bytes:
     """The bytes of the answer to what is no request at all."""
-    return fault(vmodl.fault.InvalidRequest(msg=text), NEWEST)
+    return fault(vmodl.fault.InvalidRequest(msg=text), NEWEST.schema)
+
+
+def version_mismatch(uri: str) -> bytes:
+    """The bytes of the answer to a request in a version that is not spoken here."""
+    return _envelope(
+        "<soapenv:Fault><faultcode>vim25:VersionMismatchFaultCode</faultcode>"
+        f"<faultstring>Unsupported version URI {escape(repr(uri))}</faultstring></soapenv:Fault>"
+    )
 
 
 def _serialised(value: Any, declared: Any, version: str) -> str:
