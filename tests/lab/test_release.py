@@ -59,10 +59,13 @@ def test_stock_pyvmomi_agrees_on_its_version(datacenter, name):
 
 def test_the_specification_chooses(tmp_path):
     spec = dataclasses.replace(SPEC, release="6.7", esxi=True)
-    with Datacenter.create(tmp_path / "lab", spec) as datacenter, LabServer(datacenter) as server:
-        with connected(server, version="vim.version.version15") as client:
-            about = client.content.about
-            assert (about.apiVersion, about.apiType, about.version) == ("6.7.3", "HostAgent", "6.7.0")
+    with (
+        Datacenter.create(tmp_path / "lab", spec) as datacenter,
+        LabServer(datacenter) as server,
+        connected(server, version="vim.version.version15") as client,
+    ):
+        about = client.content.about
+        assert (about.apiVersion, about.apiType, about.version) == ("6.7.3", "HostAgent", "6.7.0")
 
 
 @pytest.mark.parametrize("esxi", [False, True])

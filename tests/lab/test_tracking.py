@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vcbproxy.lab import tracking
 from vcbproxy.lab.state import DiskState
-from vcbproxy.lab.tracking import AREA_BYTES, AREAS_PER_ANSWER
+from vcbproxy.lab.tracking import AREA_BYTES, AREAS_PER_ANSWER, Habits
 from vcbproxy.lab.vmfs import Allocation
 from vcbproxy.units import GiB
 
@@ -73,3 +76,57 @@ def test_an_answer_starts_where_it_was_asked_to():
 def test_ids_of_others_are_refused(wrong):
     with pytest.raises(tracking.UnknownChangeId):
         tracking.changed(new_disk(), wrong, "", 0)
+
+
+def all_areas(disk: DiskState, since: str, habits: Habits) -> list[tuple[int, int]]:
+    """Every page, as a client that asks to the end of the disk."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    while start < disk.size_bytes:
+        answer = tracking.changed(disk, since, "", start, habits)
+        assert answer.length > 0
+        assert len(answer.areas) <= habits.per_answer
+        found += answer.areas
+        start += answer.length
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    written=st.sets(st.integers(0, 199), min_size=1, max_size=60),
+    tail=st.sampled_from([0, 512, 4096]),
+    habits=st.builds(
+        Habits,
+        per_answer=st.integers(1, 20),
+        unchanged=st.sampled_from([0, 0.1, 1]),
+        ragged=st.booleans(),
+        beyond_end=st.booleans(),
+        seed=st.integers(0, 9),
+    ),
+)
+def test_bad_habits_name_more_and_never_less(written, tail, habits):
+    disk = new_disk(200 * AREA_BYTES + tail)
+    first = tracking.landmark(disk)
+    for area in written:
+        tracking.record(disk, area * AREA_BYTES, 512)
+    named = all_areas(disk, first, habits)
+    covered = np.zeros(disk.size_bytes + AREA_BYTES, np.uint8)
+    position = 0
+    for start, length in named:
+        assert start >= position, "in order, and none twice"
+        covered[start : start + length] = 1
+        position = start + length
+    assert all(covered[area * AREA_BYTES : (area + 1) * AREA_BYTES].all() for area in written)
+    assert position <= disk.size_bytes or habits.beyond_end
+
+
+def test_what_bad_habits_look_like():
+    disk = new_disk(64 * AREA_BYTES)
+    first = tracking.landmark(disk)
+    tracking.record(disk, 8 * AREA_BYTES, 512)
+    tracking.record(disk, disk.size_bytes - 512, 512)
+    honest = all_areas(disk, first, Habits())
+    assert len(all_areas(disk, first, Habits(unchanged=0.3))) > len(honest)
+    assert any(start % 512 or length % 512 for start, length in all_areas(disk, first, Habits(ragged=True)))
+    assert sum(all_areas(disk, first, Habits(beyond_end=True))[-1]) > disk.size_bytes
+    assert len(all_areas(disk, first, Habits(omitted=1))) == len(honest) - 1, "a lie"

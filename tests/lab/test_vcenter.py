@@ -20,6 +20,7 @@ from tests.lab.clients import BROKEN, connected, disks, find, snapshot_of
 from vcbproxy.errors import UsageError
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, SnapshotSpec, Truth, VmSpec
+from vcbproxy.lab.tracking import Habits
 from vcbproxy.lab.vcenter import LabServer, wire
 from vcbproxy.lab.vcenter.faults import Where
 from vcbproxy.units import GiB, KiB, MiB
@@ -242,6 +243,30 @@ def test_changed_areas(datacenter, client):
     for wrong in ("", "nonsense", base.replace("/", "/x"), "00 11/1"):
         with pytest.raises(vmodl.fault.InvalidArgument):
             vm.QueryChangedDiskAreas(second, 2000, 0, wrong)
+
+
+def test_changed_areas_by_habit_and_ids_that_are_lost(datacenter, server, client):
+    vm, machine = find(client, "web01"), datacenter.machine("web01")
+    WaitForTask(vm.ReconfigVM_Task(vim.vm.ConfigSpec(changeTrackingEnabled=True)))
+    first = snapshot_of(vm)
+    base = disks(first.config)[2000].backing.changeId
+    WaitForTask(first.RemoveSnapshot_Task(removeChildren=False))
+    for at in range(0, 8 * MiB, 256 * KiB):
+        machine.guest_write("scsi0-0", at, b"x" * KiB)
+    server.centre.area_habits = Habits(per_answer=5)
+    second = snapshot_of(vm)
+    start, pages = 0, 0
+    while start < 8 * MiB:
+        page = vm.QueryChangedDiskAreas(second, 2000, start, base)
+        assert len(page.changedArea) <= 5
+        start, pages = page.startOffset + page.length, pages + 1
+    assert pages == 7
+    machine.reset_tracking()
+    WaitForTask(second.RemoveSnapshot_Task(removeChildren=False))
+    third = snapshot_of(vm)
+    assert disks(third.config)[2000].backing.changeId.split("/")[0] != base.split("/")[0]
+    with pytest.raises(vmodl.fault.InvalidArgument):
+        vm.QueryChangedDiskAreas(third, 2000, 0, base)
 
 
 def all_vms(client, names, page=None):

@@ -168,6 +168,13 @@ class Machine:
                     disk.tracking_id, disk.changes = "", {}
             self.write_files()
 
+    def reset_tracking(self) -> None:
+        """Lose what change tracking knew, as after a power cut: change ids of before are worth nothing any more."""
+        with self.still:
+            for disk in self.state.disks:
+                if disk.tracking_id:
+                    disk.tracking_id, disk.epoch, disk.changes = self._new_tracking_id(), 1, {}
+
     def set_power(self, *, on: bool) -> None:
         """Power on or off; a VM that is off writes nothing."""
         with self.still:

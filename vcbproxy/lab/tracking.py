@@ -5,11 +5,12 @@
     snapshot        "id/1"     "id/2"
     changed between id/1 and id/2: {9}
 
-As with real hosts the answer is in areas coarser than the writes, and comes in pages.
+As with real hosts the answer is in areas coarser than the writes, and comes in pages. ``Habits`` makes it worse.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,30 @@ class Answer:
     areas: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a host answers. All but ``omitted`` is allowed to it, and was seen.
+
+    Attributes:
+        per_answer: how many areas at most.
+        unchanged: the share of areas that did not change and are named nevertheless.
+        ragged: whether areas begin and end at odd bytes, somewhat before and after what changed.
+        beyond_end: whether the last area, when it reaches the disk's end, goes past it.
+        omitted: how many areas that did change are *not* named: a lie, as some releases told it.
+        seed: for what is drawn; the same on each page of an answer.
+    """
+
+    per_answer: int = AREAS_PER_ANSWER
+    unchanged: float = 0
+    ragged: bool = False
+    beyond_end: bool = False
+    omitted: int = 0
+    seed: int = 1
+
+
+HONEST = Habits()
+
+
 def record(disk: DiskState, offset: int, length: int) -> None:
     """Note a write."""
     if disk.tracking_id and length:
@@ -47,7 +72,7 @@ def landmark(disk: DiskState) -> str:
     return change_id
 
 
-def changed(disk: DiskState, since: str, until: str, start: int) -> Answer:
+def changed(disk: DiskState, since: str, until: str, start: int, habits: Habits = HONEST) -> Answer:
     """The areas written after one landmark, up to another one or (empty) to now.
 
     Raises:
@@ -57,19 +82,44 @@ def changed(disk: DiskState, since: str, until: str, start: int) -> Answer:
     last = _epoch(disk, until) if until else disk.epoch
     numbers = {area for epoch, areas in disk.changes.items() if first < epoch <= last for area in areas}
     ranges = ((number * AREA_BYTES, AREA_BYTES) for number in sorted(numbers))
-    return answer(disk, ranges, start)
+    return answer(disk, ranges, start, habits)
 
 
-def answer(disk: DiskState, ranges: Iterable[tuple[int, int]], start: int) -> Answer:
+def answer(disk: DiskState, ranges: Iterable[tuple[int, int]], start: int, habits: Habits = HONEST) -> Answer:
     """One page of (offset, length) ranges that come in order."""
     areas: list[tuple[int, int]] = []
-    for first, end in _areas(ranges, disk.size_bytes):
+    named = _areas(ranges, disk.size_bytes)
+    for first, end in named if habits == HONEST else _by_habit(list(named), disk, habits):
         if end <= start:
             continue
-        if len(areas) == AREAS_PER_ANSWER:
+        if len(areas) == habits.per_answer:
             return Answer(start, sum(areas[-1]) - start, tuple(areas))
         areas.append((max(first, start), end - max(first, start)))
     return Answer(start, disk.size_bytes - start, tuple(areas))
+
+
+def _by_habit(areas: list[tuple[int, int]], disk: DiskState, habits: Habits) -> Iterator[tuple[int, int]]:
+    """The areas as a host of bad habits names them: (start, end), in order."""
+    draw = random.Random(f"{habits.seed} {disk.uuid}")
+    for _ in range(min(habits.omitted, len(areas))):
+        del areas[draw.randrange(len(areas))]
+    if habits.unchanged:
+        every = range(0, disk.size_bytes, AREA_BYTES)
+        more = [(at, AREA_BYTES) for at in every if draw.random() < habits.unchanged]
+        merged = sorted([*more, *((first, end - first) for first, end in areas)])
+        areas = list(_areas(merged, disk.size_bytes))
+    told = 0
+    for first, end in areas:
+        if habits.beyond_end and end == disk.size_bytes:
+            end += AREA_BYTES
+        elif habits.ragged:
+            end = min(end + draw.randrange(AREA_BYTES // 2), disk.size_bytes)
+        if habits.ragged:
+            first -= draw.randrange(AREA_BYTES // 2)
+        first = max(first, told)
+        if first < end:
+            yield first, end
+            told = end
 
 
 def _areas(ranges: Iterable[tuple[int, int]], size_bytes: int) -> Iterator[tuple[int, int]]:

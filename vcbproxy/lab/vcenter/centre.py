@@ -18,6 +18,7 @@ from vcbproxy.lab.machine import Machine
 from vcbproxy.lab.moves import HOSTS
 from vcbproxy.lab.spec import DatastoreSpec
 from vcbproxy.lab.state import DatastoreState
+from vcbproxy.lab.tracking import HONEST
 from vcbproxy.lab.vcenter import crowd as crowds
 from vcbproxy.lab.vcenter import render
 from vcbproxy.lab.vcenter.faults import Faults
@@ -54,6 +55,7 @@ class Centre:
         self.faults = Faults()
         self.collectors = Collectors(self.inventory)
         self.permissions = Permissions(self.inventory)
+        self.area_habits = HONEST
         self._specs = {vm.moref: known for vm, known in zip(datacenter.state.vms, spec.vms, strict=True)}
         self._refs: dict[str, Any] = {}
         manager = self.inventory.add(vim.TaskManager, "TaskManager", recentTask=[])

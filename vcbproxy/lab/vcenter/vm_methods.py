@@ -140,12 +140,14 @@ def _query_changed_disk_areas(
             invalidProperty="startOffset", msg="A specified parameter was not correct: startOffset"
         )
     with machine.still:
-        answer = _changed(machine, disk, snapshot, startOffset, changeId)
+        answer = _changed(machine, disk, snapshot, startOffset, changeId, call.centre.area_habits)
     areas = [_Change.DiskChangeExtent(start=start, length=length) for start, length in answer.areas]
     return _Change(startOffset=answer.start, length=answer.length, changedArea=areas)
 
 
-def _changed(machine: Machine, disk: DiskState, snapshot: Any, start: int, since: str) -> tracking.Answer:
+def _changed(
+    machine: Machine, disk: DiskState, snapshot: Any, start: int, since: str, habits: tracking.Habits
+) -> tracking.Answer:
     frozen = None if snapshot is None else machine.snapshot(moid(snapshot))
     until = frozen.change_ids.get(disk.node, "") if frozen is not None else ""
     if not disk.tracking_id or (frozen is not None and not until):
@@ -155,9 +157,9 @@ def _changed(machine: Machine, disk: DiskState, snapshot: Any, start: int, since
     if since == "*":
         chain = machine.chain(disk.node)
         level = chain.level_of(frozen.frozen[disk.node]) if frozen is not None else None
-        return tracking.answer(disk, chain.ranges(level), start)
+        return tracking.answer(disk, chain.ranges(level), start, habits)
     try:
-        return tracking.changed(disk, since, until, start)
+        return tracking.changed(disk, since, until, start, habits)
     except tracking.UnknownChangeId as error:
         raise vmodl.fault.InvalidArgument(
             invalidProperty="changeId", msg="A specified parameter was not correct: changeId"
