@@ -143,3 +143,29 @@ def test_large_blocks(tmp_path: Path) -> None:
             overlay.patch_number(slot, 0, 8)
             with pytest.raises(VmfsError, match="it has a hole in the range of bytes from 0 on that a large block"):
                 volume.open_file("/disk")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "tbz", "is_right"), [(512, 512, True), (1, 1, True), (1, 512, False), (512, 1, False)]
+)
+def test_a_large_block_that_is_all_to_be_zeroed(blocks: int, tbz: int, is_right: bool, tmp_path: Path) -> None:
+    """Its blocks and those to be zeroed are counted alike: once for the large one, or once for each pointer to it."""
+    with lab(tmp_path, VolumeSpec(version=6, size_bytes=2048 * MiB)) as truth:
+        truth.create_file("/disk", LARGE, allocation=Allocation.EAGER, use_lfb=True, materialise=False)
+        with overlaid(truth) as (volume, overlay):
+            tree = volume.tree()
+            inode = tree.find("/disk")
+            first = int(inode.pointers(volume.fs)[0])
+            source = tree.view._resource(2)
+            [piece] = source.pieces(source.place(first >> 6 & 0xFFFFFFFFF, first >> 56, "/disk"), "/disk")
+            for index in range(512):
+                slot = DATA + piece.device_offset + 8 * index
+                overlay.patch_number(slot, overlay.number(slot, 8) | 0xFF << 7, 8)
+            meta = DATA + inode.offset + 4096
+            overlay.patch_number(meta + 0x24, blocks, 8)
+            overlay.patch_number(meta + 0x48, tbz)
+            if is_right:
+                assert [extent.kind for extent in volume.open_file("/disk").extents()] == [Kind.ZERO]
+            else:
+                with pytest.raises(VmfsError, match="were found, its file descriptor says"):
+                    volume.open_file("/disk")
