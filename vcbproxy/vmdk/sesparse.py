@@ -13,7 +13,8 @@
 
 VMware never documented it. What is here is what QEMU's block/vmdk.c found out, and is as strict: any other version,
 flag, reserved bit, grain size, nibble or padding is refused. A journal to be replayed is refused too: until it is,
-the tables are older than the grains.
+the tables are older than the grains. A delta of 512 MiB that ESXi made (tests/vmdk/test_real_disks.py) is so; there the
+back map holds ``1lll hhhh hhhh hhhh`` for each grain in use, the number of the grain on the disk.
 """
 
 from __future__ import annotations
