@@ -5,7 +5,8 @@ import zlib
 
 import pytest
 
-from tests.images import data, extents, read_over
+from tests.images import data, extents, pattern, read_over
+from tests.vmdk import images
 from tests.vmdk.builders import MemoryFiles, cowd, descriptor, hosted, sesparse, stream
 from vcbproxy.device import MemoryDevice
 from vcbproxy.errors import VmdkError
@@ -178,6 +179,22 @@ def test_a_capacity_that_is_no_multiple_of_the_grain():
         assert layer.fill(0, memoryview(buf)) == []
         assert bytes(buf) == data("AB", CELL)[: len(buf)]
         assert [tile.length for tile in layer.tiles()] == [len(buf)]
+
+
+@pytest.mark.parametrize("kind", ["cowd", "hosted"])
+def test_the_last_grain_may_end_with_the_disk(kind):
+    """Its file may end there too; one sector sooner, and bytes of the disk are missing."""
+    last = pattern(8 * 512, 4 * 512, "last")
+    content = {
+        "cowd": lambda: images.cowd(12, {1: last}, 8, 0),
+        "hosted": lambda: images.hosted(12, {1: last}, 8, 512, 0, mirror=False),
+    }[kind]()
+    whole = content[: -4 * 512]
+    layer = OPENERS[kind](MemoryDevice(whole, "disk-x.vmdk"), 12, Cache(1 << 20))
+    buf = bytearray(12 * 512)
+    assert [(gap.start, gap.length) for gap in layer.fill(0, memoryview(buf))] == [(0, 8 * 512)]
+    assert buf[8 * 512 :] == last
+    assert "grain 1 would lie at" in refusal(kind, whole[:-512], 12)
 
 
 def test_what_a_table_says_beyond_the_end_of_the_disk_is_not_looked_at():

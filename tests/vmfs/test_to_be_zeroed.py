@@ -54,7 +54,9 @@ def test_any_bit_where_one_stands_for_the_block(patient: Patient, bitmap: int) -
 
 
 @NEW
-@pytest.mark.parametrize(("in_file", "in_volume"), [(17, MiB), (20, MiB // 8), (0, MiB // 8), (17, 0), (0, 0), (19, 0)])
+@pytest.mark.parametrize(
+    ("in_file", "in_volume"), [(17, MiB), (20, MiB // 8), (0, MiB // 8), (17, 0), (0, 0), (19, 0), (200, 0)]
+)
 def test_some_bits_where_each_stands_for_a_part(patient: Patient, in_file: int, in_volume: int) -> None:
     """Or where nobody says what they stand for: all bits or none are clear, and others are not guessed at."""
     poison(patient, 3)
@@ -141,6 +143,25 @@ def test_large_blocks(tmp_path: Path) -> None:
             overlay.patch_number(fd + 4096 + 0x48, 0)
             overlay.patch_number(fd + 4096 + 0x24, 511, 8)
             overlay.patch_number(slot, 0, 8)
+            with pytest.raises(VmfsError, match="it has a hole in the range of bytes from 0 on that a large block"):
+                volume.open_file("/disk")
+
+
+def test_a_hole_beside_a_large_block_in_a_file_that_ends_inside_of_it(tmp_path: Path) -> None:
+    """What lies past the end of the file does not make up for what is missing before it."""
+    with lab(tmp_path, VolumeSpec(version=6, size_bytes=2048 * MiB)) as truth:
+        truth.create_file("/disk", LARGE, allocation=Allocation.EAGER, use_lfb=True, materialise=False)
+        with overlaid(truth) as (volume, overlay):
+            tree = volume.tree()
+            inode = tree.find("/disk")
+            first = int(inode.pointers(volume.fs)[0])
+            source = tree.view._resource(2)
+            [piece] = source.pieces(source.place(first >> 6 & 0xFFFFFFFFF, first >> 56, "/disk"), "/disk")
+            meta = DATA + inode.offset + 4096
+            overlay.patch_number(meta + 0x14, 8 * MiB, 8)
+            assert volume.open_file("/disk").size_bytes == 8 * MiB
+            overlay.patch_number(DATA + piece.device_offset + 8 * 3, 0, 8)
+            overlay.patch_number(meta + 0x24, 511, 8)
             with pytest.raises(VmfsError, match="it has a hole in the range of bytes from 0 on that a large block"):
                 volume.open_file("/disk")
 
