@@ -7,13 +7,15 @@ thousand VMs exist. A property the manager does not hand out is absent from the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
 from vcbproxy.errors import Error, ManagerError
+from vcbproxy.manager import answers
 from vcbproxy.manager.faults import Trouble, reason
 from vcbproxy.manager.wire import Wire, moref_of
 
@@ -85,58 +87,94 @@ def of_some(wire: Wire, subjects: Sequence[Any], paths: Sequence[str]) -> list[R
 
 
 def of_all(wire: Wire, kind: Any, paths: Sequence[str]) -> list[Row]:
-    """Properties of all objects of a kind in the whole inventory."""
-    return of_kinds(wire, {kind: paths})
+    """Properties of all objects of a kind in the whole inventory, whatever they are made of."""
+    with _view(wire, [kind]) as spec:
+        return _distinct(_pages(wire, spec({kind: paths})))
 
 
 def of_kinds(wire: Wire, wanted: Mapping[Any, Sequence[str]]) -> list[Row]:
-    """Properties of all objects of several kinds in the whole inventory, all in one sequence of pages.
+    """Properties of all objects of several kinds in the whole inventory, all in one sequence of pages, and quickly.
 
     Args:
         wire: the manager.
-        wanted: kind of object → paths of its properties.
+        wanted: kind of object → paths of its properties; only such as ``answers`` can read.
     """
+    with _view(wire, list(wanted)) as spec:
+        return _distinct(_quick_pages(wire, spec(wanted)))
+
+
+@contextlib.contextmanager
+def _view(wire: Wire, kinds: list[Any]) -> Iterator[Callable[[Mapping[Any, Sequence[str]]], Any]]:
+    """A view of all objects of some kinds; gives what makes a filter on it."""
     manager = wire.content.viewManager
     assert manager is not None, "every manager has views"
-    view = manager.CreateContainerView(wire.content.rootFolder, list(wanted), recursive=True)
+    view = manager.CreateContainerView(wire.content.rootFolder, kinds, recursive=True)
     assert view is not None
-    try:
+
+    def spec(wanted: Mapping[Any, Sequence[str]]) -> Any:
         into_view = _Collector.TraversalSpec(name="view", path="view", skip=False, type=type(view))
-        spec = _Collector.FilterSpec(
+        return _Collector.FilterSpec(
             objectSet=[_Collector.ObjectSpec(obj=view, skip=True, selectSet=[into_view])],
             propSet=[
                 _Collector.PropertySpec(type=kind, all=False, pathSet=list(paths)) for kind, paths in wanted.items()
             ],
         )
-        found = {row.moref: row for row in _pages(wire, spec)}
+
+    try:
+        yield spec
     finally:
         with contextlib.suppress(Error):  # it ends with the session at the latest
             view.DestroyView()
-    return list(found.values())
+
+
+def _distinct(rows: Iterator[Row]) -> list[Row]:
+    return list({row.moref: row for row in rows}.values())
 
 
 def _pages(wire: Wire, spec: Any) -> Iterator[Row]:
+    """The rows of all pages, read by pyVmomi."""
     collector = wire.content.propertyCollector
-    options = _Collector.RetrieveOptions(maxObjects=_PAGE_OBJECTS)
-    page = collector.RetrievePropertiesEx([spec], options)
-    count = 0
-    while page is not None:
+    first = collector.RetrievePropertiesEx([spec], _Collector.RetrieveOptions(maxObjects=_PAGE_OBJECTS))
+    for page in _all(first, collector.ContinueRetrievePropertiesEx, lambda page: len(page.objects)):
         for content in page.objects:
-            yield _row(content)
-        count += len(page.objects)
+            yield Row(
+                subject=content.obj,
+                values={prop.name: prop.val for prop in content.propSet},
+                missing={prop.path: reason(prop.fault) for prop in content.missingSet},
+            )
+
+
+def _quick_pages(wire: Wire, spec: Any) -> Iterator[Row]:
+    """The same, read by ourselves."""
+    collector: Any = wire.content.propertyCollector
+    specs = _Collector.FilterSpec.Array([spec])
+
+    def ask(method: str, *arguments: Any) -> answers.Page | None:
+        return wire.stub.ask(collector, method, arguments, lambda body: answers.page(body, method))
+
+    first = ask("RetrievePropertiesEx", specs, _Collector.RetrieveOptions(maxObjects=_PAGE_OBJECTS))
+    for page in _all(first, partial(ask, "ContinueRetrievePropertiesEx"), lambda page: len(page.contents)):
+        for content in page.contents:
+            yield Row(content.subject, content.values, content.missing)
+
+
+def _all(first: Any, following: Callable[[str], Any], count_of: Callable[[Any], int]) -> Iterator[Any]:
+    """The first page and all that follow it by their tokens.
+
+    A token stands for more objects. Where none come, the list is not over: it is broken, and would be taken for a
+    shorter one.
+    """
+    page, count = first, 0
+    while page is not None:
+        yield page
+        count += count_of(page)
         if not page.token:
             return
-        if not page.objects or count > _OBJECTS_MAX:
+        if not count_of(page) or count > _OBJECTS_MAX:
             raise ManagerError("the manager's list has no end; not read on", trouble=Trouble.OTHER)
-        page = collector.ContinueRetrievePropertiesEx(page.token)
-
-
-def _row(content: Any) -> Row:
-    return Row(
-        subject=content.obj,
-        values={prop.name: prop.val for prop in content.propSet},
-        missing={prop.path: reason(prop.fault) for prop in content.missingSet},
-    )
+        page = following(page.token)
+        if page is None:
+            raise ManagerError("the manager's list breaks off: more was announced and none came", trouble=Trouble.OTHER)
 
 
 def snapshot_trees(info: vim.vm.SnapshotInfo | None) -> Iterator[vim.vm.SnapshotTree]:

@@ -1,8 +1,8 @@
 """The wire: pyVmomi's stub with our rules around it.
 
-Every call to the manager, reading a property included, passes ``Stub.InvokeMethod``. Here, and nowhere else, foreign
-exceptions become ours; here a session that idled out is opened again, once per call; here a connection that an
-interrupt tore in the middle of an answer is thrown away.
+Every call to the manager, reading a property included, passes ``Stub.InvokeMethod`` or ``Stub.ask``. Here, and nowhere
+else, foreign exceptions become ours; here a session that idled out is opened again, once per call; here a connection
+that an interrupt tore in the middle of an answer is thrown away.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from xml.etree import ElementTree as ET
 
 from pyVmomi import vim, vmodl
-from pyVmomi.SoapAdapter import SoapStubAdapter
+from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapter
 from pyVmomi.VmomiSupport import GetServiceVersions, versionIdMap
 
 from vcbproxy.errors import Error, ManagerError
@@ -25,11 +25,14 @@ from vcbproxy.manager import tls
 from vcbproxy.manager.faults import NONSENSE, Trouble, translated, trouble_of
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 _Adapter: Any = SoapStubAdapter  # pyVmomi types its objects, not its machinery
+_Deserializer: Any = SoapResponseDeserializer
 _service_versions: Callable[[str], list[str]] = GetServiceVersions
 _service_instance: Any = vim.ServiceInstance
 
+_XML = "text/xml; charset=UTF-8"
 _VERSIONS_BYTES_MAX = 1 << 20
 _IDLE_S = 30  # below the 60 s or so after which managers close idle connections themselves
 
@@ -123,19 +126,58 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:  # noqa: N802, N803
         """Call a method; log in and repeat once when the session has ended meanwhile."""
+        return self._authenticated(info, lambda: super(Stub, self).InvokeMethod(mo, info, args, outerStub))
+
+    def ask(self, mo: Any, method: str, args: Sequence[Any], read: Callable[[bytes], T]) -> T:
+        """Call a method and read its answer otherwise than pyVmomi would.
+
+        Args:
+            mo: whose method.
+            method: its name on the wire.
+            args: its arguments, in the schema's order.
+            read: makes a value of the answer's bytes.
+
+        Raises:
+            ManagerError: as for all calls; among others when ``read`` trips over the answer.
+        """
+        info = type(mo)._GetMethodInfo(method)  # noqa: SLF001  # pyVmomi's way to reflect
+        return cast("T", self._authenticated(info, lambda: read(self._fetch(mo, info, args))))
+
+    def _fetch(self, mo: Any, info: Any, args: Sequence[Any]) -> bytes:
+        """The body of an answer; a fault is raised, read by pyVmomi."""
+        request = self.SerializeRequest(mo, info, args)
+        connection = self.GetConnection()
+        try:
+            headers = {"Cookie": self.cookie, "SOAPAction": self.versionId, "Content-Type": _XML}
+            connection.request("POST", self.path, request, headers)
+            response = connection.getresponse()
+            body: bytes = response.read()
+        except BaseException:  # what is left of the answer must not be taken for the next one's
+            connection.close()
+            self.DropConnections()
+            raise
+        self.ReturnConnection(connection)
+        if response.status == 200:
+            return body
+        fault = _Deserializer(self).Deserialize(body, info.result) if response.status == 500 else None
+        if isinstance(fault, Exception):
+            raise fault
+        raise HTTPException(f"{response.status} {response.reason}")
+
+    def _authenticated(self, info: Any, call: Callable[[], Any]) -> Any:
         generation = self.generation
         try:
-            return self._invoke(mo, info, args, outerStub)
+            return self._invoke(info, call)
         except ManagerError as error:
             inside_login = getattr(self._calls, "logging_in", False)
             if trouble_of(error) is not Trouble.SESSION or inside_login or self._login is None:
                 raise
         self._log_in(generation)
-        return self._invoke(mo, info, args, outerStub)
+        return self._invoke(info, call)
 
-    def _invoke(self, mo: Any, info: Any, args: Any, outer: Any) -> Any:
+    def _invoke(self, info: Any, call: Callable[[], Any]) -> Any:
         try:
-            return super().InvokeMethod(mo, info, args, outer)
+            return call()
         except (vmodl.MethodFault, OSError, HTTPException, *NONSENSE) as error:
             connection = getattr(self._calls, "connection", None)  # none: not even that one came about
             unheard = connection is None or not connection.opened
