@@ -87,6 +87,7 @@ REFUSED = [
     (_backing.RawDiskMappingVer1BackingInfo(fileName="[san0] a.vmdk", compatibilityMode="virtualMode"), "virtual mode"),
     (_backing.RawDiskMappingVer1BackingInfo(fileName="[san0] a.vmdk"), "physical mode"),
     (_backing.LocalPMemBackingInfo(fileName="[san0] a.vmdk", diskMode="persistent"), "persistent memory"),
+    (_backing.RawDiskVer2BackingInfo(deviceName="/dev/sdb", descriptorFileName="[san0] a.vmdk"), "physical disk"),
     (flat(diskMode="independent_persistent"), "independent_persistent"),
     (flat(diskMode="independent_nonpersistent"), "independent_nonpersistent"),
     (flat(diskMode="nonpersistent"), "nonpersistent"),
@@ -108,6 +109,15 @@ def test_unreadable_disks_are_refused_by_name(backing: Any, why: str) -> None:
     reason = refusal(only(controller(), disk(backing)))
     assert reason is not None
     assert why in reason
+
+
+def test_a_module_of_persistent_memory_counts_as_a_disk_and_is_refused() -> None:
+    """It is no VirtualDisk; passed over in silence, its data would be in no backup."""
+    backing = _device.VirtualNVDIMM.BackingInfo(fileName="[PMemDS-1] web01/web01_2.vmdk")
+    module = _device.VirtualNVDIMM(key=2500, controllerKey=1000, unitNumber=2, capacityInMB=64, backing=backing)
+    found = only(controller(_device.VirtualNVDIMMController), module)
+    assert (found.key, found.capacity_bytes, found.kind) == ("nvdimm0-2", 64 << 20, DiskKind.PMEM)
+    assert "persistent memory" in str(refusal(found))
 
 
 def test_a_disk_behind_a_shared_bus_is_refused() -> None:

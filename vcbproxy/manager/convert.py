@@ -18,7 +18,7 @@ from vcbproxy.errors import ManagerError
 from vcbproxy.manager.datastore import DatastorePath
 from vcbproxy.manager.disk import Disk, DiskKind
 from vcbproxy.manager.wire import moref_of
-from vcbproxy.units import SECTOR, KiB
+from vcbproxy.units import SECTOR, KiB, MiB
 
 _PARENTS_MAX = 512
 _DEPTH_MAX = 100
@@ -32,6 +32,7 @@ _BUSES: tuple[tuple[Any, str], ...] = (
     (_device.VirtualSATAController, "sata"),
     (_device.VirtualIDEController, "ide"),
     (_device.VirtualNVMEController, "nvme"),
+    (_device.VirtualNVDIMMController, "nvdimm"),
 )
 
 _DELTA_FORMATS = {
@@ -70,7 +71,7 @@ def disks(config: vim.vm.ConfigInfo) -> tuple[Disk, ...]:
     found = [
         _disk(device, controllers.get(device.controllerKey))
         for device in devices
-        if isinstance(device, _device.VirtualDisk)
+        if isinstance(device, _device.VirtualDisk | _device.VirtualNVDIMM)  # the latter to be refused by name
     ]
     keys = [disk.key for disk in found]
     for key in keys:
@@ -82,29 +83,36 @@ def disks(config: vim.vm.ConfigInfo) -> tuple[Disk, ...]:
 def _disk(device: Any, controller: Any) -> Disk:
     backing = device.backing
     label = device.deviceInfo.label if device.deviceInfo is not None else f"device {device.key}"
-    file_name = getattr(backing, "fileName", None)
+    file_name = getattr(backing, "fileName", None) or getattr(backing, "descriptorFileName", None)
     if not file_name:
         raise ManagerError(f"{label}: the manager names no file behind it")
-    capacity_bytes = device.capacityInBytes or device.capacityInKB * KiB
+    capacity_bytes = _capacity_bytes(device)
     if capacity_bytes <= 0 or capacity_bytes % SECTOR:
         raise ManagerError(f"{label}: a capacity of {capacity_bytes} bytes cannot be")
-    datastore = backing.datastore
+    datastore = getattr(backing, "datastore", None)
     return Disk(
         key=_key(device, controller),
         device_key=int(device.key),
         label=str(label),
         path=DatastorePath.parse(file_name),
-        capacity_bytes=int(capacity_bytes),
+        capacity_bytes=capacity_bytes,
         kind=_kind(backing),
         mode=str(getattr(backing, "diskMode", None) or "persistent"),
         shared=_shared(backing, controller),
-        encrypted=getattr(backing, "keyId", None) is not None or any("crypt" in name for name in device.iofilter),
+        encrypted=getattr(backing, "keyId", None) is not None
+        or any("crypt" in name for name in getattr(device, "iofilter", ())),
         change_id=getattr(backing, "changeId", None) or None,
         datastore=moref_of(datastore) if datastore is not None else None,
         uuid=getattr(backing, "uuid", None),
         thin=getattr(backing, "thinProvisioned", None),
         parents=_parents(backing),
     )
+
+
+def _capacity_bytes(device: Any) -> int:
+    if isinstance(device, _device.VirtualNVDIMM):
+        return int(device.capacityInMB) * MiB
+    return int(device.capacityInBytes or device.capacityInKB * KiB)
 
 
 def _key(device: Any, controller: Any) -> str:
@@ -134,7 +142,7 @@ def _kind(backing: Any) -> DiskKind:
             return DiskKind.RDM_VIRTUAL if virtual else DiskKind.RDM_PHYSICAL
         case _backing.RawDiskVer2BackingInfo() | _backing.PartitionedRawDiskVer2BackingInfo():
             return DiskKind.RAW
-        case _backing.LocalPMemBackingInfo():
+        case _backing.LocalPMemBackingInfo() | _device.VirtualNVDIMM.BackingInfo():
             return DiskKind.PMEM
     return DiskKind.OTHER
 

@@ -75,11 +75,19 @@ class DatastoreKind(Enum):
     VVOL = "vVol"
     PMEM = "PMEM"
     OTHER = "other"
+    UNTOLD = "not told"  # it is in the inventory, and we may not look into it
 
     @property
     def readable(self) -> bool:
         """Whether its files can be read off LUNs or a mount."""
         return self in (DatastoreKind.VMFS, DatastoreKind.NFS, DatastoreKind.NFS41)
+
+    @property
+    def why_not(self) -> str:
+        """Why its files cannot be read, for one whose files cannot."""
+        if self is DatastoreKind.UNTOLD:
+            return "the manager does not tell what it is: give this user the role Read-only on it"
+        return f"it is {self.value}: there are no files on a LUN to read"
 
 
 @dataclass(frozen=True, slots=True)

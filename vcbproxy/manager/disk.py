@@ -84,7 +84,7 @@ def refusal(disk: Disk, datastore: Datastore | None = None) -> str | None:
     if disk.encrypted:
         return "it is encrypted: the file holds only ciphertext"
     if datastore is not None and not datastore.kind.readable:
-        return f"its datastore {datastore.name} is {datastore.kind.value}: there are no files on a LUN to read"
+        return f"it lies on datastore {datastore.name}, and {datastore.kind.why_not}"
     if datastore is not None and not datastore.accessible:
         return f"its datastore {datastore.name} is not accessible to the manager"
     return None

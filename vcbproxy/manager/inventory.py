@@ -314,19 +314,22 @@ def _tools_running(row: properties.Row) -> bool:
 
 
 def _datastore(row: properties.Row) -> Datastore:
-    summary = row.need("summary")
+    """One that we may not look into is listed as such: disks on it are refused, and the others are none the worse."""
+    summary = row.get("summary")
     info = row.get("info")
+    if summary is None:
+        return Datastore(row.moref, _name(row), DatastoreKind.UNTOLD, "", 0, 0, accessible=False)
     vmfs: Any = info.vmfs if isinstance(info, vim.host.VmfsDatastoreInfo) else None
     nas: Any = info.nas if isinstance(info, vim.host.NasDatastoreInfo) else None
     kind = _DATASTORE_KINDS.get(str(summary.type).upper(), DatastoreKind.OTHER)
     extents = vmfs.extent if vmfs is not None else ()
     return Datastore(
         moref=row.moref,
-        name=convert.unescaped(row.need("name")),
+        name=_name(row),
         kind=kind,
-        url=summary.url,
-        capacity_bytes=int(summary.capacity),
-        free_bytes=int(summary.freeSpace),
+        url=summary.url or "",
+        capacity_bytes=int(summary.capacity or 0),
+        free_bytes=int(summary.freeSpace or 0),
         accessible=bool(summary.accessible),
         vmfs_uuid=vmfs.uuid if vmfs is not None else None,
         vmfs_version=vmfs.version if vmfs is not None else None,

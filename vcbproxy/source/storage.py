@@ -60,7 +60,7 @@ class Placement:
                 " only the name: rename all but one"
             )
         if not kind.readable:
-            return f"a {kind.value} datastore has no files on a LUN; its VMs cannot be read off the SAN"
+            return f"{kind.why_not}; its VMs cannot be read off the SAN"
         if kind is not DatastoreKind.VMFS:
             where = f"{self.datastore.nfs_host}:{self.datastore.nfs_path}"
             return f"mount {where} read-only on this proxy and name it under [san] mounts"

@@ -11,7 +11,6 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -29,15 +28,13 @@ type lab struct {
 }
 
 func newLab(service *simulator.Service) *lab {
-	made := &lab{
+	return &lab{
 		service: service,
 		chains:  map[types.ManagedObjectReference]*chains{},
 		busy:    map[types.ManagedObjectReference]types.ManagedObjectReference{},
 		calls:   map[string]int{},
 		calmed:  make(chan struct{}),
 	}
-	simulator.Map.AddHandler(made)
-	return made
 }
 
 // Without a session a vCenter answers these alone; the simulator reads properties for anybody.
@@ -191,30 +188,3 @@ func (l *lab) onSnapshot(
 	}
 	l.onMachine(w, of, do)
 }
-
-// Reference, PutObject, UpdateObject, RemoveObject: what the simulator tells of its objects.
-
-// Reference names this observer.
-func (l *lab) Reference() types.ManagedObjectReference {
-	return types.ManagedObjectReference{Type: "Lab", Value: "lab"}
-}
-
-// PutObject mends tasks: 0.24.2 says of some that they are about a snapshot or a service, which is no entity.
-func (l *lab) PutObject(object mo.Reference) {
-	task, ok := object.(*simulator.Task)
-	if !ok || task.Info.Entity == nil {
-		return
-	}
-	switch about := simulator.Map.Get(*task.Info.Entity).(type) {
-	case *simulator.VirtualMachineSnapshot:
-		task.Info.Entity = &about.Vm
-	case *simulator.FileManager, *simulator.VirtualDiskManager:
-		task.Info.Entity = nil
-	}
-}
-
-// UpdateObject is of no interest.
-func (l *lab) UpdateObject(mo.Reference, []types.PropertyChange) {}
-
-// RemoveObject is of no interest.
-func (l *lab) RemoveObject(types.ManagedObjectReference) {}
