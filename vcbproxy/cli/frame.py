@@ -203,9 +203,12 @@ class RepositoryAddress:
 
     def open(self) -> Repository:
         """The repository itself, its index not yet loaded."""
+        from vcbproxy.repository.files import unlocked
+
+        files = unlocked(self.backend(), self.password())  # before the larger modules: see `vcbproxy backup`
         from vcbproxy.repository.repository import Repository
 
-        return Repository.open(self.backend(), self.password())
+        return Repository.of(files)
 
 
 def repository_options(command: Callable[P, R]) -> Callable[..., R]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import crypto
-from vcbproxy.repository.backend.base import Backend, FileKind, FileName, load_all
+from vcbproxy.errors import IntegrityError, RepositoryMissing
+from vcbproxy.repository import crypto, keys
+from vcbproxy.repository.backend.base import CONFIG, Backend, FileKind, FileName, exists, load_all
 from vcbproxy.repository.ids import Buffer, digest
 
 _FILE_BYTES_MAX = 256 << 20
@@ -50,3 +50,16 @@ class Files:
             return crypto.unseal(self.key, sealed)
         except IntegrityError as error:
             raise IntegrityError(f"{what}: {error}") from error
+
+
+def unlocked(backend: Backend, password: str) -> Files:
+    """The files of the repository that lies there. The long part of opening it, by intent of whoever chose scrypt.
+
+    Raises:
+        RepositoryMissing: no config there.
+        CredentialsError: wrong password.
+        IntegrityError: all keys are damaged.
+    """
+    if not exists(backend, CONFIG):
+        raise RepositoryMissing(location=backend.location)
+    return Files(backend, keys.unlock(backend, password))

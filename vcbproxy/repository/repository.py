@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.clock import Clock, SystemClock
-from vcbproxy.errors import Error, IntegrityError, RepositoryMissing, TargetError
+from vcbproxy.errors import Error, IntegrityError, TargetError
 from vcbproxy.repository import config, crypto, identity, indexfile, keys, lock, pending, times
 from vcbproxy.repository import snapshot as snapshots_
 from vcbproxy.repository.backend.base import (
@@ -33,7 +33,7 @@ from vcbproxy.repository.backend.base import (
 )
 from vcbproxy.repository.blobs import Blobs
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
-from vcbproxy.repository.files import Files
+from vcbproxy.repository.files import Files, unlocked
 from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.index import Index, Location
 from vcbproxy.repository.session import WriteOptions, WriteSession
@@ -117,9 +117,16 @@ class Repository:
             CredentialsError: wrong password.
             IntegrityError: config or keys are damaged.
         """
-        if not exists(backend, CONFIG):
-            raise RepositoryMissing(location=backend.location)
-        files = Files(backend, keys.unlock(backend, password))
+        return cls.of(unlocked(backend, password), clock=clock, me=me)
+
+    @classmethod
+    def of(cls, files: Files, *, clock: Clock | None = None, me: identity.Identity | None = None) -> Self:
+        """The repository of files that are unlocked already.
+
+        Raises:
+            IntegrityError: its config is damaged.
+        """
+        backend = files.backend
         what = f"{backend.location}: config"
         settings = RepositoryConfig.decode(files.load_sealed(CONFIG), what)
         chunker = ChunkerSettings()
