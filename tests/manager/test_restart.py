@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,17 +13,17 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
-from tests.manager.managers import address
+from tests.manager.managers import address, plain_text
 from tests.program import served
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.config import Manager
-from vcbproxy.errors import CredentialsError, ManagerError
+from vcbproxy.errors import CredentialsError, Error, ManagerError
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import ContentSpec, DiskSpec, Fill, VmSpec, tiny
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.manager import inventory, shield
 from vcbproxy.manager.faults import Trouble, trouble_of
-from vcbproxy.manager.session import Session, connect
+from vcbproxy.manager.session import Session, connect, connect_when_up
 from vcbproxy.units import MiB
 
 
@@ -93,6 +94,35 @@ def test_a_manager_that_stays_away_is_waited_for_as_long_as_was_said(datacenter:
                     ask()
                 assert trouble_of(caught.value) is Trouble.CONNECTION
                 assert clock.monotonic() - begun == pytest.approx(77)
+
+
+def test_a_job_that_no_one_watches_waits_for_a_manager_that_is_not_up_yet(datacenter: Datacenter) -> None:
+    with LabServer(datacenter) as server:
+        where = address(server, retry_s=30)
+        with (
+            restarting(datacenter, server, after_s=1.0),
+            connect_when_up(where, server.username, server.password) as session,
+        ):
+            assert inventory.vms(session)
+
+
+@pytest.mark.parametrize("mistake", ["name", "password", "certificate", "no TLS"])
+def test_no_waiting_makes_a_mistake_right(datacenter: Datacenter, mistake: str) -> None:
+    clock = ManualClock()
+    with LabServer(datacenter) as server, plain_text() as port:
+        where, password = address(server), "wrong" if mistake == "password" else server.password
+        match mistake:
+            case "name":
+                where = dataclasses.replace(where, host="no-such-host.invalid")
+            case "certificate":
+                where = dataclasses.replace(where, ca_file=None)
+            case "no TLS":
+                where = dataclasses.replace(where, port=port)
+        if mistake != "no TLS":
+            socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(Error):
+            connect_when_up(where, server.username, password, clock=clock)
+    assert clock.monotonic() == 0
 
 
 def test_waiting_can_be_switched_off(datacenter: Datacenter) -> None:

@@ -116,7 +116,7 @@ def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAdd
         registry = connect.registry(config)
         with (
             registry.begin() as job_run,
-            connect.to_manager(config) as session,
+            connect.to_manager(config, wait=not frame.on_terminal()) as session,
             connect.storage(config, session) as storage,
         ):
             around = _surroundings(session, storage, opening.result(), registry, job_run)

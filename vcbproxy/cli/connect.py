@@ -8,14 +8,18 @@ from jobs.ownership import Registry, default_directory
 from vcbproxy.config import Config
 from vcbproxy.errors import ConfigError
 from vcbproxy.manager import inventory
-from vcbproxy.manager.session import ManagerAddress, Session, connect
+from vcbproxy.manager.session import ManagerAddress, Session, connect, connect_when_up
 from vcbproxy.san import discover
 from vcbproxy.san.patience import Patience
 from vcbproxy.source.storage import Storage
 
 
-def to_manager(config: Config) -> Session:
+def to_manager(config: Config, *, wait: bool = False) -> Session:
     """Log in at the configured manager.
+
+    Args:
+        config: names it.
+        wait: until it is up, as long as ``retry_s`` says: for jobs at night, which no one starts again.
 
     Raises:
         ConfigError: none is configured.
@@ -35,7 +39,8 @@ def to_manager(config: Config) -> Session:
         timeout_s=manager.timeout_s,
         retry_s=manager.retry_s,
     )
-    return connect(address, manager.username, lambda: manager.password(f"{manager.username} at {manager.host}"))
+    log_in = connect_when_up if wait else connect
+    return log_in(address, manager.username, lambda: manager.password(f"{manager.username} at {manager.host}"))
 
 
 def storage(config: Config, session: Session) -> Storage:

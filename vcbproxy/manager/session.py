@@ -12,6 +12,8 @@ about: else the manager may have heard the first one. Whoever starts an action o
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,31 +161,68 @@ class Session:
 
     def _repeated(self, operation: Callable[[Wire], T], again: Callable[[ManagerError, int], bool]) -> T:
         """Do it until it is done, until ``again`` says no of its error, or for ``retry_s``."""
-        begun = self._clock.monotonic()
-        pause_s = _PAUSE_S
-        while True:
-            generation = self._wire.stub.generation
-            try:
-                return operation(self._wire)
-            except ManagerError as error:
-                waited_s = self._clock.monotonic() - begun
-                if not again(error, generation) or waited_s >= self.address.retry_s or shield.given_up():
-                    raise
-                told = log.warning if pause_s == _PAUSE_TOLD_S else log.info
-                told("%s; trying again for up to %.0f s", error, self.address.retry_s - waited_s)
-            self._wire.stub.drop()
-            self._pause(min(pause_s, self.address.retry_s - waited_s))
-            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+        stub = self._wire.stub
+        generation = stub.generation
+
+        def attempt() -> T:
+            nonlocal generation
+            generation = stub.generation
+            return operation(self._wire)
+
+        def wanted(error: ManagerError) -> bool:
+            if not again(error, generation):
+                return False
+            stub.drop()
+            return True
+
+        return _repeat(attempt, wanted, self.address.retry_s, self._clock)
 
     def _may_be_read_again(self, error: ManagerError, generation: int) -> bool:
-        lost = trouble_of(error) in _OF_ENDED_SESSIONS and generation != self._wire.stub.generation
+        lost = trouble_of(error) is Trouble.GONE and generation != self._wire.stub.generation
         return lost or trouble_of(error) is Trouble.CONNECTION
 
-    def _pause(self, pause_s: float) -> None:
-        """Sleep in short steps: an operator who insists does not wait for a manager that is away."""
-        until = self._clock.monotonic() + pause_s
-        while not shield.given_up() and (left_s := until - self._clock.monotonic()) > 0:
-            self._clock.sleep(min(left_s, _STEP_S))
+
+def _repeat(attempt: Callable[[], T], again: Callable[[ManagerError], bool], retry_s: float, clock: Clock) -> T:
+    """Attempt it with growing pauses, for so long in all, as long as ``again`` says yes of its error."""
+    begun = clock.monotonic()
+    pause_s = _PAUSE_S
+    while True:
+        try:
+            return attempt()
+        except ManagerError as error:
+            waited_s = clock.monotonic() - begun
+            if waited_s >= retry_s or shield.given_up() or not again(error):
+                raise
+            told = log.warning if pause_s == _PAUSE_TOLD_S else log.info
+            told("%s; trying again for up to %.0f s", error, retry_s - waited_s)
+        _pause(clock, min(pause_s, retry_s - waited_s))
+        pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+
+def _pause(clock: Clock, pause_s: float) -> None:
+    """Sleep in short steps: an operator who insists does not wait for a manager that is away."""
+    until = clock.monotonic() + pause_s
+    while not shield.given_up() and (left_s := until - clock.monotonic()) > 0:
+        clock.sleep(min(left_s, _STEP_S))
+
+
+def connect_when_up(
+    address: ManagerAddress, username: str, password: Password, *, clock: Clock | None = None
+) -> Session:
+    """As ``connect``, for a job that nobody watches: a manager that is just restarting is waited for.
+
+    A name that cannot be resolved, or something that speaks no TLS, is a mistake, and an error at once.
+
+    Raises:
+        Error: as ``connect``.
+    """
+
+    def away(error: ManagerError) -> bool:
+        mistake = isinstance(error.__cause__, socket.gaierror | ssl.SSLError)
+        return trouble_of(error) is Trouble.CONNECTION and not mistake
+
+    used = clock or SystemClock()
+    return _repeat(lambda: connect(address, username, password, clock=used), away, address.retry_s, used)
 
 
 def connect(address: ManagerAddress, username: str, password: Password, *, clock: Clock | None = None) -> Session:
