@@ -10,6 +10,7 @@ trap '/busybox echo "guest: init failed"; /busybox poweroff -f' EXIT
 /busybox mount -t proc proc /proc
 /busybox mount -t sysfs sysfs /sys
 /busybox mount -t devtmpfs dev /dev
+/busybox hostname guest
 for module in $(/busybox cat /modules/order); do /busybox insmod /modules/$module; done
 options=trans=virtio,version=9p2000.L,msize=524288
 /busybox mount -t 9p -o $options,ro,cache=loose host /host

@@ -24,18 +24,23 @@ from typing import Any
 TREE = Path(__file__).resolve().parents[2]
 CACHE = TREE / ".cache" / "guest"
 MEMORY_MIB = 2048
+TIMEOUT_S = 280
 _KILL_AFTER_S = 5
 _CONSOLE_TAIL_LINES = 60
 
 _START = """\
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 export PYTHONPATH={tree} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ip link set lo up
 cd {tree}
-{python} -m tests.guest.inside {suite} /out
-echo "guest: the suite ended with $?"
-sync
-echo o >/proc/sysrq-trigger
-sleep 10
+main() {{
+    {python} -m tests.guest.inside {suite} /out
+    echo "guest: the suite ended with $?"
+    sync
+    echo o >/proc/sysrq-trigger
+    while :; do :; done # the power goes in a moment, and with it this file
+}}
+main
 """
 
 
@@ -89,14 +94,15 @@ def run(suite: str, out: Path, timeout_s: float) -> Run:
 
 
 def _command(out: Path, timeout_s: float) -> list[str]:
-    """QEMU under timeout(1), which ends it even when we are no longer there to do so."""
+    """QEMU, which ends when its time is up, when we are killed, and when what watches the time is killed."""
     kernel = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on"
     shares = {
         "host": "path=/,readonly=on,multidevs=remap",
         "layer": f"path={CACHE / 'layer'},readonly=on",
         "out": f"path={out}",
     }
-    command = ["timeout", f"--kill-after={_KILL_AFTER_S}", str(timeout_s), "qemu-system-x86_64", "-nodefaults"]
+    command = ["setpriv", "--pdeathsig", "TERM", "timeout", f"--kill-after={_KILL_AFTER_S}", str(timeout_s)]
+    command += ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults"]
     command += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB)]
     command += ["-no-reboot", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]
     command += ["-kernel", str(CACHE / "vmlinuz"), "-initrd", str(CACHE / "initrd"), "-append", kernel]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import platform
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.guest import machine
+from tests.san.loops import wait_until
 
 pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest")]
 
@@ -31,3 +36,24 @@ def test_a_guest_that_does_not_end_is_ended(tmp_path: Path) -> None:
     assert guest.seconds < 15
     with pytest.raises(AssertionError, match="never got to waits"):
         guest.step("waits")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_guest_ends_with_the_test_that_booted_it(tmp_path: Path, number: signal.Signals) -> None:
+    script = (
+        "import pathlib, sys; from tests.guest import machine; machine.run('endless', pathlib.Path(sys.argv[1]), 60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=machine.TREE) as test:
+        try:
+            wait_until(lambda: guests(tmp_path), "the guest", timeout_s=30)
+        finally:
+            test.send_signal(number)
+    wait_until(lambda: not guests(tmp_path), "its end")
+
+
+def guests(out: Path) -> list[int]:
+    """The guests that tell their results to ``out``."""
+    running = psutil.process_iter(["name", "cmdline"])
+    return [
+        found.pid for found in running if "qemu" in found.info["name"] and str(out) in " ".join(found.info["cmdline"])
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -11,4 +12,5 @@ from tests.guest.inside.suite import run_steps
 if __name__ == "__main__":
     name, out = sys.argv[1], Path(sys.argv[2])
     suite = importlib.import_module(f"tests.guest.inside.{name}")
-    sys.exit(run_steps(suite.steps(out), out / "results.jsonl"))
+    code = run_steps(suite.steps(out), out / "results.jsonl")
+    os._exit(code)  # whatever threads a suite that failed has left

@@ -22,8 +22,8 @@ def steps(out: Path) -> list[StepFunction]:
         return {"tree": str(tree)}
 
     def drivers() -> dict[str, Any]:
-        for driver in ("iscsi_tcp", "dm_multipath", "sg", "st", "ch", "nfs", "nfsd", "veth"):
-            subprocess.run(["modprobe", driver], check=True)
+        drivers = ("iscsi_tcp", "dm_multipath", "sg", "st", "ch", "nfs", "nfsd", "veth")
+        subprocess.run(["modprobe", "--all", *drivers], check=True)
         return {"loaded": sorted(path.name for path in Path("/sys/module").iterdir())}
 
     def broken() -> dict[str, Any]:

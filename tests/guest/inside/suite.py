@@ -6,6 +6,7 @@ The first step that fails ends the suite: what comes after stands on it.
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -40,4 +41,4 @@ def run_steps(steps: Iterable[StepFunction], results: Path) -> int:
 def say(text: str) -> None:
     """To the console, with the seconds since the guest's kernel started."""
     uptime = Path("/proc/uptime").read_text().split()[0]
-    print(f"[{float(uptime):7.2f}] {text}", flush=True)
+    os.write(1, f"[{float(uptime):7.2f}] {text}\n".encode())  # not print: a command's stdout may be caught just now
