@@ -97,6 +97,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "vmfs map": ["-d", image, "/vm1/vm1-flat.vmdk"],
         "lab create": [to / "lab", "--spec", _spec(to)],
         "lab truth": [lab.directory],
+        "lab trouble": [_announced(lab)],
     }
 
 
@@ -106,6 +107,12 @@ def _leave_a_snapshot(lab: Lab) -> None:
     lab.datacenter.take_snapshot(moref, "vcbproxy 1", Marker("1", "proxy02").description, quiesced=False)
     centre = lab.server.centre
     centre.refresh(centre.inventory.get(vim.VirtualMachine(moref, None)))
+
+
+def _announced(lab: Lab) -> Path:
+    """As `lab serve` does it."""
+    (lab.directory / "serve.json").write_text(json.dumps({"port": lab.server.port}))
+    return lab.directory
 
 
 def _left_locked(place: Path) -> Path:

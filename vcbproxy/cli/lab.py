@@ -14,13 +14,16 @@ import click
 
 from vcbproxy.cli import frame
 from vcbproxy.cli.demo import demo
+from vcbproxy.cli.trouble import trouble
 from vcbproxy.errors import Cancelled, Terminated, UsageError
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
+    from vcbproxy.lab.spec import LabSpec
     from vcbproxy.lab.vcenter import LabServer
+    from vcbproxy.lab.vcenter.persona import Persona
 
-_READY_NAME = "serve.json"
+_READY_NAME = "serve.json"  # vcbproxy.lab.door looks for it
 
 
 @click.group()
@@ -79,7 +82,11 @@ def create(directory: Path, spec_path: Path | None, demo: bool, seed: int, as_js
 @click.option("--port", type=click.IntRange(0, 65535), help="0 = any; by default the one in vcbproxy.toml.")
 @click.option("--guest-writes", is_flag=True, help="Let the guests write while this runs.")
 @click.option("--writes-per-s", type=click.FloatRange(min=0.1), default=50, show_default=True, help="How many.")
-def serve(directory: Path, port: int | None, guest_writes: bool, writes_per_s: float) -> None:
+@click.option("--release", help="6.5, 6.7, 7.0 or 8.0; by default as specified.")
+@click.option("--esxi", is_flag=True, help="Be a host that is spoken to directly.")
+def serve(
+    directory: Path, port: int | None, guest_writes: bool, writes_per_s: float, release: str | None, esxi: bool
+) -> None:
     """Serve the vCenter of the datacenter in DIRECTORY on loopback until Ctrl-C or SIGTERM.
 
     When it is ready its address is printed, and written to serve.json in DIRECTORY.
@@ -91,7 +98,8 @@ def serve(directory: Path, port: int | None, guest_writes: bool, writes_per_s: f
     with Datacenter.open(directory) as datacenter:
         known_port = _configured_port(directory)
         wanted_port = known_port if port is None else port
-        with LabServer(datacenter, port=wanted_port) as server, contextlib.ExitStack() as stack:
+        persona = _persona(datacenter.state.spec, release, esxi=esxi)
+        with LabServer(datacenter, port=wanted_port, persona=persona) as server, contextlib.ExitStack() as stack:
             if server.port != known_port:
                 client.set_port(directory, datacenter.state.spec, server.port)
             if guest_writes:
@@ -99,6 +107,16 @@ def serve(directory: Path, port: int | None, guest_writes: bool, writes_per_s: f
             stack.enter_context(_announced(directory / _READY_NAME, server))
             with contextlib.suppress(Cancelled, Terminated):
                 threading.Event().wait()
+
+
+def _persona(spec: LabSpec, release: str | None, *, esxi: bool) -> Persona:
+    from vcbproxy.lab.vcenter.persona import Persona
+    from vcbproxy.lab.vcenter.release import RELEASES
+
+    wanted = release or spec.release
+    if wanted not in RELEASES:
+        raise UsageError(f"the lab knows no release {wanted!r}; it has {', '.join(RELEASES)}")
+    return Persona(esxi=esxi or spec.esxi, release=RELEASES[wanted])
 
 
 def _configured_port(directory: Path) -> int:
@@ -162,3 +180,4 @@ def truth(directory: Path, vm: str | None, disk: str | None, marker: str | None,
 
 
 lab.add_command(demo)
+lab.add_command(trouble)

@@ -134,10 +134,12 @@ class Faults:
         with self._changed:
             self._chance = random.Random(seed)
 
-    def order(self, *troubles: Trouble) -> None:
-        """Take trouble into stock."""
+    def order(self, *troubles: Trouble) -> list[Stocked]:
+        """Take trouble into stock; what is left of each can be seen on what comes back."""
+        taken = [Stocked(trouble, trouble.times, trouble.after) for trouble in troubles]
         with self._changed:
-            self._stock += [Stocked(trouble, trouble.times, trouble.after) for trouble in troubles]
+            self._stock += taken
+        return taken
 
     def add(
         self,

@@ -15,7 +15,7 @@ from vcbproxy.lab.vcenter.schema import moid, support, vim, vmodl
 
 _Collector = vmodl.query.PropertyCollector
 OWN_COLLECTOR = "propertyCollector"
-_PAGE_MAX = 1000
+PAGE_MAX = 1000
 _WAIT_S = 600.0
 _FIRST_NAME = re.compile(r"\w+")
 
@@ -39,7 +39,7 @@ class Collectors:
         self._filters: dict[str, list[_Filter]] = {}
         self._cancelled: set[str] = set()
         self._stopping = False
-        self.page_max = _PAGE_MAX
+        self.page_max = PAGE_MAX
 
     def stop(self) -> None:
         """Let all that wait return."""

@@ -18,7 +18,7 @@ from vcbproxy.errors import UsageError
 from vcbproxy.lab import certificate
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.guest import GuestWriter
-from vcbproxy.lab.vcenter import http, methods, vm_methods, wire
+from vcbproxy.lab.vcenter import control, http, methods, vm_methods, wire
 from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.faults import Dropped, Faults, Trouble, What, Where
 from vcbproxy.lab.vcenter.methods import Call
@@ -52,6 +52,7 @@ class LabServer:
         self._mutex = threading.Lock()
         self._down_until_s = self._clock.monotonic()
         self.centre = Centre(datacenter, self._clock, self._persona)
+        self._control = control.Control(self)
 
     @property
     def host(self) -> str:
@@ -159,6 +160,8 @@ class LabServer:
         return self._clock.monotonic() < self._down_until_s
 
     def _get(self, path: str) -> http.Reply:
+        if path == control.PATH:
+            return self._control.listing()
         if self._down:
             return _UNAVAILABLE
         if path != _VERSIONS_PATH:
@@ -177,6 +180,8 @@ class LabServer:
         return dataclasses.replace(reply, sent=0.5) if trouble is not None and trouble.what is What.BREAK else reply
 
     def _answer(self, post: http.Post) -> http.Reply:
+        if post.path == control.PATH:
+            return self._control.order(post.body)
         if self._down:
             return _UNAVAILABLE
         try:
