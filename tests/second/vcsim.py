@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.client import HTTPSConnection
 from pathlib import Path
 from types import TracebackType
@@ -68,9 +68,9 @@ class Vcsim:
         """Terminate every session."""
         self.ask("POST", "/_lab/expire")
 
-    def wrote(self, vm: str, disk: int, start: int, length: int) -> None:
+    def wrote(self, vm: str, disk: int, offsets: Sequence[int], length: int) -> None:
         """Let a guest have written there, as far as change tracking is concerned."""
-        self.ask("POST", "/_lab/write", VM=vm, Disk=disk, Start=start, Length=length)
+        self.ask("POST", "/_lab/write", VM=vm, Disk=disk, Starts=list(offsets), Length=length)
 
     def ask(self, method: str, path: str, **facts: Any) -> Any:
         context = ssl.create_default_context(cafile=str(self.ca_file))

@@ -19,7 +19,7 @@ import (
 //	GET  /_lab/calls    how often each method was called
 //	POST /_lab/expire   every session ends
 //	GET  /_lab/snapshots?vm=vm1
-//	POST /_lab/write    {"VM": "vm1", "Disk": 2000, "Start": 0, "Length": 4096}: a guest wrote there
+//	POST /_lab/write    {"VM": "vm1", "Disk": 2000, "Starts": [0], "Length": 512}: a guest wrote there
 func (l *lab) control(w http.ResponseWriter, r *http.Request) {
 	var answer interface{} = struct{}{}
 	var err error
@@ -43,12 +43,13 @@ func (l *lab) control(w http.ResponseWriter, r *http.Request) {
 		err = l.expire()
 	case "/_lab/write":
 		var wrote struct {
-			VM            string
-			Disk          int32
-			Start, Length int64
+			VM     string
+			Disk   int32
+			Starts []int64
+			Length int64
 		}
 		if err = json.NewDecoder(r.Body).Decode(&wrote); err == nil {
-			err = l.wrote(wrote.VM, wrote.Disk, wrote.Start, wrote.Length)
+			err = l.wrote(wrote.VM, wrote.Disk, wrote.Starts, wrote.Length)
 		}
 	case "/_lab/snapshots":
 		answer, err = names(r.URL.Query().Get("vm"))
@@ -108,7 +109,7 @@ func names(vm string) ([]string, error) {
 	return found, nil
 }
 
-func (l *lab) wrote(name string, disk int32, start, length int64) error {
+func (l *lab) wrote(name string, disk int32, starts []int64, length int64) error {
 	vm, err := machineNamed(name)
 	if err != nil {
 		return err
@@ -120,7 +121,9 @@ func (l *lab) wrote(name string, disk int32, start, length int64) error {
 	if chain == nil {
 		return fmt.Errorf("%s has no disk %d", name, disk)
 	}
-	chain.tracking.write(start, length)
+	for _, start := range starts {
+		chain.tracking.write(start, length)
+	}
 	return nil
 }
 
