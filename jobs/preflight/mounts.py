@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs.preflight.result import Result, failed, ok, warning
 from vcbproxy.manager.datastore import Datastore, DatastorePath
 
-_TABLE = Path("/proc/self/mountinfo")
+TABLE = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -32,13 +32,21 @@ class Mount:
         return self.kind in ("nfs", "nfs4")
 
 
-def judged(check: str, datastore: Datastore, path: Path, expected: Sequence[DatastorePath]) -> Result:
-    """What is to be said of a datastore that the configuration says is mounted at ``path``."""
+def judged(check: str, datastore: Datastore, path: Path, expected: Sequence[DatastorePath], table: str) -> Result:
+    """What is to be said of a datastore that the configuration says is mounted at ``path``.
+
+    Args:
+        check: what the result is called.
+        datastore: as the manager describes it.
+        path: where it should be mounted.
+        expected: files that it must hold, or some of them.
+        table: what is mounted where, see ``covering``.
+    """
     wanted = f"{datastore.nfs_host}:{datastore.nfs_path}"
     remedy = f"mount -o ro {wanted} {path}"
     if not path.is_dir():
         return failed(check, f"{path} is not a directory", f"create it; {remedy}")
-    mount = covering(path, _TABLE.read_text("utf-8", "surrogateescape"))
+    mount = covering(path, table)
     absent = [file for file in expected if not (path / file.path).exists()]
     if not any(path.iterdir()):
         return failed(check, f"nothing is mounted at {path}: it is empty", remedy)

@@ -87,7 +87,8 @@ def _datastore(storage: Storage, name: str, users: list[str], vms: Sequence[Vm])
         judge = failed if place.datastore.kind.readable else warning
         return judge(check, detail, place.remedy)
     if place.mount is not None:
-        return mounts.judged(check, place.datastore, place.mount, _expected(name, vms))
+        table = mounts.TABLE.read_text("utf-8", "surrogateescape")
+        return mounts.judged(check, place.datastore, place.mount, _expected(name, vms), table)
     try:
         return ok(check, _volume(storage, name))
     except Error as error:

@@ -14,19 +14,23 @@ import pytest
 from pyVmomi import vim
 
 from jobs.ownership import Registry
-from jobs.preflight import manager, mounts
+from jobs.preflight import manager, mounts, storage
+from jobs.preflight.result import Level
 from tests.jobs.test_faults import small_file_system
 from tests.manager.managers import https, silence
 from tests.program import Lab, Program, served
 from vcbproxy.clock import SystemClock
+from vcbproxy.config import San
 from vcbproxy.lab import certificate, client
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, Truth, VmSpec
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.persona import Persona
+from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
 from vcbproxy.manager.marker import Marker
 from vcbproxy.repository.backend import base
 from vcbproxy.repository.repository import Repository
+from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.units import GiB, MiB
 
 SPEC = LabSpec(
@@ -326,15 +330,35 @@ def test_an_image_that_is_away_costs_only_the_vms_on_it(lab, caplog):
     assert "away.img" in caplog.text
 
 
-def test_a_copy_of_a_lun_is_named(lab, tmp_path):
+@pytest.mark.parametrize("same_name", [False, True], ids=["a clone", "twins"])
+def test_a_copy_of_a_lun_is_named(lab, tmp_path, same_name):
+    """A clone has a name of its own, and the right LUN is read; of twins nobody can tell which is live."""
     (image,) = lab.datacenter.luns("san6")
+    (known,) = next(datastore.luns for datastore in lab.datacenter.state.datastores if datastore.name == "san6")
     shutil.copyfile(image, tmp_path / "clone.img")
-    twice = changed(
-        lab, "twice", ("images = [\n", f'images = [\n  {{ path = "{tmp_path / "clone.img"}", wwn = "naa.6f" }},\n')
-    )
-    row = only(findings(twice("check", "--json")), "copies of LUNs", "warning")
+    wwn = known.wwn if same_name else "6f"
+    copy = f'images = [\n  {{ path = "{tmp_path / "clone.img"}", wwn = "naa.{wwn}" }},\n'
+    twice = changed(lab, "twice", ("images = [\n", copy))
+    found = findings(twice("check", "--json", code=1 if same_name else 0))
+    row = only(found, "copies of LUNs", "warning")
     assert "clone.img" in row["detail"]
     assert image.name in row["detail"]
+    place = found["datastore san6"][0]
+    assert place["result"] == ("FAILED" if same_name else "ok")
+    assert not same_name or "unmap the copies" in place["remedy"]
+
+
+def test_luns_that_this_machine_could_write_or_not_even_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "sdb").write_bytes(bytes(MiB))
+    infos = [
+        LunInfo(str(tmp_path / name), name, LunKind.DISK, MiB, 512, read_only=name == "sdc") for name in ("sdb", "sdc")
+    ]
+    told = {result.check: result for result in storage.luns(San(), infos)}
+    assert "could write to sdb" in told["LUNs read-only"].detail
+    assert "udev rule" in told["LUNs read-only"].remedy
+    assert "sdc" in told["LUNs readable"].detail
+    [none] = storage.luns(San(), [])
+    assert none.level is Level.FAILED
 
 
 def test_a_lun_that_carries_another_volume_than_the_manager_says(lab):
@@ -363,6 +387,28 @@ def test_a_mount_that_is_empty_or_holds_something_else(lab, tmp_path):
     elsewhere.joinpath("other").rmdir()
     elsewhere.rmdir()
     assert "not a directory" in the_failure(there, "datastore nfs1")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "says"),
+    [
+        ("nfs filer:/vol/nfs1 ro", Level.OK, "filer:/vol/nfs1 at"),
+        ("nfs4 10.0.0.7:/vol/nfs1/ ro", Level.OK, "10.0.0.7"),
+        ("nfs filer:/vol/copy ro", Level.WARNING, "hosts use filer:/vol/nfs1"),
+        ("ext4 /dev/sda1 rw", Level.WARNING, "no NFS mount"),
+    ],
+)
+def test_an_export_is_known_by_its_path_and_by_the_files_in_it(tmp_path: Path, line, level, says) -> None:
+    """The filer's own name is another on every network; what the manager says must be there decides."""
+    (tmp_path / "web01").mkdir()
+    (tmp_path / "web01" / "web01.vmx").write_text("")
+    nfs = Datastore("ds-1", "nfs1", DatastoreKind.NFS, "", 0, 0, True, nfs_host="filer", nfs_path="/vol/nfs1")
+    table = f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n90 22 0:50 / {tmp_path} ro - {line}\n"
+    there = mounts.judged("nfs1", nfs, tmp_path, [DatastorePath("nfs1", "web01/web01.vmx")], table)
+    assert (there.level, says in there.detail) == (level, True)
+    absent = mounts.judged("nfs1", nfs, tmp_path, [DatastorePath("nfs1", "db01/db01.vmx")], table)
+    assert absent.level is Level.FAILED
+    assert "mount -o ro filer:/vol/nfs1" in absent.remedy
 
 
 def test_the_kernels_table_of_mounts_is_read_as_it_is_written() -> None:

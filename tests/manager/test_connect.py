@@ -214,3 +214,20 @@ def test_damaged_answers_give_our_errors_only(server: Manager, session: Session)
             except Error as error:
                 outcomes.add(type(error))
     assert ManagerError in outcomes
+
+
+def test_a_manager_that_speaks_no_version_known_here(server: LabServer) -> None:
+    document = (
+        b'<namespaces version="1.0"><namespace><name>urn:vim25</name><version>99.0</version></namespace></namespaces>'
+    )
+    with https(server.ca_file.parent, lambda post: (200, document)) as port:
+        error = refused(ManagerAddress("127.0.0.1", port, ca_file=server.ca_file))
+    assert "99.0" in str(error)
+    assert "too old, or newer" in str(error)
+
+
+def test_a_manager_that_is_still_starting(server: LabServer) -> None:
+    with https(server.ca_file.parent, lambda post: (503, b"")) as port:
+        error = refused(ManagerAddress("127.0.0.1", port, ca_file=server.ca_file))
+    assert trouble_of(error) is Trouble.CONNECTION
+    assert "starting" in str(error)

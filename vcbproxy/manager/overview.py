@@ -60,7 +60,7 @@ def _leftover(row: properties.Row) -> Leftover:
             marked.append(MarkedSnapshot(tree.name, convert.utc(tree.createTime), marker))
     return Leftover(
         moref=row.moref,
-        name=convert.unescaped(row.need("name")),
+        name=convert.unescaped(row.get("name") or row.moref),  # not to be told is no reason to stop a backup of others
         snapshots=tuple(sorted(marked, key=lambda snapshot: snapshot.created)),
         consolidation_needed=bool(row.get("runtime.consolidationNeeded")),
         untold=row.missing.get("snapshot"),

@@ -87,7 +87,11 @@ def negotiate(endpoint: Endpoint) -> str:
     for version in _service_versions("vim25"):  # newest first
         if version.startswith("vim.") and versionIdMap.get(version) in offered:
             return version
-    raise ManagerError(f"{endpoint}: speaks none of the API versions known here")
+    listed = ", ".join(sorted(filter(None, offered))[-3:]) or "none"
+    raise ManagerError(
+        f"{endpoint}: speaks none of the API versions known here, but {listed}; "
+        "the manager is too old, or newer than this vcbproxy"
+    )
 
 
 class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
