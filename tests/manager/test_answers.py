@@ -79,8 +79,8 @@ def test_a_page_is_what_pyvmomi_makes_of_it(objects: list[Any], token: str | Non
     ours = answers.page(body, METHOD)
     assert ours is not None
     assert ours.token == theirs.token == token
-    assert len(ours.contents) == len(theirs.objects)
-    for mine, other in zip(ours.contents, theirs.objects, strict=True):
+    assert len(ours.objects) == len(theirs.objects)
+    for mine, other in zip(ours.objects, theirs.objects, strict=True):
         assert plain(mine.subject) == plain(other.obj)
         assert {name: plain(value) for name, value in mine.values.items()} == {
             found.name: plain(found.val) for found in other.propSet
@@ -93,7 +93,7 @@ def test_why_a_property_is_missing() -> None:
         written([content({}, missing=[_Collector.MissingProperty(path="config", fault=fault)])]), METHOD
     )
     assert page is not None
-    assert page.contents[0].missing == {"config": "Permission was denied. (NoPermission)"}
+    assert page.objects[0].missing == {"config": "Permission was denied. (NoPermission)"}
 
 
 def test_an_empty_list_is_none() -> None:

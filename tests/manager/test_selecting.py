@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -15,7 +15,8 @@ from vcbproxy.lab.spec import CrowdSpec, DatastoreSpec, LabSpec, Truth, VmSpec
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Trouble, What, Where
 from vcbproxy.lab.vcenter.rest import LEGACY, MODERN
-from vcbproxy.manager import inventory
+from vcbproxy.lab.vcenter.schema import vmodl
+from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.session import Session, connect
 from vcbproxy.manager.vm import Connection, Tag
 
@@ -142,6 +143,42 @@ def test_a_session_that_ends_between_two_pages_loses_nobody(
         assert server.calls["RetrievePropertiesEx"] == 2
     finally:
         running.centre.collectors.page_max = before
+
+
+@pytest.mark.parametrize("call", ["RetrievePropertiesEx", "ContinueRetrievePropertiesEx"])
+def test_a_vm_that_goes_while_all_are_listed_costs_nobody_else(server: LabServer, session: Session, call: str) -> None:
+    gone = vmodl.fault.ManagedObjectNotFound(msg="The object has already been deleted")
+    server.faults.order(Trouble(call, What.FAULT, fault=lambda: gone, times=2))
+    assert len(inventory.vms(session)) == CROWD + len(SPEC.vms)
+
+
+@pytest.mark.parametrize("page", [1, 2])
+@pytest.mark.parametrize("listed", [inventory.vms, overview.leftovers])
+def test_an_answer_that_is_none_is_not_the_end_of_the_list(
+    server: LabServer, session: Session, listed: Callable[[Session], object], page: int
+) -> None:
+    """A page of a proxy's, well-formed and with status 200, is not "no more VMs"."""
+    call = "RetrievePropertiesEx" if page == 1 else "ContinueRetrievePropertiesEx"
+    server.instead[call] = b"<html><body>Back in five minutes.</body></html>"
+    try:
+        with pytest.raises(ManagerError, match="makes no sense"):
+            listed(session)
+    finally:
+        server.instead.clear()
+
+
+@pytest.mark.parametrize("listed", [inventory.vms, overview.leftovers])
+def test_a_page_that_was_announced_and_is_empty_is_not_the_end(
+    server: LabServer, session: Session, listed: Callable[[Session], object]
+) -> None:
+    empty = b'<ContinueRetrievePropertiesExResponse xmlns="urn:vim25"/>'
+    envelope = b'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>%s</e:Body></e:Envelope>'
+    server.instead["ContinueRetrievePropertiesEx"] = envelope % empty
+    try:
+        with pytest.raises(ManagerError, match="breaks off"):
+            listed(session)
+    finally:
+        server.instead.clear()
 
 
 @pytest.mark.parametrize("dialects", [{MODERN, LEGACY}, {LEGACY}, {MODERN}])

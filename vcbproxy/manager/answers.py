@@ -49,7 +49,7 @@ class Content:
 class Page:
     """Some objects; with a token there are more."""
 
-    contents: list[Content]
+    objects: list[Content]
     token: str | None
 
 

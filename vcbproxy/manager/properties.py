@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
 from vcbproxy.errors import Error, ManagerError
 from vcbproxy.manager import answers
-from vcbproxy.manager.faults import Trouble, reason
+from vcbproxy.manager.faults import Trouble, reason, trouble_of
 from vcbproxy.manager.wire import Wire, moref_of
 
 _PAGE_OBJECTS = 500  # some 800 KB of a list of VMs: ten thousand are 20 round trips
 _OBJECTS_MAX = 1_000_000
+_LISTINGS_MAX = 3
 
 _Collector: Any = vmodl.query.PropertyCollector  # its nested types are untyped
 
@@ -88,8 +88,7 @@ def of_some(wire: Wire, subjects: Sequence[Any], paths: Sequence[str]) -> list[R
 
 def of_all(wire: Wire, kind: Any, paths: Sequence[str]) -> list[Row]:
     """Properties of all objects of a kind in the whole inventory, whatever they are made of."""
-    with _view(wire, [kind]) as spec:
-        return _distinct(_pages(wire, spec({kind: paths})))
+    return _steady(lambda: _viewed(wire, {kind: paths}, _pages))
 
 
 def of_kinds(wire: Wire, wanted: Mapping[Any, Sequence[str]]) -> list[Row]:
@@ -99,43 +98,44 @@ def of_kinds(wire: Wire, wanted: Mapping[Any, Sequence[str]]) -> list[Row]:
         wire: the manager.
         wanted: kind of object → paths of its properties; only such as ``answers`` can read.
     """
-    with _view(wire, list(wanted)) as spec:
-        return _distinct(_quick_pages(wire, spec(wanted)))
+    return _steady(lambda: _viewed(wire, wanted, _quick_pages))
 
 
-@contextlib.contextmanager
-def _view(wire: Wire, kinds: list[Any]) -> Iterator[Callable[[Mapping[Any, Sequence[str]]], Any]]:
-    """A view of all objects of some kinds; gives what makes a filter on it."""
+def _steady(listed: Callable[[], list[Row]]) -> list[Row]:
+    """A list, made anew when something in it was deleted meanwhile: no VM that goes may cost the others their night."""
+    for left in reversed(range(_LISTINGS_MAX)):
+        try:
+            return listed()
+        except ManagerError as error:
+            if trouble_of(error) is not Trouble.GONE or not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _viewed(wire: Wire, wanted: Mapping[Any, Sequence[str]], pages: Callable[[Wire, Any], Iterator[Row]]) -> list[Row]:
+    """The rows of all objects of some kinds, through a view of them."""
     manager = wire.content.viewManager
     assert manager is not None, "every manager has views"
-    view = manager.CreateContainerView(wire.content.rootFolder, kinds, recursive=True)
+    view = manager.CreateContainerView(wire.content.rootFolder, list(wanted), recursive=True)
     assert view is not None
-
-    def spec(wanted: Mapping[Any, Sequence[str]]) -> Any:
+    try:
         into_view = _Collector.TraversalSpec(name="view", path="view", skip=False, type=type(view))
-        return _Collector.FilterSpec(
+        spec = _Collector.FilterSpec(
             objectSet=[_Collector.ObjectSpec(obj=view, skip=True, selectSet=[into_view])],
             propSet=[
                 _Collector.PropertySpec(type=kind, all=False, pathSet=list(paths)) for kind, paths in wanted.items()
             ],
         )
-
-    try:
-        yield spec
+        found = {row.moref: row for row in pages(wire, spec)}
     finally:
         with contextlib.suppress(Error):  # it ends with the session at the latest
             view.DestroyView()
-
-
-def _distinct(rows: Iterator[Row]) -> list[Row]:
-    return list({row.moref: row for row in rows}.values())
+    return list(found.values())
 
 
 def _pages(wire: Wire, spec: Any) -> Iterator[Row]:
     """The rows of all pages, read by pyVmomi."""
-    collector = wire.content.propertyCollector
-    first = collector.RetrievePropertiesEx([spec], _Collector.RetrieveOptions(maxObjects=_PAGE_OBJECTS))
-    for page in _all(first, collector.ContinueRetrievePropertiesEx, lambda page: len(page.objects)):
+    for page in _all(wire, spec, lambda body, method: wire.stub.deserialised(body, method, _Collector.RetrieveResult)):
         for content in page.objects:
             yield Row(
                 subject=content.obj,
@@ -146,33 +146,32 @@ def _pages(wire: Wire, spec: Any) -> Iterator[Row]:
 
 def _quick_pages(wire: Wire, spec: Any) -> Iterator[Row]:
     """The same, read by ourselves."""
-    collector: Any = wire.content.propertyCollector
-    specs = _Collector.FilterSpec.Array([spec])
-
-    def ask(method: str, *arguments: Any) -> answers.Page | None:
-        return wire.stub.ask(collector, method, arguments, lambda body: answers.page(body, method))
-
-    first = ask("RetrievePropertiesEx", specs, _Collector.RetrieveOptions(maxObjects=_PAGE_OBJECTS))
-    for page in _all(first, partial(ask, "ContinueRetrievePropertiesEx"), lambda page: len(page.contents)):
-        for content in page.contents:
+    for page in _all(wire, spec, answers.page):
+        for content in page.objects:
             yield Row(content.subject, content.values, content.missing)
 
 
-def _all(first: Any, following: Callable[[str], Any], count_of: Callable[[Any], int]) -> Iterator[Any]:
+def _all(wire: Wire, spec: Any, read: Callable[[bytes, str], Any]) -> Iterator[Any]:
     """The first page and all that follow it by their tokens.
 
     A token stands for more objects. Where none come, the list is not over: it is broken, and would be taken for a
     shorter one.
     """
-    page, count = first, 0
+    collector: Any = wire.content.propertyCollector
+
+    def ask(method: str, *arguments: Any) -> Any:
+        return wire.stub.ask(collector, method, arguments, lambda body: read(body, method))
+
+    options = _Collector.RetrieveOptions(maxObjects=_PAGE_OBJECTS)
+    page, count = ask("RetrievePropertiesEx", _Collector.FilterSpec.Array([spec]), options), 0
     while page is not None:
         yield page
-        count += count_of(page)
+        count += len(page.objects)
         if not page.token:
             return
-        if not count_of(page) or count > _OBJECTS_MAX:
+        if not page.objects or count > _OBJECTS_MAX:
             raise ManagerError("the manager's list has no end; not read on", trouble=Trouble.OTHER)
-        page = following(page.token)
+        page = ask("ContinueRetrievePropertiesEx", page.token)
         if page is None:
             raise ManagerError("the manager's list breaks off: more was announced and none came", trouble=Trouble.OTHER)
 

@@ -8,6 +8,7 @@ that an interrupt tore in the middle of an answer is thrown away.
 from __future__ import annotations
 
 import functools
+import io
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -133,7 +134,7 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         return self._authenticated(info, lambda: super(Stub, self).InvokeMethod(mo, info, args, outerStub))
 
     def ask(self, mo: Any, method: str, args: Sequence[Any], read: Callable[[bytes], T]) -> T:
-        """Call a method and read its answer otherwise than pyVmomi would.
+        """Call a method whose answer is not simply pyVmomi's to read.
 
         Args:
             mo: whose method.
@@ -146,6 +147,16 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         """
         info = type(mo)._GetMethodInfo(method)  # noqa: SLF001  # pyVmomi's way to reflect
         return cast("T", self._authenticated(info, lambda: read(self._fetch(mo, info, args))))
+
+    def deserialised(self, body: bytes, method: str, result: Any) -> Any:
+        """An answer as pyVmomi reads it, once it is sure to be one: for pyVmomi any XML at all is an answer, "nothing".
+
+        Raises:
+            ValueError: it is no answer to the method.
+        """
+        if f"{method}Response".encode() not in body:
+            raise ValueError(f"no answer to {method}")
+        return _Deserializer(self).Deserialize(io.BytesIO(body), result)  # from bytes it would not mind a missing end
 
     def _fetch(self, mo: Any, info: Any, args: Sequence[Any]) -> bytes:
         """The body of an answer; a fault is raised, read by pyVmomi."""
@@ -163,7 +174,7 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         self.ReturnConnection(connection)
         if response.status == 200:
             return body
-        fault = _Deserializer(self).Deserialize(body, info.result) if response.status == 500 else None
+        fault = _Deserializer(self).Deserialize(io.BytesIO(body), info.result) if response.status == 500 else None
         if isinstance(fault, Exception):
             raise fault
         raise HTTPException(f"{response.status} {response.reason}")

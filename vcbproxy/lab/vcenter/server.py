@@ -35,13 +35,19 @@ _METHODS = {**methods.METHODS, **vm_methods.VM_METHODS}
 
 
 class LabServer:
-    """A vCenter over a datacenter. The datacenter stays its owner's: it is not closed here."""
+    """A vCenter over a datacenter. The datacenter stays its owner's: it is not closed here.
+
+    Attributes:
+        calls: how often each method was called.
+        instead: what to answer to a method, byte for byte, instead of what would be right.
+    """
 
     def __init__(
         self, datacenter: Datacenter, *, port: int = 0, clock: Clock | None = None, persona: Persona | None = None
     ) -> None:
         self.datacenter = datacenter
         self.calls: collections.Counter[str] = collections.Counter()
+        self.instead: dict[str, bytes] = {}
         self._clock = clock or SystemClock()
         spec = datacenter.state.spec
         self._persona = persona or Persona(esxi=spec.esxi, release=RELEASES[spec.release])
@@ -193,6 +199,8 @@ class LabServer:
             return http.Reply(500, wire.malformed(str(error)))
         with self._mutex:
             self.calls[request.method] += 1
+        if request.method in self.instead:
+            return http.Reply(200, self.instead[request.method])
         try:
             return self._reply(request, post, version)
         except Dropped:
