@@ -20,7 +20,7 @@ _Collector = vmodl.query.PropertyCollector
 def written(objects: list[Any], token: str | None = None) -> bytes:
     """A page as a manager sends it."""
     request = wire.Request(METHOD, _Collector("propertyCollector", None), {})
-    return wire.answer(request, _Collector.RetrieveResult(objects=objects, token=token), wire.NEWEST)
+    return wire.answer(request, _Collector.RetrieveResult(objects=objects, token=token), wire.NEWEST.schema)
 
 
 def content(values: dict[str, Any], moref: str = "vm-1", missing: list[Any] | None = None) -> Any:
@@ -97,7 +97,7 @@ def test_why_a_property_is_missing() -> None:
 
 
 def test_an_empty_list_is_none() -> None:
-    body = wire.answer(wire.Request(METHOD, _Collector("propertyCollector", None), {}), None, wire.NEWEST)
+    body = wire.answer(wire.Request(METHOD, _Collector("propertyCollector", None), {}), None, wire.NEWEST.schema)
     assert answers.page(body, METHOD) is None
 
 

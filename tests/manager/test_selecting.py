@@ -15,7 +15,7 @@ from vcbproxy.lab.spec import CrowdSpec, DatastoreSpec, LabSpec, Truth, VmSpec
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Trouble, What, Where
 from vcbproxy.lab.vcenter.rest import LEGACY, MODERN
-from vcbproxy.lab.vcenter.schema import vmodl
+from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.session import Session, connect
 from vcbproxy.manager.vm import Connection, Tag
@@ -147,7 +147,9 @@ def test_a_session_that_ends_between_two_pages_loses_nobody(
 
 @pytest.mark.parametrize("call", ["RetrievePropertiesEx", "ContinueRetrievePropertiesEx"])
 def test_a_vm_that_goes_while_all_are_listed_costs_nobody_else(server: LabServer, session: Session, call: str) -> None:
-    gone = vmodl.fault.ManagedObjectNotFound(msg="The object has already been deleted")
+    gone = vmodl.fault.ManagedObjectNotFound(
+        obj=vim.VirtualMachine("vm-1", None), msg="The object has already been deleted"
+    )
     server.faults.order(Trouble(call, What.FAULT, fault=lambda: gone, times=2))
     assert len(inventory.vms(session)) == CROWD + len(SPEC.vms)
 

@@ -178,7 +178,7 @@ class Session:
         return _repeat(attempt, wanted, self.address.retry_s, self._clock)
 
     def _may_be_read_again(self, error: ManagerError, generation: int) -> bool:
-        lost = trouble_of(error) is Trouble.GONE and generation != self._wire.stub.generation
+        lost = trouble_of(error) in _OF_ENDED_SESSIONS and generation != self._wire.stub.generation
         return lost or trouble_of(error) is Trouble.CONNECTION
 
 
