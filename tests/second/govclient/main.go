@@ -71,6 +71,7 @@ func main() {
 func (s *survey) connect(where *url.URL, authority string) {
 	transport := soap.NewClient(where, false)
 	must(transport.SetRootCAs(authority))
+	must((&vim25.Client{Client: transport}).UseServiceVersion()) // each release speaks its own, and those before it
 	client, err := vim25.NewClient(s.ctx, transport)
 	must(err)
 	inner := client.Client.Client.Transport
@@ -79,6 +80,7 @@ func (s *survey) connect(where *url.URL, authority string) {
 	s.told["wrong password"] = faultOf(manager.Login(s.ctx, url.UserPassword(where.User.Username(), "wrong")))
 	must(manager.Login(s.ctx, where.User))
 	s.client, s.login = client, manager
+	s.told["speaks"] = transport.Version
 	s.finder = find.NewFinder(client, false)
 	center, err := s.finder.DefaultDatacenter(s.ctx)
 	must(err)
