@@ -12,22 +12,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.jobs.test_faults import assert_clean, one_line
-from tests.jobs.test_main_job import assert_restores
+from tests.jobs.test_main_job import assert_restores, sha256
 from tests.program import Lab, Program, served
 from tests.san import faulty, loops
 from vcbproxy.lab import spec as specification
 from vcbproxy.units import MiB
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(params=[5, 6])
-def version(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
 
 
 @pytest.fixture
@@ -73,6 +69,33 @@ def test_a_bad_sector_fails_the_disk_by_place(lab: Lab) -> None:
         bad.heal()
         assert vcbproxy("backup", "vm1", "--json").json[0]["outcome"] == "ok"
     assert_restores(lab, "vm1", lab.directory / "back")
+
+
+def test_a_bad_sector_costs_its_disk_alone_where_that_was_asked_for(tmp_path: Path) -> None:
+    with served(tmp_path / "lab", specification.tiny(6, disks=2)) as lab:
+        lab.vcbproxy("repo", "init")
+        with faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
+            bad.fail()
+            vcbproxy = reading_from(lab, bad.device)
+            [row] = vcbproxy("backup", "vm1", "--partial", "--json", code=3).json
+        assert row["outcome"] == "partial"
+        failed, kept = row["disks"]
+        assert (failed["key"], kept["key"], kept["error"]) == ("scsi0-0", "scsi0-1", None)
+        assert f"{bad.device.name}: cannot read " in failed["error"]
+        assert lab.snapshots("vm1") == []
+        [back] = lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json", code=3).json
+        assert sha256(Path(back["file"])) == lab.truth("vm1")["scsi0-1"]
+
+
+def test_a_bad_header_costs_no_snapshot(lab: Lab) -> None:
+    header = 2 * MiB  # the partition's start and the megabyte that volumes leave free
+    with faulty.lun(image_of(lab), bad=(header, header + 4096)) as bad:
+        bad.fail()
+        said = one_line(reading_from(lab, bad.device)("backup", "vm1", code=1).err)
+        assert "Input/output error" in said
+        assert f"{bad.device.name}: cannot read " in said
+        assert lab.server.calls["CreateSnapshot_Task"] == 0
+    assert_clean(lab, points=0)
 
 
 def test_a_lun_that_hangs_holds_no_snapshot_for_ever(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
@@ -143,12 +166,12 @@ def test_a_lun_that_shrinks_is_an_error_and_never_zeroes(lab: Lab) -> None:
     assert_restores(lab, "vm1", lab.directory / "back")
 
 
-@pytest.mark.parametrize("sector_bytes", [512, 4096])
-def test_sectors_of_either_size(tmp_path: Path, sector_bytes: int, version: int) -> None:
+@pytest.mark.parametrize("version", [5, 6])
+def test_a_lun_with_large_sectors(tmp_path: Path, version: Literal[5, 6]) -> None:
     with served(tmp_path / "lab", specification.tiny(version, snapshots=1)) as lab:
         lab.vcbproxy("repo", "init")
-        with loops.attached(image_of(lab), sector_bytes) as loop, lab.server.guest_writer(writes_per_s=200):
+        with loops.attached(image_of(lab), 4096) as loop, lab.server.guest_writer(writes_per_s=200):
             vcbproxy = reading_from(lab, loop)
-            assert vcbproxy("lun", "list", "--json").json[0]["sector_bytes"] == sector_bytes
+            assert vcbproxy("lun", "list", "--json").json[0]["sector_bytes"] == 4096
             assert vcbproxy("backup", "vm1", "--json").json[0]["outcome"] == "ok"
         assert_restores(lab, "vm1", tmp_path / "back")

@@ -70,6 +70,20 @@ def test_the_kernel_sees_only_reads_of_a_file(tmp_path: Path) -> None:
     check_calls(traced(image, tmp_path / "strace"))
 
 
+def test_the_page_cache_is_emptied_of_whole_pages(tmp_path: Path) -> None:
+    """A page that is asked for in part only would be kept, and with it what some other host has overwritten since."""
+    path = Path("/sys/kernel/btf/vmlinux")
+    if not path.exists():
+        pytest.skip(f"needs {path}, a file on a file system without direct I/O")
+    calls = traced(path, tmp_path / "strace")
+    emptied = [re.search(r"fadvise64\(\d+, (\d+), (\d+), POSIX_FADV_DONTNEED\)", call) for call in calls]
+    ranges = [(int(found[1]), int(found[1]) + int(found[2])) for found in emptied if found]
+    assert ranges
+    assert all(start % 4096 == 0 and end % 4096 == 0 for start, end in ranges)
+    assert ranges[0][0] <= 100
+    assert ranges[0][1] >= 10_100
+
+
 @pytest.mark.root
 def test_the_kernel_sees_only_reads_of_a_block_device(tmp_path: Path) -> None:
     image = tmp_path / "lun.img"

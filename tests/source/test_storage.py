@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,30 @@ def test_two_datastores_of_one_name_are_refused(image, tmp_path, mounted):
                 storage.files().open("[ds1] vm1/vm1.vmx")
 
 
+def test_two_nameless_copies_of_one_lun_are_refused_by_name(image, tmp_path):
+    path, uuid = image
+    copy = tmp_path / "copy.img"
+    shutil.copyfile(path, copy)
+    luns = configured([ImageLun(path, ""), ImageLun(copy, "")])
+    with Storage([datastore(uuid, f"naa.{WWN}")], luns, {}) as storage:
+        place = storage.place("ds1")
+        assert not place.reachable
+        assert place.remedy.startswith(f"lun0.img, copy.img all pass for naa.{WWN}:")
+
+
+def test_a_copy_with_a_name_of_its_own_is_never_read(image, tmp_path):
+    """An array's snapshot carries the same UUID; the manager says which LUN is live, mapped here or not."""
+    path, uuid = image
+    copy = tmp_path / "copy.img"
+    shutil.copyfile(path, copy)
+    other = "600144f0000000000000000000000009"
+    for images in ([ImageLun(copy, other), ImageLun(path, WWN)], [ImageLun(copy, other)]):
+        with Storage([datastore(uuid, f"naa.{WWN}")], configured(images), {}) as storage:
+            place = storage.place("ds1")
+            assert [lun.name for lun in place.luns] == [path.name] * (len(images) - 1)
+            assert place.reachable == (len(images) == 2)
+
+
 def test_a_missing_span_is_not_made_up_for_by_a_nameless_stranger(image, tmp_path):
     path, uuid = image
     other = tmp_path / "other.img"
@@ -155,6 +180,7 @@ def test_references_are_followed_inside_datastores(reference, leads_to):
         "/etc/passwd",
         "/vmfs/volumes/other/x.vmdk",
         "/vmfs/volumes/ds1/../../x",
+        "/vmfs/volumes//x",
         "/vmfs/volumes/ds1",
         "/vmfs/volumes/ds1/",
         "vm1\nvm2.vmdk",
@@ -164,5 +190,6 @@ def test_references_are_followed_inside_datastores(reference, leads_to):
     ],
 )
 def test_references_that_lead_out_are_refused(reference):
-    with Storage([datastore("u", "naa.1")], [], {}) as storage, pytest.raises((VmdkError, SourceError)):
+    nfs = replace(datastore("", kind=DatastoreKind.NFS), name="nfs1", url="")
+    with Storage([datastore("u", "naa.1"), nfs], [], {}) as storage, pytest.raises((VmdkError, SourceError)):
         storage.files().resolve("[ds1] vm1/vm1.vmdk", reference)

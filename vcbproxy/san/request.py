@@ -16,9 +16,10 @@ import os
 from vcbproxy import device
 from vcbproxy.errors import DeviceError
 from vcbproxy.san.bounce import BouncePool
-from vcbproxy.units import align_down, align_up
+from vcbproxy.units import KiB, align_down, align_up
 
 _POOL = BouncePool()
+_PAGE_BYTES = 64 * KiB  # the largest page of any processor that Debian runs on
 
 
 class Request:
@@ -38,7 +39,10 @@ class Request:
         Raises:
             DeviceError: some byte could not be had.
         """
-        os.posix_fadvise(self._fd, self._offset, len(self._buf), os.POSIX_FADV_DONTNEED)
+        # posix_fadvise(2) leaves pages alone that are asked for in part only: they would keep what was true before.
+        start = align_down(self._offset, _PAGE_BYTES)
+        end = align_up(self._offset + len(self._buf), _PAGE_BYTES)
+        os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
         self._fill(self._offset, self._buf, len(self._buf), step=1)
 
     def read_direct(self, step: int) -> None:

@@ -66,7 +66,7 @@ class Placement:
             return f"mount {where} read-only on this proxy and name it under [san] mounts"
         if self.twins:
             clones = ", ".join(self.twins)
-            return f"{clones} all call themselves {self.missing[0]}: which is live cannot be told; unmap the copies"
+            return f"{clones} all pass for {self.missing[0]}: which is live cannot be told; unmap the copies"
         return f"map {', '.join(self.missing) or 'its LUNs'} to this proxy, read-only"
 
 
@@ -141,23 +141,26 @@ class Storage:
             if not match:
                 missing.append(extent.disk_name)
         if missing:
-            found, missing = self._by_uuid(datastore, found, missing)
-        return Placement(datastore, luns=tuple(found), missing=tuple(missing))
+            return self._by_uuid(datastore, found, missing)
+        return Placement(datastore, luns=tuple(found))
 
-    def _by_uuid(
-        self, datastore: Datastore, found: list[LunInfo], missing: list[str]
-    ) -> tuple[list[LunInfo], list[str]]:
+    def _by_uuid(self, datastore: Datastore, found: list[LunInfo], missing: list[str]) -> Placement:
         """Look for a datastore's volume on the LUNs that have no WWN."""
         unknown = [lun for lun in self._luns if not lun.wwn]
         members = [(lun, self._member(lun)) for lun in unknown]
         matching = [lun for lun, member in members if member is not None and member.uuid == datastore.vmfs_uuid]
         lvm_uuids = {m.lvm_uuid for lun, m in members if m is not None and lun in matching}
         lvm_uuids |= {m.lvm_uuid for m in map(self._member, found) if m is not None}
-        spans = [lun for lun, m in members if m is not None and m.lvm_uuid in lvm_uuids]
+        parts: dict[int, list[LunInfo]] = {}
+        for lun, m in members:
+            if m is not None and m.lvm_uuid in lvm_uuids:
+                parts.setdefault(m.first_byte, []).append(lun)
+        twins = next((tuple(lun.name for lun in same) for same in parts.values() if len(same) > 1), ())
+        spans = [lun for same in parts.values() for lun in same]
         # Which of the names a nameless span answers to cannot be told, only whether there are enough of them.
         # Opening the volume then proves that they are the right ones.
-        still = missing if len(spans) != len(missing) else []
-        return [*found, *spans], still
+        still = () if len(spans) == len(missing) and not twins else tuple(missing)
+        return Placement(datastore, luns=(*found, *spans), missing=still, twins=twins)
 
     def _member(self, lun: LunInfo) -> probe.Member | None:
         if lun.path not in self._members:
@@ -204,7 +207,7 @@ class Storage:
         Raises:
             VmdkError: the manager knows neither.
         """
-        for datastore in self._datastores.values():
+        for datastore in self._datastores.values() if name_or_uuid else ():  # NFS datastores have no UUID
             if name_or_uuid in (datastore.name, datastore.vmfs_uuid) or name_or_uuid == posixpath.basename(
                 datastore.url.rstrip("/")
             ):
