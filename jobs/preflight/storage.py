@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from jobs.preflight import mounts
 from jobs.preflight.result import Result, broken, failed, named, ok, warning
 from vcbproxy.config import San
-from vcbproxy.errors import Error, SourceError
+from vcbproxy.errors import Error
 from vcbproxy.manager.datastore import Datastore, DatastorePath
 from vcbproxy.manager.vm import Vm
 from vcbproxy.san.images import absent
 from vcbproxy.san.info import LunInfo, LunKind
-from vcbproxy.san.lun import open_lun
+from vcbproxy.san.opened import OpenLuns
 from vcbproxy.source.storage import Placement, Storage
-from vcbproxy.vmfs import probe
+from vcbproxy.source.survey import look
 
 
-def luns(settings: San, found: Sequence[LunInfo]) -> Iterator[Result]:
+def luns(settings: San, found: Sequence[LunInfo], opened: OpenLuns) -> Iterator[Result]:
     """LUNs are seen, this machine will not write to them, and none is there twice."""
     for problem in absent(settings.images).values():
         detail, _, remedy = problem.partition("; ")
@@ -34,27 +33,25 @@ def luns(settings: San, found: Sequence[LunInfo]) -> Iterator[Result]:
     if writable:
         remedy = "install the udev rule (docs/operating.md 3.3), or map them read-only on the array"
         yield warning("LUNs read-only", f"this machine could write to {named(writable)}", remedy)
-    yield from _copies(whole)
+    yield from _copies(whole, found, opened)
 
 
-def _copies(whole: Sequence[LunInfo]) -> Iterator[Result]:
+def _copies(whole: Sequence[LunInfo], found: Sequence[LunInfo], opened: OpenLuns) -> Iterator[Result]:
     """Two LUNs with the same part of the same volume: one is a clone, or a snapshot that the array made."""
-    with ExitStack() as stack:
-        opened, refused = [], []
-        for lun in whole:
-            try:
-                opened.append(stack.enter_context(open_lun(lun.path, name=lun.name)))
-            except SourceError as error:
-                refused.append(str(error))
-        if refused:  # not every disk of this machine need be ours to read; a datastore that needs it says so below
-            remedy = "for a LUN of a datastore: the udev rule, and the user vcbproxy (docs/operating.md 3.3)"
-            yield warning("LUNs readable", named(refused), remedy)
-        for volume in probe.assemble(opened):
-            for copy in volume.duplicates:
-                twin = next(member for member in volume.members if member.first_byte == copy.first_byte)
-                names = f"{twin.device.name} and {copy.device.name}"
-                detail = f"{names} carry the same part of volume {volume.label or volume.uuid or volume.lvm_uuid}"
-                yield warning("copies of LUNs", detail, "unmap the clone or array snapshot from this proxy")
+    survey = look(whole, found, opened)
+    refused = [problem for path, problem in survey.problems.items() if path not in survey.twins]
+    if refused:  # not every disk of this machine need be ours to read; a datastore that needs it says so below
+        remedy = "for a LUN of a datastore: the udev rule, and the user vcbproxy (docs/operating.md 3.3)"
+        yield warning("LUNs readable", named(refused), remedy)
+    told: set[str] = set()
+    for lun in whole:
+        twins = survey.twins.get(lun.path, [])
+        if twins and lun.path not in told:
+            told |= {lun.path, *(twin.path for twin in twins)}
+            volume, _ = survey.spans[lun.path]
+            names = " and ".join(twin.name for twin in (lun, *twins))
+            detail = f"{names} carry the same part of volume {volume.label or volume.uuid or volume.lvm_uuid}"
+            yield warning("copies of LUNs", detail, "unmap the clone or array snapshot from this proxy")
 
 
 def datastores(storage: Storage, known: Sequence[Datastore], vms: Sequence[Vm]) -> Iterator[Result]:

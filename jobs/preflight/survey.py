@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from jobs.preflight import machines, storage
@@ -15,6 +14,7 @@ from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
 from vcbproxy.san import discover
 from vcbproxy.san.info import LunInfo
+from vcbproxy.san.opened import OpenLuns
 from vcbproxy.source.storage import Storage
 
 
@@ -53,13 +53,13 @@ class Seen:
             capacity = sum(disk.capacity_bytes for disk in vm.disks)
             self.held_bytes[vm.instance_uuid] = min(capacity, committed.get(vm.moref, capacity))
 
-    def datastores(self, session: Session, settings: San, stack: ExitStack) -> Iterator[Result]:
-        """What they lie on, and which disks could not be read wherever they lie."""
+    def datastores(self, session: Session, settings: San, opened: OpenLuns) -> Iterator[Result]:
+        """What they lie on, and which disks could not be read wherever they lie. Closes what is open in the end."""
         known = inventory.datastores(session)
         yield from storage.unknown_mounts(settings, known)
-        place = stack.enter_context(Storage(known, self._luns_if_any(settings), storage.mount_points(settings)))
-        yield from storage.datastores(place, known, self.vms)
-        yield from machines.readable(self.vms, place)
+        with Storage(known, self._luns_if_any(settings), storage.mount_points(settings), opened) as place:
+            yield from storage.datastores(place, known, self.vms)
+            yield from machines.readable(self.vms, place)
 
     def _luns_if_any(self, settings: San) -> list[LunInfo]:
         """The LUNs; when images are named wrongly, that is said elsewhere, and here there are none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
 from vcbproxy.san.discover import ImageLun, configured
 from vcbproxy.source.storage import Storage
+from vcbproxy.units import GiB
 
 WWN = "600144f0000000000000000000000001"
 
@@ -21,7 +22,7 @@ WWN = "600144f0000000000000000000000001"
 @pytest.fixture(scope="module")
 def image(tmp_path_factory) -> tuple[Path, str]:
     path = tmp_path_factory.mktemp("luns") / "lun0.img"
-    with LabVolume.create([path], VolumeSpec(5, "ds1")) as volume:
+    with LabVolume.create([path], VolumeSpec(5, "ds1", size_bytes=GiB)) as volume:
         volume.mkdir("/vm1")
         volume.create_file("/vm1/vm1.vmx", data=b'displayName = "vm1"\n')
         return path, volume.uuid
@@ -109,7 +110,7 @@ def test_two_datastores_of_one_name_are_refused(image, tmp_path, mounted):
 def test_two_nameless_copies_of_one_lun_are_refused_by_name(image, tmp_path):
     path, uuid = image
     copy = tmp_path / "copy.img"
-    shutil.copyfile(path, copy)
+    subprocess.run(["cp", "--sparse=always", path, copy], check=True)
     luns = configured([ImageLun(path, ""), ImageLun(copy, "")])
     with Storage([datastore(uuid, f"naa.{WWN}")], luns, {}) as storage:
         place = storage.place("ds1")
@@ -121,7 +122,7 @@ def test_a_copy_with_a_name_of_its_own_is_never_read(image, tmp_path):
     """An array's snapshot carries the same UUID; the manager says which LUN is live, mapped here or not."""
     path, uuid = image
     copy = tmp_path / "copy.img"
-    shutil.copyfile(path, copy)
+    subprocess.run(["cp", "--sparse=always", path, copy], check=True)
     other = "600144f0000000000000000000000009"
     for images in ([ImageLun(copy, other), ImageLun(path, WWN)], [ImageLun(copy, other)]):
         with Storage([datastore(uuid, f"naa.{WWN}")], configured(images), {}) as storage:

@@ -74,17 +74,18 @@ def _show(results: Sequence[Result]) -> None:
 def _results(config: Config) -> Iterator[Result]:
     from jobs.preflight import repository, storage
     from jobs.preflight.survey import Seen
+    from vcbproxy.san.opened import OpenLuns
 
     with ExitStack() as stack:
         session, said = _session(config, stack)
         yield from said
-        seen = Seen()
+        seen, opened = Seen(), stack.enter_context(OpenLuns(config.san.read_timeout_s))
         if session is not None:
             yield from _at_manager(config, session, seen)
-        yield from guarded("LUNs", lambda: storage.luns(config.san, seen.luns(config.san)))
+        yield from guarded("LUNs", lambda: storage.luns(config.san, seen.luns(config.san), opened))
         if session is not None:
             at = session
-            yield from guarded("datastores", lambda: seen.datastores(at, config.san, stack))
+            yield from guarded("datastores", lambda: seen.datastores(at, config.san, opened))
     settings = config.repository
     if settings is None:
         yield broken("repository", ConfigError("no repository: write [repository] in the configuration"))

@@ -10,7 +10,7 @@ from vcbproxy.errors import ConfigError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.session import ManagerAddress, Session, connect, connect_when_up
 from vcbproxy.san import discover
-from vcbproxy.san.patience import Patience
+from vcbproxy.san.opened import OpenLuns
 from vcbproxy.source.storage import Storage
 
 
@@ -46,8 +46,8 @@ def to_manager(config: Config, *, wait: bool = False) -> Session:
 def storage(config: Config, session: Session) -> Storage:
     """The manager's datastores as they lie on this proxy."""
     mounts = {mount.datastore: mount.path for mount in config.san.mounts}
-    patience = Patience(config.san.read_timeout_s)
-    return Storage(inventory.datastores(session), discover.listed(config.san), mounts, patience)
+    opened = OpenLuns(config.san.read_timeout_s)
+    return Storage(inventory.datastores(session), discover.listed(config.san), mounts, opened)
 
 
 def registry(config: Config) -> Registry:

@@ -21,7 +21,6 @@ from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from vcbproxy.manager.datastore import Datastore
-    from vcbproxy.san.patience import Patience
     from vcbproxy.source.survey import Survey
     from vcbproxy.vmfs.probe import VolumeSet
 
@@ -45,12 +44,12 @@ def list_(config: Config, as_json: bool) -> None:
     configured. Ends with 3 when a LUN or the manager could not be read, or a volume lacks a span; what is known is
     listed all the same. --json has more: whole paths, UUIDs, serial numbers, multipath.
     """
-    from vcbproxy.san.patience import Patience
+    from vcbproxy.san.opened import OpenLuns
     from vcbproxy.source import survey as source
 
     found = discover.listed(config.san)
-    with Patience(config.san.read_timeout_s) as patience:
-        survey = source.look(discover.whole(found), found, patience)
+    with OpenLuns(config.san.read_timeout_s) as opened:
+        survey = source.look(discover.whole(found), found, opened)
     datastores, manager_problem = _datastores(config)
     table = list(rows(survey, datastores))
     frame.emit(table if as_json else _shortened(table), as_json=as_json, columns=_COLUMNS)
@@ -91,14 +90,13 @@ def watch(config: Config, for_s: float | None, settle_s: float, as_json: bool) -
     each line is a document.
     """
     from vcbproxy.clock import SystemClock
-    from vcbproxy.san.patience import Patience
 
     clock = SystemClock()
-    with watching.UdevNotices() as notices, Patience(config.san.read_timeout_s) as patience:
+    with watching.UdevNotices() as notices:
         discover.listed(config.san)  # what is wrong with the configuration, it says now
         look = partial(_there, config.san)
         for found in watching.changes(notices, look, clock, settle_s=settle_s, for_s=for_s):
-            for row in _changed(found, patience, clock.now()):
+            for row in _changed(found, config.san.read_timeout_s, clock.now()):
                 frame.emit_line(row, as_json=as_json, columns=_WATCHED)
 
 
@@ -116,12 +114,14 @@ def _is_there(image: Image) -> bool:
     return True
 
 
-def _changed(found: Sequence[Change], patience: Patience, when: datetime) -> Iterator[dict[str, Any]]:
+def _changed(found: Sequence[Change], read_timeout_s: float, when: datetime) -> Iterator[dict[str, Any]]:
     """A row for each change; what is new here is looked into."""
+    from vcbproxy.san.opened import OpenLuns
     from vcbproxy.source import survey as source
 
     new = [change.lun for change in found if change.event in (Event.PRESENT, Event.ADDED)]
-    survey = source.look(new, patience=patience)
+    with OpenLuns(read_timeout_s) as opened:
+        survey = source.look(new, opened=opened)
     for change in found:
         info = change.lun
         volume, span = survey.spans.get(info.path, (None, None))

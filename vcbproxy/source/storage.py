@@ -10,7 +10,6 @@ the name that the manager gives (image files, arrays that hide it), every LUN wi
 
 from __future__ import annotations
 
-import contextlib
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from vcbproxy.errors import LvmError, SourceError, VmdkError
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
 from vcbproxy.san import naa
 from vcbproxy.san.info import LunInfo, LunKind
-from vcbproxy.san.lun import Lun, open_lun
+from vcbproxy.san.opened import OpenLuns
 from vcbproxy.san.patience import Patience
 from vcbproxy.source.mounted import MountedFile
 from vcbproxy.vmdk.paths import resolve_inside
@@ -77,7 +76,7 @@ class Storage:
         datastores: what the manager knows.
         luns: what this proxy sees.
         mounts: where datastores are mounted here, by name.
-        patience: how long to wait for LUNs and mounts; closed with this. Its ``interrupt`` ends all waiting.
+        opened: opens the LUNs, and says how long to wait for them and for mounts; closed with this.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Storage:
         datastores: Sequence[Datastore],
         luns: Sequence[LunInfo],
         mounts: Mapping[str, Path],
-        patience: Patience | None = None,
+        opened: OpenLuns | None = None,
     ) -> None:
         self._datastores = {datastore.name: datastore for datastore in datastores}
         self._namesakes = {
@@ -95,9 +94,7 @@ class Storage:
         }
         self._luns = [lun for lun in luns if lun.kind is not LunKind.PARTITION]
         self._mounts = dict(mounts)
-        self._open_luns: dict[str, Lun] = {}
-        self._exit = contextlib.ExitStack()
-        self.patience = self._exit.enter_context(patience or Patience())
+        self._opened = opened or OpenLuns()
         self._members: dict[str, probe.Member | None] = {}
 
     def __enter__(self) -> Self:
@@ -106,8 +103,12 @@ class Storage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._exit.close()
-        self._open_luns.clear()
+        self._opened.close()
+
+    @property
+    def patience(self) -> Patience:
+        """How long its LUNs and mounts are waited for; its ``interrupt`` ends all waiting."""
+        return self._opened.patience
 
     def datastore(self, name: str) -> Datastore:
         """The datastore of that name.
@@ -165,18 +166,11 @@ class Storage:
     def _member(self, lun: LunInfo) -> probe.Member | None:
         if lun.path not in self._members:
             try:
-                self._members[lun.path] = probe.probe(self._opened(lun))
+                self._members[lun.path] = probe.probe(self._opened.get(lun))
             except SourceError:
                 # Not every LUN here is ours to judge. If it was the one we look for, it is named as missing.
                 self._members[lun.path] = None
         return self._members[lun.path]
-
-    def _opened(self, lun: LunInfo) -> Lun:
-        if lun.path not in self._open_luns:
-            self._open_luns[lun.path] = self._exit.enter_context(
-                open_lun(lun.path, name=lun.name, patience=self.patience)
-            )
-        return self._open_luns[lun.path]
 
     def volume(self, name: str) -> Volume:
         """Read a datastore's volume afresh: metadata are never kept from one look to the next.
@@ -187,7 +181,7 @@ class Storage:
         place = self.place(name)
         if not place.reachable:
             raise LvmError(device=f"datastore {name}", reason=f"not readable here: {place.remedy}")
-        volume = Volume.open([self._opened(lun) for lun in place.luns])
+        volume = Volume.open([self._opened.get(lun) for lun in place.luns])
         if volume.uuid != place.datastore.vmfs_uuid:
             reason = f"its LUNs carry volume {volume.uuid}, the manager says {place.datastore.vmfs_uuid}"
             raise LvmError(device=f"datastore {name}", reason=reason)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from vcbproxy.errors import CannotOpen, SourceError
 from vcbproxy.san import naa
 from vcbproxy.san.info import LunInfo
-from vcbproxy.san.lun import open_lun
-from vcbproxy.san.patience import Patience
+from vcbproxy.san.opened import OpenLuns
 from vcbproxy.vmfs import probe
 from vcbproxy.vmfs.probe import Member, VolumeSet
 
@@ -40,23 +39,23 @@ class Survey:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = (), patience: Patience | None = None) -> Survey:
+def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = (), opened: OpenLuns | None = None) -> Survey:
     """Probe each LUN for VMFS.
 
     Args:
         luns: whole LUNs.
         partitions: what udev knows of their partitions; spares a complaint about disks that hold something else.
-        patience: how long to wait for each.
+        opened: opens them, and leaves them open for others; when not given, they are closed again.
     """
     survey = Survey(list(luns))
     by_device: dict[int, LunInfo] = {}
     members: list[Member] = []
     with contextlib.ExitStack() as stack:
-        waiting = patience or stack.enter_context(Patience())
+        opener = opened or stack.enter_context(OpenLuns())
         for info in luns:
             try:
-                opened = stack.enter_context(open_lun(info.path, name=info.name, patience=waiting))
-                member = probe.probe(opened)
+                device = opener.get(info)
+                member = probe.probe(device)
             except CannotOpen as error:
                 if not _holds_something_else(info, partitions):
                     survey.problems[info.path] = str(error)
@@ -65,7 +64,7 @@ def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = (), patience: 
             else:
                 if member is not None:
                     members.append(member)
-                    by_device[id(opened)] = info
+                    by_device[id(device)] = info
     survey.volumes = probe.volumes_of(members)
     for volume in survey.volumes:
         _note(survey, volume, by_device)
