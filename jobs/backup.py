@@ -15,6 +15,7 @@ from jobs.outcome import Outcome, Report, VmResult
 from jobs.vmbackup import Choices, Surroundings, back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
+from vcbproxy.manager.choice import refuse
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
 
@@ -26,13 +27,18 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
 
     Raises:
         NothingProtected: there is no VM, or none is left.
-        UsageError: a selector is none, or means no VM, or several where it must be one: backing up the others would
-            look like success.
+        UsageError: a selector is none, or means no VM, or several where it must be one; with ``keep_going`` only when
+            none means any.
         Error: whatever ends the whole job run.
     """
-    chosen = inventory.chosen(around.session, selectors)
-    left = _clean_up(around, {vm.moref for vm in chosen})
     results: list[VmResult] = []
+
+    def unmet(selector: str, error: UsageError) -> None:
+        results.append(VmResult(selector, Outcome.FAILED, error=_with_exit_code(error)))
+        around.watcher.said(str(error))
+
+    chosen = inventory.chosen(around.session, selectors, unmet=unmet if choices.keep_going else refuse)
+    left = _clean_up(around, {vm.moref for vm in chosen})
     for number, vm in enumerate(chosen, 1):
         if len(chosen) > 1:
             around.watcher.step(f"{vm.name}: {number} of {len(chosen)}")

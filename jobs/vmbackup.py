@@ -61,6 +61,8 @@ class Choices:
     Attributes:
         partial: keep the other disks of a VM when some cannot be read, or fail while they are; else such a VM fails.
         limits: how long the steps of the VM snapshot's life may take.
+        keep_going: a selector that means no VM fails for itself, and what the others mean is backed up. For standing
+            orders: one VM that was deleted must not cost all others their night. A person's are refused at once.
     """
 
     quiesce: Quiesce = Quiesce.TRY
@@ -68,6 +70,7 @@ class Choices:
     workers: int = 2
     policy: str = ""
     limits: vm_snapshot.Limits = field(default_factory=vm_snapshot.Limits)
+    keep_going: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def test_a_set_is_backed_up_and_who_cannot_be_is_named(lab):
 def test_a_dry_run_names_them_too(lab):
     done = lab.vcbproxy("backup", "folder:prod", "--dry-run", "--json", code=3)
     assert {row["vm"]: row["readable"] for row in done.json} == {"gone": False, "web01": True, "web-test": True}
-    assert "1 VM cannot be backed up: gone" in done.err
+    assert "cannot be backed up: gone" in done.err
 
 
 def test_the_configuration_takes_selectors(lab):
@@ -75,6 +75,26 @@ def test_the_configuration_takes_selectors(lab):
         + "\n[backup]\nvms = ['folder:/DC0/prod and not:powerstate:off', 'not:name:*-test', 'not:gone']\n"
     )
     assert [row["vm"] for row in lab.vcbproxy("backup", "--config", config, "--json").json] == ["web01"]
+
+
+def test_a_standing_selector_that_means_nothing_costs_the_others_nothing(lab):
+    """... one that is deleted must not leave all others without a backup; but it is no success either."""
+    config = lab.directory / "deleted.toml"
+    config.write_text(
+        (lab.directory / "vcbproxy.toml").read_text()
+        + "\n[backup]\nvms = ['web02', 'name:web0*', 'tag:Backup/silver']\n"
+    )
+    done = lab.vcbproxy("backup", "--config", config, "--json", code=3)
+    assert {row["vm"]: row["outcome"] for row in done.json} == {
+        "web02": "failed",
+        "tag:Backup/silver": "failed",
+        "web01": "ok",
+    }
+    assert "no virtual machine 'web02'; there is web01" in done.err
+    planned = lab.vcbproxy("backup", "--config", config, "--dry-run", "--json", code=3).json
+    assert {row["vm"] for row in planned if row["disk"] is None} == {"web02", "tag:Backup/silver"}
+    config.write_text(config.read_text().replace("'name:web0*', ", ""))
+    assert "no virtual machine 'web02'" in lab.vcbproxy("backup", "--config", config, code=2).err
 
 
 def test_all_takes_exclusions_and_nothing_else(lab):

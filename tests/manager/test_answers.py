@@ -71,7 +71,7 @@ values = st.one_of(
 contents = st.builds(content, st.dictionaries(st.sampled_from("abcdef"), values), morefs)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(contents, min_size=1, max_size=4), st.one_of(st.none(), morefs))
 def test_a_page_is_what_pyvmomi_makes_of_it(objects: list[Any], token: str | None) -> None:
     body = written(objects, token)

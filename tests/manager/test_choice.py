@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.manager.summaries import EVERYTHING
@@ -63,6 +63,7 @@ sets = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(sets, min_size=1, max_size=4), st.lists(sets, max_size=3))
 def test_the_algebra_of_sets(wanted: list[str], unwanted: list[str]) -> None:
     """Chosen is the union less what each exclusion means by itself, whatever the order."""
@@ -77,8 +78,17 @@ def test_the_algebra_of_sets(wanted: list[str], unwanted: list[str]) -> None:
                 chosen(*order)
 
 
+@settings(deadline=None)
 @given(sets, sets)
 def test_and_means_both(one: str, other: str) -> None:
     both = Selector.parse(f"{one} and {other}")
     for vm in EVERYTHING:
         assert both.means(vm) == (Selector.parse(one).means(vm) and Selector.parse(other).means(vm))
+
+
+def test_a_caller_may_go_on_without_what_cannot_be_met() -> None:
+    told: list[str] = []
+    texts = ["nobody", "web01", "twin", "tag:none", "db01", "not:db01"]
+    found = choose(EVERYTHING, [Selector.parse(text) for text in texts], lambda text, error: told.append(text))
+    assert [vm.moref for vm in found] == ["vm-1"]
+    assert told == ["nobody", "twin", "tag:none", "db01"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.manager.summaries import EVERYTHING, INSTANCE, UUID
@@ -160,17 +160,20 @@ def terms(negated: st.SearchStrategy[bool]) -> st.SearchStrategy[Term]:
     )
 
 
+@settings(deadline=None)
 @given(terms(st.just(False)), st.lists(terms(st.booleans()), max_size=3))
 def test_what_is_printed_is_read_again_as_the_same(first: Term, more: list[Term]) -> None:
     selector = Selector((first, *more))
     assert Selector.parse(str(selector)) == selector
 
 
+@settings(deadline=None)
 @given(terms(st.just(True)))
 def test_an_exclusion_that_is_printed_is_read_again_as_the_same(term: Term) -> None:
     assert Selector.parse(str(Selector((term,)))) == Selector((term,))
 
 
+@settings(deadline=None)
 @given(texts)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -180,6 +183,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert Selector.parse(str(selector)) == selector
 
 
+@settings(deadline=None)
 @given(names, names)
 def test_a_name_is_meant_by_its_own_pattern_and_by_no_other(name: str, other: str) -> None:
     pattern = Pattern.parse(str(Pattern.exactly(name)))
@@ -188,6 +192,7 @@ def test_a_name_is_meant_by_its_own_pattern_and_by_no_other(name: str, other: st
     assert pattern.fits(other) == (Pattern.exactly(other) == pattern)
 
 
+@settings(deadline=None)
 @given(st.lists(names, min_size=1, max_size=4), st.lists(names, max_size=2))
 def test_a_folder_as_it_is_shown_means_exactly_it(folder: list[str], below: list[str]) -> None:
     selector = Selector.parse(f"folder:{folder_text(folder)}")
@@ -196,6 +201,7 @@ def test_a_folder_as_it_is_shown_means_exactly_it(folder: list[str], below: list
     assert Selector.parse(f"folder:{folder_text(folder)}/**").means(VmSummary("vm-1", "x", folder=(*folder, *below)))
 
 
+@settings(deadline=None)
 @given(names, names)
 def test_a_tag_as_it_is_shown_means_it(category: str, name: str) -> None:
     tag = Tag(category, name)

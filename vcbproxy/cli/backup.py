@@ -68,14 +68,16 @@ def backup(
     went wrong is said on stderr.
     """
     wanted = _wanted(selectors, everything, config)
+    standing = not selectors and not everything
     if dry_run:
-        _show_plan(wanted, config, as_json)
+        _show_plan(wanted, config, as_json, standing=standing)
         return
     given = _Given(
         quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
         partial=partial,
         workers=workers or config.backup.workers,
         compression=Compression(compression) if compression else config.backup.compression,
+        standing=standing,
     )
     report = _run(wanted, given, repository, config)
     _show(report, as_json)
@@ -84,12 +86,13 @@ def backup(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What the options say, and else the configuration."""
+    """What the options say, and else the configuration; ``standing``: which VMs is the configuration's to say."""
 
     quiesce: Quiesce
     partial: bool
     workers: int
     compression: Compression
+    standing: bool
 
 
 def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tuple[str, ...]:
@@ -142,7 +145,13 @@ def _choices(given: _Given, config: Config) -> Choices:
         busy_s=config.backup.busy_timeout_s,
         remove_s=config.backup.removal_timeout_s,
     )
-    return Choices(quiesce=given.quiesce, partial=given.partial, workers=given.workers, limits=limits)
+    return Choices(
+        quiesce=given.quiesce,
+        partial=given.partial,
+        workers=given.workers,
+        limits=limits,
+        keep_going=given.standing,
+    )
 
 
 def _surroundings(
@@ -208,15 +217,20 @@ def _row(result: VmResult) -> dict[str, Any]:
     }
 
 
-def _show_plan(wanted: tuple[str, ...], config: Config, as_json: bool) -> None:
+def _show_plan(wanted: tuple[str, ...], config: Config, as_json: bool, *, standing: bool) -> None:
     from jobs import backup as job
     from vcbproxy.cli import connect
     from vcbproxy.errors import Partial, SourceError
     from vcbproxy.manager import inventory
+    from vcbproxy.manager.choice import refuse
 
     rows: list[dict[str, Any]] = []
+
+    def unmet(selector: str, error: UsageError) -> None:
+        rows.append(_unplanned(selector, str(error)))
+
     with connect.to_manager(config) as session, connect.storage(config, session) as storage:
-        for chosen in inventory.chosen(session, wanted):
+        for chosen in inventory.chosen(session, wanted, unmet=unmet if standing else refuse):
             try:
                 rows += _planned(job.described(session, chosen), storage)
             except SourceError as error:
@@ -226,7 +240,7 @@ def _show_plan(wanted: tuple[str, ...], config: Config, as_json: bool) -> None:
     lost = [row for row in rows if row["disk"] is None]
     unreadable = [row for row in rows if row["disk"] is not None and not row["readable"]]
     if lost:
-        raise Partial(f"{frame.counted(len(lost), 'VM')} cannot be backed up: {', '.join(row['vm'] for row in lost)}")
+        raise Partial(f"cannot be backed up: {', '.join(row['vm'] for row in lost)}")
     if unreadable:
         raise Partial(f"{len(unreadable)} of {len(rows)} disks cannot be read off the SAN by this proxy")
 

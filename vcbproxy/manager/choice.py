@@ -8,7 +8,7 @@ A selector that means no VM is an error: whoever wrote it believes that somethin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vcbproxy.errors import NothingProtected, UsageError
 from vcbproxy.manager.selector import Kind, Selector, Term, folder_text, tag_text
@@ -18,15 +18,26 @@ _LISTED_MAX = 10
 _NEAR_MAX = 3
 
 
-def choose(everything: Sequence[VmSummary], selectors: Sequence[Selector]) -> list[VmSummary]:
+def refuse(selector: str, error: UsageError) -> None:
+    """What becomes of a selector that cannot be met, unless the caller knows better: nothing at all is done."""
+    raise error
+
+
+def choose(
+    everything: Sequence[VmSummary],
+    selectors: Sequence[Selector],
+    unmet: Callable[[str, UsageError], None] = refuse,
+) -> list[VmSummary]:
     """The VMs that selectors mean.
 
     Args:
         everything: the inventory, with the facts that ``selector.needs`` names.
         selectors: at least one that is no exclusion.
+        unmet: told of each selector that means no VM, or should mean one and means several or one that is left out by
+            another; when it returns, the others count.
 
     Raises:
-        UsageError: one means no VM, or should mean one and means several or one that is left out by another.
+        UsageError: there is nothing but exclusions, ``unmet`` says so, or no selector could be met.
         NothingProtected: the exclusions leave nothing.
     """
     exclusions = [selector for selector in selectors if selector.excludes]
@@ -34,29 +45,36 @@ def choose(everything: Sequence[VmSummary], selectors: Sequence[Selector]) -> li
     if not wanted:
         raise UsageError(f"{_quoted(exclusions)}: nothing is selected that it could be taken from; any: is every VM")
     left_out = {vm.moref: exclusion for vm in everything for exclusion in exclusions if exclusion.means(vm)}
+    problems: list[UsageError] = []
     found: dict[str, VmSummary] = {}
     for selector in wanted:
         meant = [vm for vm in everything if selector.means(vm)]
-        if not any(
-            selector.holds(vm) for vm in meant
-        ):  # a folder misspelt must not pass for VMs whose folder is unknown
-            raise UsageError(_nothing(everything, selector, meant))
-        if selector.single:
-            _require_one(selector, meant, left_out)
+        problem = _problem(everything, selector, meant, left_out)
+        if problem:
+            problems.append(UsageError(problem))
+            unmet(str(selector), problems[-1])
+            continue
         found.update((vm.moref, vm) for vm in meant if vm.moref not in left_out)
+    if not found and problems:
+        raise problems[0]
     if not found:
         raise NothingProtected(f"{_quoted(exclusions)} leaves nothing of {_quoted(wanted)}: nothing was protected")
     return list(found.values())
 
 
-def _require_one(selector: Selector, meant: Sequence[VmSummary], left_out: dict[str, Selector]) -> None:
-    if len(meant) > 1:
-        raise UsageError(
-            f"{str(selector)!r} stands for {len(meant)} virtual machines: {listed(meant)}; choose one by its moref"
-        )
-    if meant[0].moref in left_out:
-        by = left_out[meant[0].moref]
-        raise UsageError(f"{str(selector)!r} is asked for by name and left out by {str(by)!r}: drop one of the two")
+def _problem(
+    everything: Sequence[VmSummary], selector: Selector, meant: Sequence[VmSummary], left_out: Mapping[str, Selector]
+) -> str:
+    """Why a selector cannot be met; nothing when it can."""
+    text = repr(str(selector))
+    if not any(selector.holds(vm) for vm in meant):  # a folder misspelt must not pass for VMs whose folder is unknown
+        return _nothing(everything, selector, meant)
+    if selector.single and len(meant) > 1:
+        return f"{text} stands for {len(meant)} virtual machines: {listed(meant)}; choose one by its moref"
+    if selector.single and meant[0].moref in left_out:
+        by = str(left_out[meant[0].moref])
+        return f"{text} is asked for by name and left out by {by!r}: drop one of the two"
+    return ""
 
 
 def listed(vms: Sequence[VmSummary]) -> str:

@@ -7,7 +7,7 @@ error that names the candidates, since backing up the wrong ``web01`` is noticed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyVmomi import vim
 
 from vcbproxy.errors import ManagerError, NothingProtected, UsageError
 from vcbproxy.manager import convert, places, properties, tags
-from vcbproxy.manager.choice import choose, listed
+from vcbproxy.manager.choice import choose, listed, refuse
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath, VmfsExtent
 from vcbproxy.manager.disk import Disk, DiskKind, refusal
 from vcbproxy.manager.faults import Trouble, trouble_of
@@ -108,13 +108,19 @@ def vms(session: Session, facts: frozenset[Kind] = LISTED) -> list[VmSummary]:
     return sorted(everything, key=lambda vm: (vm.name, vm.moref))
 
 
-def chosen(session: Session, texts: Iterable[str], facts: frozenset[Kind] = frozenset()) -> list[VmSummary]:
+def chosen(
+    session: Session,
+    texts: Iterable[str],
+    facts: frozenset[Kind] = frozenset(),
+    unmet: Callable[[str, UsageError], None] = refuse,
+) -> list[VmSummary]:
     """The VMs that selectors mean now, each once, in the order asked for; without any, all but the templates.
 
     Args:
         session: the manager.
         texts: the selectors.
         facts: what must be known of the VMs beside what the selectors look at.
+        unmet: as for ``choice.choose``: what to do about a selector that means nothing; else nothing at all is done.
 
     Raises:
         UsageError: a text is no selector, or means no VM, or several where it must be one.
@@ -124,7 +130,7 @@ def chosen(session: Session, texts: Iterable[str], facts: frozenset[Kind] = froz
     selectors = [Selector.parse(text) for text in texts]
     everything = vms(session, needs(selectors) | facts)
     if selectors:
-        return choose(everything, selectors)
+        return choose(everything, selectors, unmet)
     found = [vm for vm in everything if not vm.template]
     if not found:
         raise NothingProtected(f"{session} has no virtual machine: nothing was protected")
