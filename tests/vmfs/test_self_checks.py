@@ -333,6 +333,15 @@ def test_large_block_whose_place_does_not_fit_64_bits(patient: Patient, number: 
     patient.refused(f"number {number}, lies past the end of the volume")
 
 
+@pytest.mark.parametrize("patient", [6], indirect=True)
+def test_large_blocks_in_a_file_that_counts_in_other_steps(patient: Patient) -> None:
+    """Where in a large block a slot lies follows from the step; with another one it would lie elsewhere."""
+    for index in range(8):
+        patient.set_pointer(index, 7)
+    patient.meta(0x1C, 2 * MiB, 8)
+    patient.refused("it uses large blocks, with a block size of 2097152")
+
+
 @pytest.mark.parametrize("patient", [3, 5], indirect=True)
 @pytest.mark.parametrize("code", [3, 8, 12, 19, 23])
 def test_releases_between_those_that_were_seen(patient: Patient, code: int) -> None:
