@@ -133,6 +133,40 @@ def test_a_parent_that_was_written_meanwhile_has_another_cid():
             disk.recheck()
 
 
+def test_a_grain_that_lies_elsewhere_now():
+    """The same grains are here; two of them have changed places."""
+    files = Rewritable(chain(CELL, ("seSparse", "A--B"), ("vmfs", "CDEF")))
+    with open_disk(files, "vm/disk-0.vmdk") as disk:
+        whole(disk)
+        at = sesparse_table(files, "vm/disk-0-x.vmdk")
+        first, second = (bytes(files.live["vm/disk-0-x.vmdk"][at + skip : at + skip + 8]) for skip in (0, 8))
+        files.put("vm/disk-0-x.vmdk", at, second + first)
+        with pytest.raises(Changed, match="grain table 0 was rewritten"):
+            disk.recheck()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (48, "grain directory page 0 was rewritten"),
+        (56, "grain directory page 0 was rewritten"),
+        (64, "its header was"),
+    ],
+)
+def test_hosted_headers_and_directories_are_read_again(place: int, reason: str):
+    content = hosted("A-0B", CELL, text_inside=descriptor("monolithicSparse", ['RW 512 SPARSE "disk.vmdk"']))
+    files = Rewritable(MemoryFiles({"disk.vmdk": content}))
+    with open_disk(files, "disk.vmdk") as disk:
+        whole(disk)
+        value = files.number("disk.vmdk", place, "<Q")
+        if place == 64:
+            files.put("disk.vmdk", place, struct.pack("<Q", value - 1))
+        else:
+            files.put("disk.vmdk", value * SECTOR, bytes(4))
+        with pytest.raises(Changed, match=reason):
+            disk.recheck()
+
+
 @pytest.mark.parametrize("copy", ["first", "second", "both"])
 def test_hosted_tables_are_held_to_both_copies(copy: str):
     content = hosted("A-0B", CELL, text_inside=descriptor("monolithicSparse", ['RW 512 SPARSE "disk.vmdk"']))

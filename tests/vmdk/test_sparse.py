@@ -252,6 +252,35 @@ def test_a_bomb_in_a_packed_grain_does_not_go_off():
     assert "its length is wrong" in stream_refusal(bytes(content))
 
 
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (zlib.compress(bytes(CELL - 512)), f"it unpacks to {CELL - 512} bytes"),
+        (zlib.compress(bytes(CELL + 1)), f"it unpacks to {CELL + 1} bytes"),
+        (zlib.compress(bytes(CELL)) + b"x", "its length is wrong"),
+    ],
+)
+def test_a_packed_grain_of_another_length_is_refused(payload, reason):
+    content = bytearray(stream("ABCD", CELL))
+    content[128 * 512 : 128 * 512 + 12 + len(payload)] = struct.pack("<QI", 0, len(payload)) + payload
+    assert reason in stream_refusal(bytes(content))
+
+
+def test_packed_grains_without_markers_are_refused():
+    content = patched(stream("ABCD", CELL), 8, "<I", 0x10001)
+    assert "have no markers to tell their length" in stream_refusal(content)
+
+
+@pytest.mark.parametrize("directory_at", [48, 56])
+def test_a_table_that_only_one_directory_names_is_not_left_out(directory_at):
+    """Taken for absent, what it holds would be the parent's, or zeroes; its map alone must say so."""
+    directory = struct.unpack_from("<Q", GOOD["hosted"], directory_at)[0] * 512
+    content = patched(GOOD["hosted"], directory, "<I", 0)
+    layer = open_hosted(MemoryDevice(content, "disk-x.vmdk"), SECTORS, Cache(1 << 20))
+    with pytest.raises(VmdkError, match="the two copies of grain table 0 differ"):
+        list(layer.tiles())
+
+
 @pytest.mark.parametrize("from_end", [3 * 512, 512])
 def test_a_stream_without_one_of_its_last_markers_is_refused(from_end):
     content = bytearray(stream("A0-BC", CELL))

@@ -151,6 +151,23 @@ def test_one_piece() -> None:
     assert list(runs.of_one(0, 5, 0).extents()) == []
 
 
+def test_maps_are_the_same_only_if_every_column_is() -> None:
+    def mapped(starts: list[int], devices: list[int], places: list[int], size: int) -> RunMap:
+        return RunMap(np.array(starts, np.int64), np.array(devices, np.int16), np.array(places, np.int64), size)
+
+    one = mapped([0, 10], [0, 1], [500, 700], 20)
+    assert one.same_as(mapped([0, 10], [0, 1], [500, 700], 20))
+    for other in (
+        mapped([0, 11], [0, 1], [500, 700], 20),
+        mapped([0, 10], [0, 0], [500, 700], 20),
+        mapped([0, 10], [0, 1], [500, 701], 20),
+        mapped([0, 10], [0, 1], [500, 700], 21),
+        mapped([0], [0], [500], 20),
+    ):
+        assert not one.same_as(other)
+        assert not other.same_as(one)
+
+
 @quick
 @given(st.lists(pieces, max_size=3), st.integers(1, 80), st.integers(0, 79), st.integers(0, 80))
 def test_holes_are_written_into_buffers_that_were_used_before(

@@ -10,7 +10,7 @@ from tests.vmfs.labs import SMALL, lab, opened, overlaid
 from tests.vmfs.overlay import Overlay
 from tests.vmfs.patient import DATA, META, PATH, WIDTH, Patient
 from vcbproxy.device import Device, FileDevice, Slice, read
-from vcbproxy.errors import DeviceError, LvmError, SourceError, VmfsError
+from vcbproxy.errors import DeviceError, LvmError, SourceError, Unreadable, VmfsError
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
 from vcbproxy.units import GiB, MiB
 from vcbproxy.vmfs import resource, runs, view
@@ -390,6 +390,23 @@ def test_pointer_block_twice(patient: Patient) -> None:
     patient.set_pointer(1, patient.pointer(0))
     with pytest.raises(VmfsError, match="one of its pointer blocks is used twice"):
         patient.volume.open_file("/vm/long")
+
+
+@pytest.mark.parametrize("patient", [6], indirect=True)
+def test_pointer_blocks_of_another_size(patient: Patient) -> None:
+    """Taken for half as long, every pointer behind the middle of a block would be another block's."""
+    patient.truth.create_file("/vm/long", 400 * MiB, layout=Layout.POINTERS)
+    patient.truth.write("/vm/long", 399 * MiB, b"y")
+    patient.overlay.patch_number(DATA + 0x200000 + 0x13E, 15, 2)
+    volume = Volume.open([patient.overlay])
+    with pytest.raises(VmfsError, match=r"pointer blocks of 32768 bytes do not fit \.\w+\.sf, whose items have 65536"):
+        volume.open_file("/vm/long")
+
+
+def test_a_raw_device_mapping(patient: Patient) -> None:
+    patient.truth.rdm("/vm/raw-rdm.vmdk", "600144f0000000000000000000000007", 64 * MiB)
+    with pytest.raises(Unreadable, match=r"/vm/raw-rdm\.vmdk: is a raw device mapping"):
+        patient.volume.open_file("/vm/raw-rdm.vmdk")
 
 
 def test_items_that_a_resource_file_does_not_have(patient: Patient) -> None:
