@@ -30,15 +30,11 @@ class Need(Enum):
 
     PAGES = "pages of properties"
     INSIDE = "a look at its sessions and views from inside"
-    FREE_TIME = "the time of day without a login"
-    CHANCE = "trouble by chance, restarts, and tasks that end half done"
 
 
 _LACKING: dict[tuple[str, Need], str] = {
     (VCSIM, Need.PAGES): "govmomi 0.24.2 ignores maxObjects and sends all rows in one page",
     (VCSIM, Need.INSIDE): "it is a process of its own",
-    (VCSIM, Need.FREE_TIME): "govmomi 0.24.2 refuses CurrentTime without a session",
-    (VCSIM, Need.CHANCE): "its tests/second/vcsim/trouble.go does not know them",
 }
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyVmomi import vim
 
-from tests.manager.managers import BOTH, Manager, Need, address
+from tests.manager.managers import BOTH, Manager, address
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import CredentialsError, ManagerError
 from vcbproxy.lab.vcenter.faults import Trouble as Ordered
@@ -59,7 +59,6 @@ def test_an_answer_that_breaks_off_is_asked_for_again(server: Manager, session: 
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
 
 
-@pytest.mark.needs(Need.CHANCE)
 def test_a_manager_that_restarts_is_waited_for(server: Manager, session: Session) -> None:
     server.faults.order(Ordered("RetrievePropertiesEx", What.RESTART), Ordered("Login", What.UNAVAILABLE))
     assert [vm.name for vm in inventory.vms(session)] == ["vm1"]

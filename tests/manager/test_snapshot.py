@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 from pyVmomi import vim, vmodl
 
 from tests.manager.managers import BOTH, Manager, snapshots
-from vcbproxy.clock import ManualClock
+from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
+from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Trouble as Ordered
 from vcbproxy.lab.vcenter.faults import What, Where
 from vcbproxy.manager import inventory, vmconfig
@@ -273,6 +274,32 @@ def test_a_creation_that_began_although_a_fault_came_back_leaves_nothing(server:
     server.faults.add("CreateSnapshot_Task", delay_s=0.5, where=Where.TASK)
     with pytest.raises(ManagerError, match="trouble"), hold():
         pytest.fail("the block was entered")
+    assert snapshots(server) == ["user 0"]
+
+
+def test_a_manager_that_restarts_while_it_is_created_leaves_nothing(server: Manager, hold: Hold) -> None:
+    """The task is forgotten; what it did is not. What is still on its way is given real time to arrive."""
+    server.faults.order(Ordered("WaitForUpdatesEx", What.RESTART))
+    with suppress(ManagerError), hold(clock=SystemClock(), limits=Limits(pause_s=0.1, settle_s=1.0)):
+        pass
+    assert server.calls["CreateSnapshot_Task"] == 1
+    assert snapshots(server) == ["user 0"]
+
+
+def test_a_manager_that_restarts_while_it_is_removed(server: Manager, hold: Hold) -> None:
+    with hold():
+        server.faults.order(Ordered("WaitForUpdatesEx", What.RESTART))
+    assert snapshots(server) == ["user 0"]
+    if isinstance(server, LabServer):
+        server.centre.tasks.join()  # the hosts go on merging, and nobody can wait for that by its task any more
+
+
+def test_a_removal_that_is_done_by_half_is_brought_to_its_end(server: Manager, hold: Hold) -> None:
+    """The lab leaves links behind, vcsim the snapshot itself; the tasks end well."""
+    server.faults.order(Ordered("RemoveSnapshot_Task", What.HALF, Where.TASK))
+    with hold():
+        pass
+    assert server.calls["RemoveSnapshot_Task"] + server.calls["ConsolidateVMDisks_Task"] == 2
     assert snapshots(server) == ["user 0"]
 
 

@@ -41,19 +41,24 @@ def program(name: str) -> Path:
     return compiled(name)
 
 
+def sources(*names: str) -> list[Path]:
+    """The sources of some programs, or of all."""
+    return [source for name in names or PROGRAMS for source in sorted((_HERE / name).glob("*.go"))]
+
+
 def compiled(name: str) -> Path:
-    sources = sorted((_HERE / name).glob("*.go"))
+    found = sources(name)
     known = hashlib.sha256(_version().encode())
-    for source in sources:
+    for source in found:
         known.update(source.name.encode() + b"\0" + source.read_bytes())
     binary = _CACHE / f"{name}-{known.hexdigest()[:16]}"
     with _alone():
         if not binary.exists():
-            _compile(sources, binary)
+            _compile(found, binary)
     return binary
 
 
-def _compile(sources: list[Path], binary: Path) -> None:
+def _compile(found: list[Path], binary: Path) -> None:
     fresh = binary.with_suffix(".new")
     environment = {
         **os.environ,
@@ -64,7 +69,7 @@ def _compile(sources: list[Path], binary: Path) -> None:
         "CGO_ENABLED": "0",
     }
     done = subprocess.run(
-        ["go", "build", "-o", str(fresh), *map(str, sources)],
+        ["go", "build", "-o", str(fresh), *map(str, found)],
         env=environment,
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -25,6 +26,8 @@ type lab struct {
 	calls  map[string]int
 	orders []*trouble
 	calmed chan struct{}
+
+	downUntil time.Time
 }
 
 func newLab(service *simulator.Service) *lab {
@@ -47,6 +50,10 @@ const whoAmI = `<?xml version="1.0"?><Envelope xmlns="http://schemas.xmlsoap.org
 func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
+		return
+	}
+	if l.down() {
+		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	asked, err := simulator.UnmarshalBody(types.TypeFunc(), body)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -26,7 +27,9 @@ const (
 	trickling   = "trickle"
 	unavailable = "unavailable"
 	expired     = "expire"
+	restarting  = "restart"
 	hanging     = "hang"
+	half        = "half"
 )
 
 const trickles = 20 // pieces of an answer that trickles
@@ -43,7 +46,7 @@ type trouble struct {
 // check says whether that can be done.
 func (t *trouble) check() error {
 	switch t.What {
-	case late, dropped, broken, trickling, unavailable, expired, hanging:
+	case late, dropped, broken, trickling, unavailable, expired, restarting, hanging, half:
 		return nil
 	case faulty:
 		kind, ok := types.TypeFunc()(t.Fault)
@@ -127,7 +130,7 @@ func (l *lab) strike(w http.ResponseWriter, asked *simulator.Method, where strin
 	if order == nil {
 		return false
 	}
-	if order.What != trickling {
+	if order.What != trickling && order.What != restarting {
 		time.Sleep(order.delay())
 	}
 	switch order.What {
@@ -155,10 +158,46 @@ func (l *lab) strike(w http.ResponseWriter, asked *simulator.Method, where strin
 			panic(err)
 		}
 		notAuthenticated(w, asked.This)
+	case restarting:
+		if err := l.restart(order.delay()); err != nil {
+			panic(err)
+		}
+		panic(http.ErrAbortHandler)
 	default:
 		return false
 	}
 	return true
+}
+
+// restart forgets sessions, with their collectors and views, and tasks; what tasks do goes on.
+func (l *lab) restart(down time.Duration) error {
+	if err := l.expire(); err != nil {
+		return err
+	}
+	instance := simulator.Map.Get(vim25.ServiceInstance).(*simulator.ServiceInstance)
+	manager := simulator.Map.Get(*instance.Content.TaskManager).(*simulator.TaskManager)
+	var forgotten []types.ManagedObjectReference
+	simulator.Map.WithLock(manager, func() {
+		forgotten = manager.RecentTask
+		manager.RecentTask = nil
+	})
+	for _, task := range forgotten {
+		simulator.Map.Remove(task)
+	}
+	for _, entity := range simulator.Map.All("VirtualMachine") {
+		vm := entity.(*simulator.VirtualMachine)
+		simulator.Map.WithLock(vm, func() { vm.RecentTask = nil })
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.downUntil = time.Now().Add(down)
+	return nil
+}
+
+func (l *lab) down() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.downUntil)
 }
 
 // befall does what is ordered for a task, and returns how it ends because of that, if it does.
@@ -176,6 +215,8 @@ func (l *lab) befall(method string, vm types.ManagedObjectReference) (outcome, b
 		calmed := l.calmed
 		l.mu.Unlock()
 		<-calmed
+	case half:
+		return outcome{}, true
 	}
 	return outcome{}, false
 }
