@@ -31,6 +31,7 @@ from vcbproxy.manager.marker import Marker
 from vcbproxy.repository.backend import base
 from vcbproxy.repository.repository import Repository
 from vcbproxy.san.info import LunInfo, LunKind
+from vcbproxy.san.opened import OpenLuns
 from vcbproxy.units import GiB, MiB
 
 SPEC = LabSpec(
@@ -353,11 +354,12 @@ def test_luns_that_this_machine_could_write_or_not_even_read_are_told(tmp_path: 
     infos = [
         LunInfo(str(tmp_path / name), name, LunKind.DISK, MiB, 512, read_only=name == "sdc") for name in ("sdb", "sdc")
     ]
-    told = {result.check: result for result in storage.luns(San(), infos)}
+    with OpenLuns() as opened:
+        told = {result.check: result for result in storage.luns(San(), infos, opened)}
     assert "could write to sdb" in told["LUNs read-only"].detail
     assert "udev rule" in told["LUNs read-only"].remedy
     assert "sdc" in told["LUNs readable"].detail
-    [none] = storage.luns(San(), [])
+    [none] = storage.luns(San(), [], OpenLuns())
     assert none.level is Level.FAILED
 
 
