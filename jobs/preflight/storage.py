@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from jobs.preflight import mounts
@@ -14,6 +15,7 @@ from vcbproxy.manager.vm import Vm
 from vcbproxy.san.images import absent
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.opened import OpenLuns
+from vcbproxy.san.patience import GivenUp
 from vcbproxy.source.storage import Placement, Storage
 from vcbproxy.source.survey import look
 
@@ -85,7 +87,12 @@ def _datastore(storage: Storage, name: str, users: list[str], vms: Sequence[Vm])
         return judge(check, detail, place.remedy)
     if place.mount is not None:
         table = mounts.TABLE.read_text("utf-8", "surrogateescape")
-        return mounts.judged(check, place.datastore, place.mount, _expected(name, vms), table)
+        judge_it = partial(mounts.judged, check, place.datastore, place.mount, _expected(name, vms), table)
+        try:  # a hard mount waits for its server for ever
+            return storage.patience.call(("mount", str(place.mount)), judge_it)
+        except GivenUp as given_up:
+            remedy = f"is {place.datastore.nfs_host} up? Else: umount -f {place.mount}"
+            return failed(check, f"{place.mount}: {given_up}", remedy)
     try:
         return ok(check, _volume(storage, name))
     except Error as error:

@@ -6,6 +6,7 @@ image ◀── nbdkit (a shell script) ◀──Unix socket── nbdfuse ◀�
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,10 +36,12 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class FaultyLun:
-    """The loop device, and the ways to trouble it."""
+    """The loop device, the file of the mount below it, and the ways to trouble them."""
 
     device: Path
+    mounted: Path
     _trouble: Path
+    _mount_server: subprocess.Popen[bytes]
 
     def fail(self) -> None:
         """Let reads end in EIO from now on."""
@@ -57,6 +60,15 @@ class FaultyLun:
             yield
         finally:
             hang.unlink()
+
+    @contextmanager
+    def mount_hanging(self) -> Iterator[None]:
+        """Let nothing that is asked of ``mounted`` be answered while inside: an NFS server that is gone."""
+        self._mount_server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._mount_server.send_signal(signal.SIGCONT)
 
     @property
     def reached(self) -> bool:
@@ -83,18 +95,19 @@ def lun(image: Path, sector_bytes: int = 512, *, bad: tuple[int, int] | None = N
         serve = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "sh", str(script)]
         stack.enter_context(_running(serve))
         loops.wait_until(socket.exists, "nbdkit to listen")
-        stack.enter_context(_running(["nbdfuse", "--readonly", str(mount), "--unix", str(socket)]))
+        fuse = stack.enter_context(_running(["nbdfuse", "--readonly", str(mount), "--unix", str(socket)]))
         stack.callback(_unmount, mount)
         loops.wait_until(lambda: mount.stat().st_size == size_bytes, "nbdfuse to mount")
-        yield FaultyLun(stack.enter_context(loops.attached(mount, sector_bytes)), trouble)
+        device = stack.enter_context(loops.attached(mount, sector_bytes))
+        yield FaultyLun(device, mount, trouble, fuse)
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[None]:
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A server, ended whatever state it is in: a test must never wait for one that hangs."""
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         try:
-            yield
+            yield server
         finally:
             server.terminate()
             try:

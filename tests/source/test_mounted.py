@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.san import faulty, loops
 from vcbproxy.device import read
-from vcbproxy.errors import Changed, PathNotFound
+from vcbproxy.errors import CannotOpen, Changed, PathNotFound
 from vcbproxy.san.patience import Patience
 from vcbproxy.source.mounted import MountedFile
 
@@ -60,3 +62,21 @@ def test_a_link_in_a_circle_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
     with Patience() as patience, pytest.raises(PathNotFound):
         MountedFile(tmp_path, "round", "[nfs1] round", patience)
+
+
+@pytest.mark.root
+def test_a_mount_whose_server_is_gone_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(8192))
+    with faulty.lun(tmp_path / "disk") as bad, Patience(timeout_s=0.5) as patience:
+        folder, name = bad.mounted.parent, bad.mounted.name
+        file = MountedFile(folder, name, "[nfs] disk", patience)
+        with bad.mount_hanging():
+            with pytest.raises(CannotOpen, match=rf"{folder}: no answer for [01] s; is its server up"):
+                file.recheck()
+            began = time.monotonic()
+            with pytest.raises(CannotOpen, match="no answer"):
+                MountedFile(folder, name, "[nfs] disk", patience)
+            assert time.monotonic() - began < 0.4, "while it does not answer, it is not asked again"
+        loops.wait_until(lambda: not patience.overdue, "the late answer")
+        file.recheck()
+        file.close()

@@ -89,6 +89,12 @@ class Patience:
             call.done.acquire()  # answered at the last moment
         return call.outcome()
 
+    @property
+    def overdue(self) -> bool:
+        """Whether a call that was given up is still without an answer."""
+        with self._lock:
+            return bool(self._overdue)
+
     def interrupt(self) -> None:
         """Let nobody wait any longer for what is out now: the job is ending. Later calls are made as ever."""
         with self._lock:
