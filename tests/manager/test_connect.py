@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,6 +184,32 @@ def test_an_answer_without_end_is_not_read_to_its_end(chunked: bool, amount: int
     assert read(1000) == 1000
     with pytest.raises(ManagerError, match="longer than"):
         read(1001)
+
+
+class Dripping(BytesIO):
+    """A byte now and then: no wait of the socket's is ever too long."""
+
+    def read1(self, size: int | None = -1) -> bytes:
+        time.sleep(0.005)
+        return super().read1(min(1, size or 0))
+
+
+class DrippingWire(Wire):
+    def makefile(self, mode: str) -> BytesIO:
+        return Dripping(self._bytes)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_that_drips_is_late_in_the_end(chunked: bool) -> None:
+    def read(length: int) -> bytes:
+        wire: Any = DrippingWire(b"x" * length, chunked=chunked)
+        with tls.BoundedResponse(wire, seconds_max=2) as response:
+            response.begin()
+            return response.read()
+
+    assert read(3) == b"xxx"
+    with pytest.raises(TimeoutError):
+        read(1000)
 
 
 def mutated(body: bytes, chance: random.Random) -> bytes:

@@ -11,15 +11,18 @@ import hashlib
 import hmac
 import re
 import ssl
+import time
 from http.client import HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
 from vcbproxy.errors import ConfigError, ManagerError
 from vcbproxy.manager.faults import Trouble
-from vcbproxy.units import MiB, human
+from vcbproxy.units import KiB, MiB, human
 
 RESPONSE_BYTES_MAX = 256 * MiB
+RESPONSE_SECONDS_MAX = 600.0
+_STEP_BYTES = 64 * KiB
 
 
 def parse_thumbprint(text: str) -> bytes:
@@ -69,21 +72,39 @@ def context(ca_file: Path | None, *, pinned: bool) -> ssl.SSLContext:
 
 
 class BoundedResponse(HTTPResponse):
-    """An HTTP answer that is read whole or not at all, and may not grow without limit: honest ones come in pages."""
+    """An HTTP answer that is read whole or not at all, and ends: neither its length nor its time is without limit.
+
+    The socket's timeout is for each wait alone: an answer that drips, a byte a minute, would never be late.
+    """
 
     bytes_max = RESPONSE_BYTES_MAX
-    _taken = 0
+
+    def __init__(self, *args: Any, seconds_max: float = RESPONSE_SECONDS_MAX, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._until_s = time.monotonic() + seconds_max
+        self._taken = 0
 
     def read(self, amt: int | None = None) -> bytes:
-        """Read as HTTPResponse does, up to the limit."""
-        if amt is None:
-            return b"".join(iter(lambda: self.read(MiB), b""))
-        data = super().read(amt)
-        if amt and not data and self.length:  # http.client takes an answer that breaks off for one that ends
+        """Read as HTTPResponse does, within the limits."""
+        parts: list[bytes] = []
+        left = self.bytes_max + 1 if amt is None else amt
+        while left > 0 and (data := self._some(min(left, _STEP_BYTES))):
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def _some(self, amt: int) -> bytes:
+        """What is there, at least a byte; nothing at the end."""
+        if time.monotonic() > self._until_s:
+            raise TimeoutError
+        data = super().read1(amt)
+        if not data and self.length:  # http.client takes an answer that breaks off for one that ends
             raise IncompleteRead(b"", self.length)
         self._taken += len(data)
         if self._taken > self.bytes_max:
             raise ManagerError(f"the manager's answer is longer than {human(self.bytes_max)}; not read on")
+        if self.length == 0:
+            super().read(0)  # lets go of the connection, which read1 leaves to the next call
         return data
 
 
