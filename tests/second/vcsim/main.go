@@ -42,7 +42,7 @@ func main() {
 	world, err := readWorld(*worldFile)
 	fatal(err)
 	model := simulator.VPX()
-	model.Machine, model.Datastore, model.Host, model.Portgroup, model.ClusterHost = 0, 0, 0, 0, 1
+	model.Machine, model.Datastore, model.Host, model.Portgroup, model.ClusterHost = 0, 0, 0, 0, 2
 	fatal(model.Create())
 	lab := newLab(model.Service)
 	fatal(lab.build(world, *state))

@@ -50,7 +50,6 @@ type disk struct {
 
 const (
 	datacenterName = "DC0"
-	clusterHost    = "DC0_C0_H0"
 	pciController  = 100
 )
 
@@ -71,21 +70,21 @@ func (l *lab) build(w *world, state string) error {
 		return err
 	}
 	finder.SetDatacenter(center)
-	host, err := finder.HostSystem(ctx, clusterHost)
+	hosts, err := finder.HostSystemList(ctx, "*")
 	if err != nil {
 		return err
 	}
 	instance := simulator.Map.Get(vim25.ServiceInstance).(*simulator.ServiceInstance)
 	instance.Content.About.InstanceUuid = w.InstanceUUID
 	for _, d := range w.Datastores {
-		if err := addDatastore(ctx, host, d, filepath.Join(state, d.Name)); err != nil {
+		if err := addDatastore(ctx, hosts, d, filepath.Join(state, d.Name)); err != nil {
 			return fmt.Errorf("datastore %s: %w", d.Name, err)
 		}
 	}
 	for _, m := range w.VMs {
 		folder, err := subfolder(ctx, folders.VmFolder, m.Folder)
 		if err == nil {
-			err = l.addMachine(ctx, client, folder, host, m, state)
+			err = l.addMachine(ctx, client, folder, hosts[0], m, state)
 		}
 		if err != nil {
 			return fmt.Errorf("virtual machine %s: %w", m.Name, err)
@@ -94,18 +93,20 @@ func (l *lab) build(w *world, state string) error {
 	return nil
 }
 
-// addDatastore mounts a directory of ours, and shows it as what it stands for.
-func addDatastore(ctx context.Context, host *object.HostSystem, d datastore, directory string) error {
+// addDatastore mounts a directory of ours on all hosts, and shows it as what it stands for.
+func addDatastore(ctx context.Context, hosts []*object.HostSystem, d datastore, directory string) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err
 	}
-	system, err := host.ConfigManager().DatastoreSystem(ctx)
-	if err != nil {
-		return err
-	}
-	added, err := system.CreateLocalDatastore(ctx, d.Name, directory)
-	if err != nil {
-		return err
+	var added *object.Datastore
+	for _, host := range hosts {
+		system, err := host.ConfigManager().DatastoreSystem(ctx)
+		if err != nil {
+			return err
+		}
+		if added, err = system.CreateLocalDatastore(ctx, d.Name, directory); err != nil {
+			return err
+		}
 	}
 	known := simulator.Map.Get(added.Reference()).(*simulator.Datastore)
 	common := *known.Info.GetDatastoreInfo() // its URL stays the directory: the simulator keeps files there
