@@ -64,6 +64,7 @@ def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str
     """
     cleanup = Cleanup(around.session, around.registry, Rules(morefs=frozenset(morefs)), around.clock)
     failed: dict[str, str] = {}
+    cleanup.settle()
     for done in cleanup.carry_out(cleanup.survey()):
         what = "the disks" if done.snapshot is None else f"the snapshot {done.snapshot.name!r}"
         match done.action:
@@ -71,7 +72,7 @@ def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str
                 around.watcher.said(f"{done.vm}: {what} that a backup had left behind: {done.action.value}")
             case Action.FAILED:
                 failed[done.moref] = done.reason
-                around.watcher.said(about(done.vm, f"{done.reason}; `vcbproxy cleanup` tries again"))
+                around.watcher.said(about(done.vm, done.reason))
             case _:
                 around.watcher.said(f"{done.vm}: {what} of another backup is there: {done.reason}")
     return failed

@@ -11,6 +11,7 @@ more. Snapshots without our marker are never touched; neither are consolidations
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,10 +21,13 @@ from jobs.ownership import FrozenVm, Life, Registry
 from vcbproxy.clock import Clock
 from vcbproxy.errors import CredentialsError, ManagerError
 from vcbproxy.manager import inventory, overview
+from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.overview import Leftover, MarkedSnapshot
-from vcbproxy.manager.removal import Limits, remove_marked
+from vcbproxy.manager.removal import Limits, await_creation, remove_marked
 from vcbproxy.manager.session import Session
+
+log = logging.getLogger(__name__)
 
 AGE_MIN = timedelta(hours=24)
 
@@ -83,6 +87,28 @@ class Cleanup:
         self._clock = clock
         self._manager = manager_of(session)
         self._left: Mapping[Marker, tuple[FrozenVm, ...]] = {}
+        self._unsettled: set[str] = set()
+
+    def settle(self) -> None:
+        """Wait for snapshots that a killed job run had asked for and that are still coming into being.
+
+        A VM of which that cannot be told hides no other; its job run is then not forgotten.
+        """
+        waited: set[str] = set()
+        for frozen in self._registry.left_behind().values():
+            for vm in frozen:
+                if vm.manager == self._manager and self._wanted(vm.moref) and vm.moref not in waited:
+                    waited.add(vm.moref)
+                    self._await(vm)
+
+    def _await(self, vm: FrozenVm) -> None:
+        try:
+            known = inventory.get(self._session, vm.moref)
+            await_creation(self._session, known, clock=self._clock, limits=Limits())
+        except ManagerError as error:
+            if trouble_of(error) is not Trouble.GONE:
+                self._unsettled.add(vm.moref)
+                log.warning("whether a snapshot of %s is still under way is not known: %s", vm.name, error)
 
     def survey(self) -> list[Finding]:
         """What there is, and what should become of it; changes nothing.
@@ -110,7 +136,8 @@ class Cleanup:
             done = self._carry_out(finding) if finding.action in (Action.REMOVE, Action.CONSOLIDATE) else finding
             results.append(done)
             yield done
-        self._sweep({done.moref for done in results if done.action in (Action.KEEP, Action.FAILED)})
+        unclean = {done.moref for done in results if done.action in (Action.KEEP, Action.FAILED)}
+        self._sweep(unclean | self._unsettled)
 
     def _wanted(self, moref: str) -> bool:
         return self._rules.morefs is None or moref in self._rules.morefs
@@ -135,7 +162,11 @@ class Cleanup:
         age = now - snapshot.created
         told = f"made {_told(age)} ago by {marker.host}, whose job runs cannot be seen from here"
         if marker.host not in self._rules.foreign_hosts:
-            return Action.KEEP, f"{told}; clean up there, or --foreign {marker.host}", age >= self._rules.age_min
+            return (
+                Action.KEEP,
+                f"{told}; clean up there, or `cleanup --foreign {marker.host}`",
+                age >= self._rules.age_min,
+            )
         if age < self._rules.age_min:
             return Action.KEEP, f"{told}; younger than --min-age", False
         return Action.REMOVE, told, False

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 
 from jobs.cleanup import Action, Cleanup, Rules
 from jobs.ownership import FrozenVm, Registry
@@ -102,6 +102,35 @@ def test_a_killed_backup_is_cleaned_up_after(lab):
     assert row["snapshot"] == f"vcbproxy {row['job_run']}"
     assert lab.snapshots("vm1") == ["before upgrade"]
     assert list((lab.directory / "proxy" / "runs").iterdir()) == []
+
+
+def test_a_snapshot_that_appears_only_after_the_kill_is_waited_for(lab):
+    """Its creation goes on in the manager, whoever asked for it."""
+    before = lab.server.calls["CreateSnapshot_Task"]
+    lab.server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=3.0)
+    process = lab.vcbproxy.start("backup", "vm1")
+    deadline = time.monotonic() + 60
+    while lab.server.calls["CreateSnapshot_Task"] == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert lab.snapshots("vm1") == ["before upgrade"]
+    assert rows(lab) == [("vm1", "removed")]
+    assert lab.snapshots("vm1") == ["before upgrade"]
+
+
+def test_a_vm_that_tells_nothing_is_not_forgotten_and_hides_no_other(lab, registry, session):
+    with registry.begin() as run:
+        for vm in ("vm1", "vm2"):
+            run.freezing(FrozenVm(session.instance_uuid, moref(lab, vm), vm))
+    leave(lab, "vm2", run.marker)
+    trouble = vmodl.fault.SystemError(reason="trouble on demand")
+    lab.server.faults.add("RetrievePropertiesEx", trouble, times=1, moref=moref(lab, "vm1"))
+    assert rows(lab) == [("vm2", "removed")]
+    assert run.marker in registry.left_behind()
+    assert rows(lab) == []
+    assert registry.left_behind() == {}
 
 
 def test_a_running_backup_keeps_its_snapshot(lab, registry):

@@ -70,6 +70,8 @@ def cleanup(
         morefs = frozenset(vm.moref for vm in inventory.chosen(session, selectors)) if selectors else None
         rules = Rules(frozenset(foreign_hosts), timedelta(hours=age_h), morefs)
         work = Cleanup(session, registry, rules, SystemClock())
+        if not dry_run:
+            work.settle()
         findings = work.survey()
         if not dry_run:
             findings = list(work.carry_out(findings))

@@ -114,9 +114,9 @@ TABLE: dict[tuple[State, Event], State] = {
 ENDS = frozenset({State.GONE, State.STUCK})
 
 REMEDIES = {
-    State.AWAITED: "a snapshot may still appear on it: look with `vcbproxy check` once that task has ended",
-    State.REMOVING: "delete the snapshot in the vSphere client, it grows until then",
-    State.CONSOLIDATING: "choose Snapshots > Consolidate in the vSphere client",
+    State.AWAITED: "a snapshot may still appear on it: `vcbproxy cleanup` removes it once that task has ended",
+    State.REMOVING: "`vcbproxy cleanup` tries again; or delete the snapshot in the vSphere client, it grows until then",
+    State.CONSOLIDATING: "`vcbproxy cleanup` tries again; or choose Snapshots > Consolidate in the vSphere client",
 }
 """What the operator is to do when it is stuck, by the state in which it stuck."""
 
