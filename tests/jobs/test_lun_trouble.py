@@ -7,6 +7,7 @@ repository valid, and the next run fine.
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -123,17 +124,41 @@ def test_ctrl_c_does_not_wait_for_a_lun_that_hangs(lab: Lab) -> None:
     """Nothing can end the read; the VM snapshot and the lock go all the same, at once, and so does what was said."""
     with faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
         vcbproxy = reading_from(lab, bad.device, read_timeout_s=250)
+        with ended(vcbproxy.start("backup", "vm1")) as process:
+            with bad.hanging():
+                loops.wait_until(lambda: bad.reached, "the read", timeout_s=60)
+                process.send_signal(signal.SIGINT)
+                assert process.stderr is not None
+                lines = [process.stderr.readline()]
+                while not lines[-1].startswith("vcbproxy: interrupted"):
+                    assert lines[-1], lines
+                    lines.append(process.stderr.readline())
+                assert_nothing_left(lab)
+            assert process.wait(timeout=60) == 130
+
+
+def test_a_lun_that_hangs_hides_no_other_in_the_list(lab: Lab, tmp_path: Path) -> None:
+    with faulty.lun(image_of(lab)) as bad:
+        other = tmp_path / "other.img"
+        other.write_bytes(bytes(MiB))
+        config = tmp_path / "vcbproxy.toml"
+        config.write_text(
+            f"[san]\ndiscover = false\nread_timeout_s = 0.5\n"
+            f'images = [{{ path = "{bad.device}" }}, {{ path = "{other}" }}]\n'
+        )
         with bad.hanging():
-            process = vcbproxy.start("backup", "vm1")
-            loops.wait_until(lambda: bad.reached, "the read", timeout_s=60)
-            process.send_signal(signal.SIGINT)
-            assert process.stderr is not None
-            lines = [process.stderr.readline()]
-            while not lines[-1].startswith("vcbproxy: interrupted"):
-                assert lines[-1], lines
-                lines.append(process.stderr.readline())
-            assert_nothing_left(lab)
-        assert process.wait(timeout=60) == 130
+            first, second = Program(config)("lun", "list", "--json", code=3).json
+    assert "no answer for" in first["problem"]
+    assert (second["lun"], second["problem"]) == (str(other), None)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive its test."""
+    try:
+        yield process
+    finally:
+        process.kill()
         process.communicate()
 
 

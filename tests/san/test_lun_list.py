@@ -141,6 +141,19 @@ def test_a_resignatured_copy_is_a_datastore_of_its_own(luns: list[Path], tmp_pat
     ]
 
 
+def test_of_two_datastores_on_one_lun_the_other_is_named_as_not_read(luns: list[Path]) -> None:
+    """A second VMFS partition, which hosts can make on the command line."""
+    survey = look(configured([ImageLun(luns[0], NAMES[0])]))
+    [volume] = survey.volumes
+    stores = [datastore("b", "0-0-0-1", f"naa.{NAMES[0]}"), datastore("a", volume.uuid, f"naa.{NAMES[0]}")]
+    for known in (stores, stores[::-1]):
+        rows = list(command.rows(survey, known))
+        assert [(row["datastore"], row["problem"], row["missing"]) for row in rows] == [
+            ("a", None, None),
+            ("b", None, "on none of its LUNs"),
+        ]
+
+
 def test_each_device_is_opened_once(tmp_path: Path, luns: list[Path]) -> None:
     loops.need("strace")
     images = ", ".join(f'{{ path = "{path}", wwn = "{name}" }}' for path, name in zip(luns, NAMES, strict=True))

@@ -257,7 +257,8 @@ def _datastore_of(
     """
     uuid = volume.uuid if volume else ""
     by_uuid = next((store for store in datastores if uuid and uuid == store.vmfs_uuid), None)
-    by_name = next((store for store in datastores if info.wwn and info.wwn in _keys(store)), None)
+    named = [store for store in datastores if info.wwn and info.wwn in _keys(store)]
+    by_name = by_uuid if by_uuid in named else next(iter(named), None)  # two partitions of a LUN: two datastores
     if by_name is not None and by_name is not by_uuid:
         if volume is not None and not uuid:
             return by_name, None
