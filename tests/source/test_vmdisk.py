@@ -10,7 +10,8 @@ import pytest
 
 from tests.images import read_over
 from vcbproxy.clock import ManualClock
-from vcbproxy.errors import Changed, VmdkError
+from vcbproxy.device import read
+from vcbproxy.errors import Changed, Relocked, VmdkError
 from vcbproxy.lab.descriptor import Descriptor, ExtentKind
 from vcbproxy.lab.sesparse import SeSparseFile
 from vcbproxy.lab.vmfs import LabVolume, Layout, VolumeSpec
@@ -25,6 +26,7 @@ from vcbproxy.vmfs.volume import Volume
 
 WWN = "600144f0000000000000000000000001"
 SIZE = 4 * MiB
+VOLUME_START, TOKEN = 0x1100000, 0x1C  # on the first device; in a file descriptor
 BASE, DELTA = "/vm1/vm1.vmdk", "/vm1/vm1-000001.vmdk"
 
 
@@ -46,6 +48,16 @@ class Frozen:
         with self.image.open("r+b") as image:
             image.seek(run.device_offset)
             image.write(new)
+
+    def relock(self, path: str) -> None:
+        """Let the lock of a file go through another host's hands: its token rises."""
+        with open_lun(self.image) as lun:
+            volume = Volume.open([lun])
+            at = VOLUME_START + volume.tree().find(path).offset + TOKEN
+            token = int.from_bytes(read(lun, at, 8), "little")
+        with self.image.open("r+b") as image:
+            image.seek(at)
+            image.write((token + 1).to_bytes(8, "little"))
 
 
 @pytest.fixture(params=[Layout.RESIDENT, Layout.SUB_BLOCK])
@@ -111,6 +123,23 @@ def test_a_delta_whose_table_reached_the_lun_late(frozen: Frozen):
         frozen.rewrite("/vm1/vm1-000001-sesparse.vmdk", first + bytes(8), bytes(8) + first)
         with pytest.raises(Changed, match="grain table 0 was rewritten"):
             disk.recheck()
+
+
+@pytest.mark.parametrize("path", [BASE, "/vm1/vm1-flat.vmdk", DELTA])
+def test_a_lock_that_changed_hands_is_told(frozen: Frozen, path: str):
+    with open_vm_disk(frozen.storage, frozen.disk, ManualClock()) as disk:
+        frozen.relock(path)
+        with pytest.raises(Relocked, match=f"{path[5:]}: its lock changed hands"):
+            disk.recheck()
+
+
+def test_a_lock_that_changed_hands_hides_no_change(frozen: Frozen):
+    with open_vm_disk(frozen.storage, frozen.disk, ManualClock()) as disk:
+        frozen.rewrite(BASE, b"CID=0000000a", b"CID=0000000c")
+        frozen.relock("/vm1/vm1-flat.vmdk")
+        with pytest.raises(Changed) as caught:
+            disk.recheck()
+        assert type(caught.value) is Changed
 
 
 @pytest.mark.parametrize(
