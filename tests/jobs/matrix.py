@@ -72,6 +72,8 @@ def _restless() -> Exception:
 # ---------------------------------------------------------------------------------------------- calls to the manager
 
 _HALF_REMOVED = Trouble("RemoveSnapshot_Task", What.HALF, Where.TASK)
+_TASK_FIRST = Trouble("CreateSnapshot_Task", What.LATE, Where.ANSWER, delay_s=0.4)
+"""The task has ended by the time that its reference is told: the cell does not depend on who is quicker."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ _CALLS = (
     Call("login", "Login"),
     Call("inventory read", "RetrievePropertiesEx", on="ContainerView"),
     Call("snapshot asked for", "CreateSnapshot_Task"),
-    Call("snapshot awaited", "WaitForUpdatesEx", moment="freezing"),
+    Call("snapshot awaited", "WaitForUpdatesEx", moment="freezing", along=(_TASK_FIRST,)),
     Call("snapshot's configuration read", "RetrievePropertiesEx", on="VirtualMachineSnapshot"),
     Call("removal asked for", "RemoveSnapshot_Task"),
     Call("removal awaited", "WaitForUpdatesEx", moment="releasing"),
@@ -192,14 +194,16 @@ def _planned(action: Callable[[Stage], Action], *moments: str) -> Callable[[Stag
 def _changing(stage: Stage) -> Action:
     """A host writes into the frozen file: zeroes into a hole, so that its map changes and its content does not."""
     store, path = stage.datacenter.store("ds1"), "/vm1/vm1-flat.vmdk"
+    size_bytes = stage.datacenter.machine("vm1").state.disks[0].size_bytes
 
     def change() -> None:
         taken = {
             offset // MiB for start, length in store.data_ranges(path) for offset in range(start, start + length, MiB)
         }
         hole = next(number for number in itertools.count() if number not in taken)
+        assert hole * MiB < size_bytes, "no hole is left"
         store.write(path, hole * MiB, bytes(4096))
-        store.truncate(path, stage.datacenter.machine("vm1").state.disks[0].size_bytes)
+        store.truncate(path, size_bytes)
 
     return change
 
@@ -234,6 +238,7 @@ CELLS = (*_on_calls(), *_in_tasks(), *_at_moments(), *_in_the_repository())
 
 _KEY_WORDS = (
     "trouble on demand (SystemError)",
+    "(ManagedObjectNotFound)",
     "connection lost before the answer was whole",
     "no answer in time",
     "503 Service Unavailable",

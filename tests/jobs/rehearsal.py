@@ -49,9 +49,10 @@ from vcbproxy.san.info import LunInfo
 from vcbproxy.source.storage import Storage
 from vcbproxy.units import GiB, MiB
 
+SPARSE = DiskSpec(16 * MiB, content=ContentSpec(used=0.1))  # most of its blocks are holes
 SPEC = LabSpec(
     datastores=(DatastoreSpec("ds1", 6, lun_size_bytes=GiB),),
-    vms=(VmSpec("vm1", "ds1", disks=(DiskSpec(4 * MiB), DiskSpec(2 * MiB, content=ContentSpec(used=0.3)))),),
+    vms=(VmSpec("vm1", "ds1", disks=(SPARSE, DiskSpec(2 * MiB, content=ContentSpec(used=0.3)))),),
     truth=Truth.DIGEST,
 )
 VM = "vm1"

@@ -49,7 +49,7 @@ MOMENTS = (
     "releasing",
     "released",
 )
-TOLD = ("is not removed", "still need consolidation", "may still appear", "may still be under way")
+TOLD = ("is not removed", "still need consolidation", "a snapshot may still appear")
 FAULTS = (
     lambda: vmodl.fault.SystemError(reason="storm", msg="storm"),
     lambda: vim.fault.TaskInProgress(task=vim.Task("task-0", None), msg="storm"),

@@ -92,7 +92,7 @@ def remove_marked(
     limits: Limits,
     unsure: bool = False,
     given_up: Callable[[], bool] = task.never,
-) -> None:
+) -> int:
     """Remove every snapshot of the VM with exactly this marker, and consolidate if the manager asks for it.
 
     Args:
@@ -104,11 +104,15 @@ def remove_marked(
         unsure: one may be on its way through the manager: wait for that first.
         given_up: asked between attempts; true: try no more.
 
+    Returns:
+        How many there were. None, where one was under way for all we know, may mean that it comes yet.
+
     Raises:
         SnapshotLeft: it is still there, or the disks still need consolidation; the message says what to do by hand.
     """
-    begin = State.AWAITED if unsure else State.REMOVING
-    _Removal(session, vm, marker, clock, limits, given_up).run(begin)
+    removal = _Removal(session, vm, marker, clock, limits, given_up)
+    removal.run(State.AWAITED if unsure else State.REMOVING)
+    return len(removal.seen)
 
 
 def consolidate(
@@ -133,6 +137,7 @@ class _Removal:
     limits: Limits
     given_up: Callable[[], bool]
     settled: bool = False
+    seen: set[str] = field(default_factory=set)
 
     def run(self, state: State) -> None:
         steps = {State.AWAITED: self._arrived, State.REMOVING: self._removed, State.CONSOLIDATING: self._consolidated}
@@ -177,6 +182,7 @@ class _Removal:
     def _removed(self) -> bool:
         ours = [snapshot for snapshot in find_ours(self.session, self.vm) if snapshot.marker == self.marker]
         for snapshot in ours:
+            self.seen.add(snapshot.moref)
             log.info("removing the snapshot %r of %s", snapshot.name, self.vm.name)
             try:
                 self._wait(task.start(self.session, "RemoveSnapshot", self.vm.name, _removal_of(snapshot.moref)))

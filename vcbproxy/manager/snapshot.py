@@ -140,6 +140,7 @@ class _Life:
     state: State = State.GONE
     interrupts: Interrupts = field(default_factory=Interrupts)
     removing: bool = False
+    never_seen: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     creator: threading.Thread | None = None
     deposed: threading.Thread | None = None
@@ -202,6 +203,9 @@ class _Life:
             first.add_note(f"and then: {second}")
             if isinstance(first, Error):
                 first.facts["snapshot_left"] = str(second)
+        else:
+            if self.never_seen:
+                first.add_note(f"a snapshot may still appear on {self.vm.name}: `vcbproxy cleanup` takes it away then")
 
     def _broken(self, event: Event) -> None:
         """The block ended otherwise than well. What is only asked for, and not under way, was refused."""
@@ -211,19 +215,21 @@ class _Life:
 
     def _clean_up(self, interrupts: Interrupts) -> None:
         self.removing = True
+        unsure = self.state is State.AWAITED
         try:
-            remove_marked(
+            removed = remove_marked(
                 self.session,
                 self.vm,
                 self.marker,
                 clock=self.clock,
                 limits=self.limits,
-                unsure=self.state is State.AWAITED,
+                unsure=unsure,
                 given_up=interrupts.given_up,
             )
         except BaseException:
             self._become(lambda _: State.STUCK, "the removal failed")
             raise
+        self.never_seen = unsure and removed == 0
         self._become(lambda _: State.GONE, "removed")
 
     def _ended(self) -> bool:
