@@ -57,8 +57,12 @@ class Disk:
 _UNREADABLE_KINDS = {
     DiskKind.NATIVE: "its snapshots are made by the storage array, not as files",
     DiskKind.VSAN_SPARSE: "it lies on vSAN",
-    DiskKind.RDM_VIRTUAL: "it is a raw device mapping (virtual mode): its data lie on a LUN of its own",
-    DiskKind.RDM_PHYSICAL: "it is a raw device mapping (physical mode), which snapshots leave out",
+    # Its base could be read off the mapped LUN, but that carries a guest's own file systems and volume groups, which a
+    # proxy had better never see; and nothing on a volume would tell afterwards whether it stood still.
+    DiskKind.RDM_VIRTUAL: "it is a raw device mapping (virtual mode): its data lie on a LUN of its own; back it up "
+    "from inside the guest, or migrate it to a virtual disk",
+    DiskKind.RDM_PHYSICAL: "it is a raw device mapping (physical mode), which snapshots leave out; back it up from "
+    "inside the guest",
     DiskKind.RAW: "it is a physical disk of the host",
     DiskKind.PMEM: "it lies in the host's persistent memory",
     DiskKind.OTHER: "its kind is unknown",
@@ -80,7 +84,7 @@ def refusal(disk: Disk, datastore: Datastore | None = None) -> str | None:
     if disk.mode != "persistent":
         return f"its mode is {disk.mode}, which is not understood here"
     if disk.shared:
-        return "it is shared between VMs: a snapshot of one does not freeze it"
+        return "it, or its controller, is shared between VMs: a snapshot of one does not freeze it"
     if disk.encrypted:
         return "it is encrypted: the file holds only ciphertext"
     if datastore is not None and not datastore.kind.readable:
