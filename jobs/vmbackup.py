@@ -35,6 +35,7 @@ from vcbproxy.extent import Kind
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
 from vcbproxy.manager.disk import Disk, refusal
+from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.frozen import Now, look
 from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.session import Session
@@ -292,16 +293,27 @@ class _VmBackup:
     def _confirm(self, source: VmDisk, frozen: VmSnapshot, disk: Disk) -> None:
         """Prove that the disk stood still while it was copied: first by what lies on the LUNs, then by the manager.
 
-        The order matters: the snapshot that is found last held the files through all that was looked at before.
+        The order matters: the snapshot that is found last held the files through all that was looked at before. A
+        manager that is away has no say when even the locks are as they were: whoever writes to a file locks it first.
 
         Raises:
             Changed: it did not, or nobody knows.
         """
+        relocked: Relocked | None = None
         try:
             source.recheck()
         except Relocked as error:
+            relocked = error
             self._step(f"{error}, as when a VM changes host")
-        now = self._look(frozen)
+        try:
+            now = self._look(frozen)
+        except ManagerError as error:
+            if relocked is not None or trouble_of(error) is not Trouble.CONNECTION:
+                raise
+            self._warn(
+                f"{disk.key}: its files and their locks are as they were; the manager does not answer to confirm it"
+            )
+            return
         now.check(disk)
         for added in now.added():
             if added.key not in self._added:
@@ -310,8 +322,7 @@ class _VmBackup:
 
     def _look(self, frozen: VmSnapshot) -> Now:
         around = self._around
-        limits = self._choices.limits
-        return look(around.session, self._vm, frozen, around.job_run.marker, clock=around.clock, limits=limits)
+        return look(around.session, self._vm, frozen, around.job_run.marker)
 
     def _now(self, frozen: VmSnapshot, disk: Disk) -> Disk | None:
         """The disk by the files that the snapshot names for it now: they may have been moved."""

@@ -9,24 +9,18 @@ VMotion, DRS and HA move the VM to another host and none of these. A datastore t
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from pyVmomi import vim
 
-from vcbproxy.clock import Clock
-from vcbproxy.errors import Changed, Diverged, ManagerError, Thawed
+from vcbproxy.errors import Changed, Diverged, Thawed
 from vcbproxy.manager import convert, properties
 from vcbproxy.manager.disk import Disk
-from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.marker import Marker
-from vcbproxy.manager.removal import PAUSE_MAX_S, Limits
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
 from vcbproxy.manager.wire import moref_of
-
-log = logging.getLogger(__name__)
 
 _Place = tuple[str | None, str]
 
@@ -67,28 +61,13 @@ class Now:
         return [disk for key, disk in self.live.items() if key not in self.frozen]
 
 
-def look(session: Session, vm: Vm, snapshot: VmSnapshot, marker: Marker, *, clock: Clock, limits: Limits) -> Now:
-    """Look at the snapshot and its VM now; a manager that is away is waited for, as nothing could be removed meanwhile.
+def look(session: Session, vm: Vm, snapshot: VmSnapshot, marker: Marker) -> Now:
+    """Look at the snapshot and its VM now.
 
     Raises:
         Thawed: the snapshot is not there, or not ours.
         ManagerError: the manager does not tell.
     """
-    deadline = clock.monotonic() + limits.busy_s
-    pause_s = limits.pause_s
-    while True:
-        try:
-            return _look(session, vm, snapshot, marker)
-        except ManagerError as error:
-            away = trouble_of(error) in (Trouble.CONNECTION, Trouble.SESSION)
-            if not away or clock.monotonic() >= deadline:
-                raise
-            log.warning("waiting for the manager: %s", error)
-        clock.sleep(pause_s)
-        pause_s = min(2 * pause_s, PAUSE_MAX_S)
-
-
-def _look(session: Session, vm: Vm, snapshot: VmSnapshot, marker: Marker) -> Now:
     machine = session.read(
         lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), ["config", "snapshot"])
     )
