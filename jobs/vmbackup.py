@@ -112,6 +112,7 @@ class _VmBackup:
         self._warnings: list[str] = []
         self._documents: list[dict[str, Any]] = []
         self._added: set[str] = set()
+        self._unanswered = False
         self._frozen_s = 0.0
         self._vmx_missing = False
 
@@ -305,20 +306,26 @@ class _VmBackup:
         except Relocked as error:
             relocked = error
             self._step(f"{error}, as when a VM changes host")
-        try:
-            now = self._look(frozen)
-        except ManagerError as error:
-            if relocked is not None or trouble_of(error) is not Trouble.CONNECTION:
-                raise
-            self._warn(
-                f"{disk.key}: its files and their locks are as they were; the manager does not answer to confirm it"
-            )
+        now = self._confirmed_by_manager(frozen, disk, needed=relocked is not None)
+        if now is None:
             return
         now.check(disk)
         for added in now.added():
             if added.key not in self._added:
                 self._added.add(added.key)
                 self._warn(f"{added.key} was added to the VM after its snapshot; it is not in this restore point")
+
+    def _confirmed_by_manager(self, frozen: VmSnapshot, disk: Disk, *, needed: bool) -> Now | None:
+        """What the manager says; None when it is away and not needed. It is waited for once, not for every disk."""
+        if not self._unanswered or needed:
+            try:
+                return self._look(frozen)
+            except ManagerError as error:
+                if needed or trouble_of(error) is not Trouble.CONNECTION:
+                    raise
+                self._unanswered = True
+        self._warn(f"{disk.key}: its files and their locks are as they were; the manager does not answer to confirm it")
+        return None
 
     def _look(self, frozen: VmSnapshot) -> Now:
         around = self._around
