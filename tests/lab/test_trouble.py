@@ -139,6 +139,23 @@ def test_a_restart_wakes_who_waits(server, vm):
     assert woken.is_set()
 
 
+def test_after_a_restart_the_manager_s_own_collector_is_as_new(server, vm):
+    def first_update() -> None:
+        with connected(server) as client:
+            collector = client.content.propertyCollector
+            spec = Collector.FilterSpec(
+                objectSet=[Collector.ObjectSpec(obj=find(client, "vm1"))],
+                propSet=[Collector.PropertySpec(type=vim.VirtualMachine, pathSet=["name"])],
+            )
+            collector.CreateFilter(spec, False)
+            update = collector.WaitForUpdatesEx("", Collector.WaitOptions(maxWaitSeconds=5))
+            assert [known.objectSet[0].changeSet[0].val for known in update.filterSet] == ["vm1"]
+
+    first_update()
+    server.restart()
+    first_update()
+
+
 def test_a_task_hangs_until_it_is_let_go(server, vm):
     server.faults.order(Trouble("CreateSnapshot_Task", What.HANG, Where.TASK))
     task = vm.CreateSnapshot_Task("late", "", memory=False, quiesce=False)

@@ -38,6 +38,7 @@ class Collectors:
         self._pages: dict[str, tuple[list[Any], int, str]] = {}
         self._filters: dict[str, list[_Filter]] = {}
         self._cancelled: set[str] = set()
+        self._era = 0
         self._stopping = False
         self.page_max = PAGE_MAX
 
@@ -51,8 +52,9 @@ class Collectors:
         """Lose all pages, collectors of clients, filters and views; whoever waits gets nothing."""
         with self._inventory.changed:
             self._pages.clear()
-            self._cancelled.update(self._filters)
             self._filters.clear()
+            self._cancelled.clear()
+            self._era += 1
             for kind in (_Collector.Filter, _Collector, vim.view.ContainerView):
                 for managed in self._inventory.all_of(kind):
                     if managed.moref != OWN_COLLECTOR:
@@ -140,11 +142,12 @@ class Collectors:
         limit_s = options.maxWaitSeconds if options is not None and options.maxWaitSeconds is not None else _WAIT_S
         end = time.monotonic() + limit_s
         with self._inventory.changed:
+            era = self._era
             while True:
                 updates = self._updates(collector, since)
                 if updates:
                     return _Collector.UpdateSet(version=str(self._inventory.revision), filterSet=updates)
-                if collector.moref in self._cancelled:
+                if collector.moref in self._cancelled or era != self._era:
                     self._cancelled.discard(collector.moref)
                     raise vmodl.fault.RequestCanceled(msg="The request was canceled by a user.")
                 left_s = end - time.monotonic()
