@@ -114,19 +114,33 @@ def udev_rules(lines: Sequence[str]) -> Iterator[None]:
     Tests of several processes take turns: there is one udev on a machine.
     """
     need_root("udevadm")
+    with _turn(), _udevd():
+        RULES.mkdir(parents=True, exist_ok=True)
+        rules = RULES / "61-vcbproxy-tests.rules"
+        rules.write_text("\n".join(lines) + "\n")
+        try:
+            subprocess.run(["udevadm", "control", "--reload"], check=True)
+            yield
+        finally:
+            rules.unlink()
+            subprocess.run(["udevadm", "control", "--reload"], check=True)
+
+
+@contextmanager
+def without_udev() -> Iterator[None]:
+    """Only the kernel tells of devices; a machine whose own udevd runs skips the test."""
+    with _turn():
+        if udev_is_running():
+            pytest.skip("needs a machine without a running udevd")
+        yield
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
     lock = Path(tempfile.gettempdir()) / "vcbproxy-tests-udev.lock"
     with lock.open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        with _udevd():
-            RULES.mkdir(parents=True, exist_ok=True)
-            rules = RULES / "61-vcbproxy-tests.rules"
-            rules.write_text("\n".join(lines) + "\n")
-            try:
-                subprocess.run(["udevadm", "control", "--reload"], check=True)
-                yield
-            finally:
-                rules.unlink()
-                subprocess.run(["udevadm", "control", "--reload"], check=True)
+        yield
 
 
 @contextmanager

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from tests.program import Program
+from tests.san import loops
 from vcbproxy.clock import ManualClock
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.watch import Change, Event, changes, compare
-from vcbproxy.units import GiB
+from vcbproxy.units import GiB, MiB
 
 ONE = LunInfo("/dev/sdb", "sdb", LunKind.DISK, GiB, 512, wwn="600144f01")
 TWO = LunInfo("/dev/sdc", "sdc", LunKind.DISK, GiB, 512, wwn="600144f02")
@@ -77,3 +87,53 @@ def test_what_differs_is_named() -> None:
 def test_another_lun_under_the_same_path_is_not_the_same_one_changed() -> None:
     other = replace(ONE, wwn="600144f03")
     assert compare([ONE], [other]) == [Change(Event.REMOVED, ONE), Change(Event.ADDED, other)]
+
+
+_LOOP_CTL_REMOVE = 0x4C81  # linux/loop.h
+
+
+@contextmanager
+def attached_as(number: int, image: Path) -> Iterator[None]:
+    """A loop device of a given number, which did not exist before and does not exist afterwards."""
+    node = f"/dev/loop{number}"
+    done = subprocess.run(["losetup", "--read-only", node, str(image)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"this kernel gives no {node}: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["losetup", "--detach", node], check=True)
+
+
+@pytest.fixture
+def number() -> Iterator[int]:
+    chosen = 1000 + os.getpid() % 10_000
+    yield chosen
+    with Path("/dev/loop-control").open("rb") as control:
+        loops.wait_until(lambda: not Path(f"/sys/block/loop{chosen}/loop").exists(), "the loop device to be detached")
+        fcntl.ioctl(control, _LOOP_CTL_REMOVE, chosen)
+
+
+@pytest.mark.root
+@pytest.mark.xdist_group("udev")
+def test_the_kernel_s_own_notices_do_where_no_udevd_runs(tmp_path: Path, number: int) -> None:
+    """A device that the configuration names, and that is not there yet, is waited for."""
+    loops.need_root("losetup")
+    (tmp_path / "lun.img").write_bytes(bytes(MiB))
+    (tmp_path / "already.img").write_bytes(bytes(MiB))
+    entries = f'{{ path = "already.img" }}, {{ path = "/dev/loop{number}" }}'
+    config = tmp_path / "vcbproxy.toml"
+    config.write_text(f"[san]\ndiscover = false\nimages = [{entries}]\n")
+    with loops.without_udev():
+        process = Program(config).start("lun", "watch", "--json", "--settle", "0.1", "--for", "40")
+        assert process.stdout is not None
+        try:
+            seen = [json.loads(process.stdout.readline())]
+            with attached_as(number, tmp_path / "lun.img"):
+                seen.append(json.loads(process.stdout.readline()))
+            seen.append(json.loads(process.stdout.readline()))
+        finally:
+            process.kill()
+            process.communicate()
+    assert [row["event"] for row in seen] == ["present", "added", "removed"]
+    assert [row["lun"] for row in seen[1:]] == [f"/dev/loop{number}"] * 2

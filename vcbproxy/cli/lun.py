@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("lun", "size", "wwn", "kind", "read_only", "volume", "version", "span", "datastore")
 _WATCHED = ("time", "event", "lun", "size", "wwn", "volume", "changed", "problem")
+_LOOKS_MAX = 5
 _TROUBLE = ("missing", "problem")
 
 
@@ -93,7 +94,10 @@ def watch(config: Config, for_s: float | None, settle_s: float, as_json: bool) -
 
     clock = SystemClock()
     with watching.UdevNotices() as notices:
-        discover.listed(config.san)  # what is wrong with the configuration, it says now
+        try:
+            discover.listed(config.san)
+        except errors.ConfigError as error:
+            frame.say(f"vcbproxy: {error}")  # a device that is named, and not there yet, may be what is waited for
         look = partial(_there, config.san)
         for found in watching.changes(notices, look, clock, settle_s=settle_s, for_s=for_s):
             for row in _changed(found, config.san.read_timeout_s, clock.now()):
@@ -102,8 +106,13 @@ def watch(config: Config, for_s: float | None, settle_s: float, as_json: bool) -
 
 def _there(settings: San) -> list[LunInfo]:
     """Whole LUNs; images that the configuration names may go, as LUNs do."""
-    images = tuple(image for image in settings.images if _is_there(image))
-    return discover.whole(discover.listed(settings.model_copy(update={"images": images})))
+    for _ in range(_LOOKS_MAX):
+        images = tuple(image for image in settings.images if _is_there(image))
+        try:
+            return discover.whole(discover.listed(settings.model_copy(update={"images": images})))
+        except errors.ConfigError:  # one went between the two
+            continue
+    return discover.whole(discover.listed(settings))
 
 
 def _is_there(image: Image) -> bool:
