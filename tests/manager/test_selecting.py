@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import CrowdSpec, DatastoreSpec, LabSpec, Truth, VmSpec
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Trouble, What, Where
+from vcbproxy.lab.vcenter.persona import Persona
+from vcbproxy.lab.vcenter.release import RELEASES
 from vcbproxy.lab.vcenter.rest import LEGACY, MODERN
 from vcbproxy.lab.vcenter.schema import vim, vmodl
 from vcbproxy.manager import inventory, overview
@@ -198,6 +202,35 @@ def test_a_manager_without_that_api_says_so(server: LabServer, session: Session)
     server.centre.rest.dialects = set()
     with pytest.raises(ManagerError, match=r"no vSphere Automation API there.*select by name: or folder: instead"):
         names(session, "tag:gold")
+
+
+@pytest.mark.parametrize(
+    ("persona", "dialects"),
+    [(Persona(release=RELEASES["6.5"]), {LEGACY}), (Persona(release=RELEASES["7.0"]), {MODERN, LEGACY})],
+)
+def test_tags_of_older_vcenters(tmp_path: Path, persona: Persona, dialects: set[str]) -> None:
+    with served_as(persona, tmp_path) as (server, session):
+        assert server.centre.rest.dialects == dialects
+        assert names(session, "tag:Backup/gold and folder:/DC0/prod") == ["db01"]
+
+
+def test_a_host_has_no_tags_and_folders_all_the_same(tmp_path: Path) -> None:
+    with served_as(Persona(esxi=True), tmp_path) as (server, session):
+        with pytest.raises(UsageError, match=r"is an ESXi host, and tags are vCenter's: select by name: or datastore:"):
+            names(session, "tag:gold")
+        assert server.calls["POST session"] == 0
+        assert names(session, "folder:/DC0/** and datastore:spare") == ["db01"]
+
+
+@contextmanager
+def served_as(persona: Persona, folder: Path) -> Iterator[tuple[LabServer, Session]]:
+    spec = replace(SPEC, vms=SPEC.vms[:3], crowds=())
+    with (
+        Datacenter.create(folder / "dc", spec) as datacenter,
+        LabServer(datacenter, persona=persona) as server,
+        connect(address(server), server.username, server.password) as session,
+    ):
+        yield server, session
 
 
 def test_a_tag_that_is_nowhere_is_an_error(session: Session) -> None:

@@ -9,10 +9,14 @@ objects and exceptions stay inside this package.
     faults     which of them mean what: try again, log in again, wait, give up
     session    logged in; reads are repeated after a dropped connection, actions never blindly
     properties the property collector, by pages
+    answers    ... of long lists, read off the wire by ourselves
     task       waiting for a task without polling
     datastore disk vm        the values
     convert    pyVmomi's objects to these values
-    inventory  listing and finding
+    pattern selector choice  which VMs are meant: pure, text and summaries in, summaries out
+    places     the folders that VMs lie in
+    rest tags  vCenter's other API, asked only for tags
+    inventory  listing, choosing and finding
     snapshot   held(): a snapshot that is gone again on every exit
     vmconfig   a VM's configuration as plain data
 """

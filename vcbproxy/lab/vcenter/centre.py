@@ -62,7 +62,7 @@ class Centre:
         self.tasks = Tasks(self.inventory, manager, self.faults, clock, spec.username)
         self.content = self._add_services()
         self.tree = Tree(self.inventory)
-        self.rest = Rest(spec.username, spec.password)
+        self.rest = Rest(spec.username, spec.password, self._persona.rest_dialects)
         self._hosts: dict[str, Managed] = {}
         self._add_tree()
         self._add_datastores(self.tree.datacenter(FIRST)["datastore"])

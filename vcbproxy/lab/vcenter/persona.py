@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcbproxy.lab.vcenter.release import NEWEST, Release
+from vcbproxy.lab.vcenter.rest import LEGACY, MODERN
 from vcbproxy.lab.vcenter.schema import vim
 
 
@@ -40,6 +41,14 @@ class Persona:
             licenseProductName="VMware ESX Server" if self.esxi else "VMware VirtualCenter Server",
             licenseProductVersion=self.release.version[:3],
         )
+
+    @property
+    def rest_dialects(self) -> set[str]:
+        """What the REST API is spoken in: a host has none, and the newer came with 7.0 U2."""
+        if self.esxi:
+            return set()
+        modern = self.release.api_version >= "7.0.2"
+        return {LEGACY, MODERN} if modern else {LEGACY}
 
     def host_summary(self, ref: Any, name: str) -> Any:
         """A host, in short."""

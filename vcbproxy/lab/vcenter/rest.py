@@ -12,7 +12,7 @@ import base64
 import json
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -55,8 +55,8 @@ class Rest:
         calls_max: a session ends after so many calls; 0: never for that.
     """
 
-    def __init__(self, username: str, password: str) -> None:
-        self.dialects = {MODERN, LEGACY}
+    def __init__(self, username: str, password: str, dialects: Collection[str]) -> None:
+        self.dialects = set(dialects)
         self.tags: dict[str, Tag] = {}
         self.listed_too: list[str] = []
         self.instead: dict[str, bytes] = {}
