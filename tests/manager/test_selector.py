@@ -127,6 +127,14 @@ def test_what_is_no_selector_says_why(text: str, complaint: str) -> None:
         Selector.parse(text)
 
 
+@pytest.mark.parametrize("text", ["powerstate:on", "folder:/DC0", "datastore:san1"])
+def test_what_the_manager_does_not_tell_is_in_doubt_either_way(text: str) -> None:
+    [lost] = [vm for vm in EVERYTHING if vm.name == "lost"]
+    assert Selector.parse(text).holds(lost) is None
+    assert Selector.parse(f"any: and not:{text}").holds(lost) is None
+    assert Selector.parse(f"name:x and {text}").holds(lost) is False
+
+
 def test_only_a_word_must_stand_for_one() -> None:
     for text in ("web01", "10.0.0.1", r"a\*b", "unknown:kind"):
         assert Selector.parse(text).single
