@@ -113,6 +113,24 @@ def test_a_lost_vm_is_listed_and_told_why_it_cannot_be_backed_up(session: Sessio
         inventory.get(session, gone.moref)
 
 
+def test_a_folder_that_is_not_shown_is_doubt_and_no_reason_to_list_nobody(server: LabServer, session: Session) -> None:
+    """With rights on the VMs alone: all are listed, and a folder's selector is refused with what to do."""
+    web = inventory.find(session, "name:web01 and folder:web").moref
+    home = server.centre.tree.home("DC0", "prod").moref
+    server.centre.permissions.take("System.View", home)
+    try:
+        listed = {vm.moref: vm for vm in inventory.vms(session)}
+        assert len(listed) == CROWD + len(SPEC.vms)
+        assert listed[web].folder is None
+        assert "web01" in names(session, "folder:/DC0/crowd/**"), "better one too many"
+        with pytest.raises(
+            UsageError, match=r"no virtual machine 'folder:/DC0/prod'.* has this user the role Read-only"
+        ):
+            names(session, "folder:/DC0/prod")
+    finally:
+        server.centre.permissions.restore()
+
+
 @pytest.mark.parametrize("text", ["name:*", "web01", "any: and powerstate:on", "folder:/DC0/** and datastore:*"])
 def test_the_calls_grow_with_pages_not_with_vms(server: LabServer, session: Session, text: str) -> None:
     with pytest.raises(UsageError, match="stands for") if text == "web01" else nullcontext():

@@ -86,7 +86,8 @@ def listed(vms: Sequence[VmSummary]) -> str:
 def _nothing(everything: Sequence[VmSummary], selector: Selector, doubtful: Sequence[VmSummary]) -> str:
     """Say that a selector means nothing for sure, and what may have been meant."""
     hint = next((hint for term in selector.terms if (hint := _hint(everything, term))), "")
-    doubt = f"; whether it means {listed(doubtful)} the manager does not tell" if doubtful else ""
+    remedy = "has this user the role Read-only from the datacenter down?"
+    doubt = f"; whether it means {listed(doubtful)} the manager does not tell: {remedy}" if doubtful else ""
     return f"no virtual machine {str(selector)!r}{hint or f' among the {len(everything)} there are'}{doubt}"
 
 

@@ -99,7 +99,7 @@ def vms(session: Session, facts: frozenset[Kind] = LISTED) -> list[VmSummary]:
 
     Raises:
         UsageError: tags are asked for of a manager that has none.
-        ManagerError: it cannot be asked, or does not show the folders above a VM.
+        ManagerError: it cannot be asked.
     """
     everything = session.read(lambda wire: _listed(wire, facts))
     if Kind.TAG in facts:
@@ -253,7 +253,7 @@ def _listed(wire: Wire, facts: frozenset[Kind]) -> list[VmSummary]:
 
 def _folder(row: properties.Row, tree: places.Places) -> tuple[str, ...] | None:
     above = row.get("parentVApp") or row.get("parent")
-    return tree.path(None if above is None else moref_of(above), _name(row))
+    return tree.path(None if above is None else moref_of(above))
 
 
 def _datastores(row: properties.Row, names: Mapping[str, str]) -> tuple[str, ...] | None:

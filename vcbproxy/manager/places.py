@@ -15,7 +15,6 @@ from typing import Any
 
 from pyVmomi import vim
 
-from vcbproxy.errors import ManagerError
 from vcbproxy.manager import convert
 from vcbproxy.manager.properties import Row
 from vcbproxy.manager.wire import moref_of
@@ -54,41 +53,29 @@ class Places:
             row.moref: _Place(convert.unescaped(row.get("name") or row.moref), _parent(row), row.moref not in hidden)
             for row in rows
         }
-        self._paths: dict[str, tuple[str, ...]] = {root: ()}
+        self._paths: dict[str, tuple[str, ...] | None] = {root: ()}
 
-    def path(self, moref: str | None, vm: str) -> tuple[str, ...] | None:
-        """The names from the top down to an object; None when it lies nowhere that the manager tells of.
-
-        Args:
-            moref: what the VM lies in.
-            vm: its name, for the message.
-
-        Raises:
-            ManagerError: something on the way is not shown to us.
-        """
+    def path(self, moref: str | None) -> tuple[str, ...] | None:
+        """The names from the top down to an object; None when something on the way is not shown to us."""
         if moref is None:
             return None
-        found = self._paths.get(moref)
-        if found is None:
-            found = self._paths[moref] = self._way(moref, vm)
-        return found
+        if moref not in self._paths:
+            self._paths[moref] = self._way(moref)
+        return self._paths[moref]
 
-    def _way(self, moref: str, vm: str) -> tuple[str, ...]:
+    def _way(self, moref: str) -> tuple[str, ...] | None:
         names: list[str] = []
-        here = moref
+        here: str | None = moref
         for _ in range(_LEVELS_MAX):
             if here == self._root:
                 return tuple(reversed(names))
-            place = self._known.get(here)
-            if place is None or place.parent is None:
-                raise ManagerError(
-                    f"{vm}: the manager does not show all folders above it ({here} is missing): "
-                    "give this user the role Read-only on the datacenter, or select without folder:"
-                )
+            place = None if here is None else self._known.get(here)
+            if place is None:
+                return None
             if place.shown:
                 names.append(place.name)
             here = place.parent
-        raise ManagerError(f"{vm}: the folders above it go round in a circle")
+        return None
 
 
 def _parent(row: Row) -> str | None:
