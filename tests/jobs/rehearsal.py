@@ -181,7 +181,11 @@ class Stage:
 
     def connected(self) -> Session:
         where = ManagerAddress(
-            self.server.host, self.server.port, ca_file=self.server.ca_file, timeout_s=self.timeout_s
+            self.server.host,
+            self.server.port,
+            ca_file=self.server.ca_file,
+            timeout_s=self.timeout_s,
+            retry_s=300,  # less than a repository's lock lives: its holder refreshes it by the real clock
         )
         return connect(where, self.server.username, self.server.password, clock=self.clock)
 
