@@ -20,10 +20,11 @@ from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
 
 _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
+_CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
 
 
 def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Report:
-    """Back up every VM that is selected; with no selector, all but the templates.
+    """Back up every VM that is selected; with no selector, all workloads.
 
     Raises:
         NothingProtected: there is no VM, or none is left.
@@ -126,6 +127,8 @@ def described(session: Session, vm: VmSummary) -> Vm:
     """
     if vm.template:
         raise SourceError(f"{vm.name} is a template, and those take no snapshot: {_TEMPLATE_REMEDY}")
+    if vm.cluster_service:
+        raise SourceError(f"{vm.name} is vCenter's own (vCLS), which makes it anew: {_CLUSTER_SERVICE_REMEDY}")
     return inventory.get(session, vm.moref)
 
 

@@ -23,6 +23,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             VmSpec("web-test", "ds1", DISK, inventory_folder="prod"),
             VmSpec("gone", "ds1", (), inventory_folder="prod", connection="inaccessible"),
             VmSpec("golden", "ds1", DISK, inventory_folder="images", template=True),
+            VmSpec("vCLS-1", "ds1", DISK, inventory_folder="vCLS", managed_by="VirtualCenter/vcls-entity"),
             VmSpec("-x", "ds1", DISK),
         ),
     )
@@ -36,7 +37,7 @@ def names(lab: Lab, *selectors: str) -> list[str]:
 
 
 def test_vm_list_shows_all_or_what_is_meant(lab):
-    assert names(lab) == ["-x", "golden", "gone", "web-test", "web01"]
+    assert names(lab) == ["-x", "golden", "gone", "vCLS-1", "web-test", "web01"]
     assert names(lab, "folder:/DC0/prod/**", "not:name:*-test") == ["gone", "web01"]
     assert names(lab, "name:-x") == names(lab, "--", "-x") == ["-x"]
 
@@ -60,6 +61,15 @@ def test_a_set_is_backed_up_and_who_cannot_be_is_named(lab):
     assert "it is inaccessible" in rows["gone"]["error"]
     assert "leave templates out with `and any:`" in rows["golden"]["error"]
     assert "gone (vm-22) cannot be backed up" in done.err
+
+
+def test_vcenters_own_vms_are_left_alone(lab):
+    assert "vCLS-1" not in names(lab, "any:")
+    (row,) = lab.vcbproxy("vm", "list", "vCLS-1", "--json").json
+    assert row["problem"] == "vcls"
+    done = lab.vcbproxy("backup", "vCLS-1", code=1)
+    assert "vCLS-1 is vCenter's own (vCLS)" in done.err
+    assert lab.snapshots("vCLS-1") == []
 
 
 def test_a_dry_run_names_them_too(lab):

@@ -25,6 +25,9 @@ SPEC = LabSpec(
         VmSpec("db01", "spare", (), inventory_folder="prod", tags=("Backup/gold",)),
         VmSpec("away", "share", (), inventory_folder="prod", connection="disconnected"),
         VmSpec("golden", "share", (), powered_on=False, template=True),
+        VmSpec("vCLS-1", "share", (), inventory_folder="vCLS", managed_by="com.vmware.vim.eam/cluster-agent"),
+        VmSpec("vCLS-2", "share", (), inventory_folder="vCLS", managed_by="VirtualCenter/vcls-entity"),
+        VmSpec("appliance", "share", (), managed_by="com.example.nas/appliance"),
         VmSpec("Zürich & <b>", "share", (), inventory_folder="Büro (alt)", tags=("Ort/Zürich",)),
     ),
 )
@@ -44,8 +47,10 @@ def names(session: Session, *texts: str) -> list[str]:
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        ([], ["Zürich & <b>", "away", "db01", "web01", "web02"]),
-        (["name:*"], ["Zürich & <b>", "away", "db01", "golden", "web01", "web02"]),
+        ([], ["Zürich & <b>", "appliance", "away", "db01", "web01", "web02"]),
+        (["any:"], ["Zürich & <b>", "appliance", "away", "db01", "web01", "web02"]),
+        (["name:*", "not:name:v*"], ["Zürich & <b>", "appliance", "away", "db01", "golden", "web01", "web02"]),
+        (["name:*", "not:any:"], ["golden", "vCLS-1", "vCLS-2"]),
         (["name:web*", "not:name:*2"], ["web01"]),
         (["name:Z*"], ["Zürich & <b>"]),
         (["folder:/DC0/prod"], ["away", "db01"]),

@@ -229,6 +229,7 @@ def _vm(vm: VmState, spec: VmSpec, formats: Mapping[str, str]) -> dict[str, Any]
         "Template": spec.template,
         "Connection": "" if spec.connection == "connected" else spec.connection,
         "Tags": spec.tags,
+        "ManagedBy": spec.managed_by,
         "Disks": [_disk(disk, formats[disk.datastore]) for disk in vm.disks],
         "Snapshots": [snapshot.name for snapshot in vm.snapshots],
     }

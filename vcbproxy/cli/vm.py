@@ -64,8 +64,16 @@ def _row(vm: VmSummary) -> dict[str, Any]:
         "folder": None if vm.folder is None else folder_text(vm.folder),
         "datastores": None if vm.datastores is None else list(vm.datastores),
         "tags": None if vm.tags is None else sorted(tag_text(tag) for tag in vm.tags),
-        "problem": "template" if vm.template else None if vm.connected else vm.connection.value,
+        "problem": _problem(vm),
     }
+
+
+def _problem(vm: VmSummary) -> str | None:
+    if vm.template:
+        return "template"
+    if vm.cluster_service:
+        return "vcls"
+    return None if vm.connected else vm.connection.value
 
 
 @vm.command(cls=frame.Command, exit_codes=(12,), examples=("vcbproxy vm show web01", "vcbproxy vm show ip:192.0.2.12"))

@@ -119,6 +119,8 @@ class VmSpec:
     tags: tuple[str, ...] = ()
     """Each as ``category/name``."""
     template: bool = False
+    managed_by: str = ""
+    """The extension that made it and what it calls its kind: ``com.vmware.vim.eam/cluster-agent`` is a vCLS VM."""
     connection: Literal["connected", "disconnected", "orphaned", "inaccessible", "invalid"] = "connected"
     """Of the last three the manager tells neither the configuration nor what the guest does."""
 

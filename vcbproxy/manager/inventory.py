@@ -47,7 +47,8 @@ __all__ = [
 LISTED = frozenset(Kind) - {Kind.TAG}
 """What a list for people shows."""
 
-_ALWAYS = ("name", "config.template", "runtime.connectionState")
+_MANAGED_BY = ("config.managedBy.extensionKey", "config.managedBy.type")
+_ALWAYS = ("name", "config.template", "runtime.connectionState", *_MANAGED_BY)
 _ADDRESSES = ("guest.hostName", "guest.ipAddress", "guest.net")
 _UUIDS = ("config.uuid", "config.instanceUuid")
 _FACTS: Mapping[Kind, tuple[str, ...]] = {
@@ -114,7 +115,7 @@ def chosen(
     facts: frozenset[Kind] = frozenset(),
     unmet: Callable[[str, UsageError], None] = refuse,
 ) -> list[VmSummary]:
-    """The VMs that selectors mean now, each once, in the order asked for; without any, all but the templates.
+    """The VMs that selectors mean now, each once, in the order asked for; without any, all that are workloads.
 
     Args:
         session: the manager.
@@ -131,7 +132,7 @@ def chosen(
     everything = vms(session, needs(selectors) | facts)
     if selectors:
         return choose(everything, selectors, unmet)
-    found = [vm for vm in everything if not vm.template]
+    found = [vm for vm in everything if vm.workload]
     if not found:
         raise NothingProtected(f"{session} has no virtual machine: nothing was protected")
     return found
@@ -269,6 +270,7 @@ def _summary(row: properties.Row, *, folder: tuple[str, ...] | None, datastores:
         moref=row.moref,
         name=_name(row),
         template=bool(row.get("config.template")),
+        managed_by=(row.get(_MANAGED_BY[0]), row.get(_MANAGED_BY[1])),
         connection=_connection(row),
         power_state=_power_if_known(row),
         uuid=row.get("config.uuid"),

@@ -315,5 +315,5 @@ _HOLDS: Mapping[Kind, Callable[[tuple[Pattern, ...], VmSummary], bool | None]] =
     Kind.FOLDER: _folder,
     Kind.TAG: _tag,
     Kind.DATASTORE: _datastore,
-    Kind.ANY: lambda _, vm: not vm.template,
+    Kind.ANY: lambda _, vm: vm.workload,
 }

@@ -36,12 +36,18 @@ class Tag:
     name: str
 
 
+# Who manages vCenter's cluster service VMs (vCLS), as (extension, type): until 8.0 U2, and the embedded ones since.
+# Broadcom KB 370219: to be left alone; a vCenter deletes and makes them as it needs.
+_CLUSTER_SERVICES = {("com.vmware.vim.eam", "cluster-agent"), ("VirtualCenter", "vcls-entity")}
+
+
 @dataclass(frozen=True, slots=True)
 class VmSummary:
     """One line of the inventory. What was not asked for, or the manager cannot tell (its host is lost), is None.
 
     Attributes:
         template: as far as the manager can tell: of a VM whose configuration is lost it cannot, and says False.
+        managed_by: the extension that made it and what it calls its kind; of most VMs (None, None).
         folder: names of the datacenter and the folders the VM lies in, from the top; vApps count as folders.
         datastores: names of all that it has a file on.
         tags: those attached to the VM itself: vSphere lets none be inherited from a folder.
@@ -50,6 +56,7 @@ class VmSummary:
     moref: str
     name: str
     template: bool = False
+    managed_by: tuple[str | None, str | None] = (None, None)
     connection: Connection = Connection.CONNECTED
     power_state: Power | None = None
     uuid: str | None = None
@@ -62,6 +69,16 @@ class VmSummary:
     folder: tuple[str, ...] | None = None
     datastores: tuple[str, ...] | None = None
     tags: frozenset[Tag] | None = None
+
+    @property
+    def cluster_service(self) -> bool:
+        """Whether it is one of vCenter's own (vCLS), which nobody but vCenter may touch."""
+        return self.managed_by in _CLUSTER_SERVICES
+
+    @property
+    def workload(self) -> bool:
+        """Whether it is what people mean by a VM: neither a template nor vCenter's own."""
+        return not self.template and not self.cluster_service
 
     @property
     def connected(self) -> bool:

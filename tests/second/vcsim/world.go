@@ -38,6 +38,7 @@ type machine struct {
 	Disks                                 []disk
 	Snapshots                             []string // names of its owner's, oldest first
 	Tags                                  []string // category/name
+	ManagedBy                             string   // extension/type; "": by people
 }
 
 type disk struct {
@@ -241,6 +242,9 @@ func configuration(m machine) types.VirtualMachineConfigSpec {
 		Files:                 &types.VirtualMachineFileInfo{VmPathName: m.VMX},
 		ChangeTrackingEnabled: types.NewBool(m.ChangeTracking),
 		ExtraConfig:           options,
+	}
+	if by := strings.SplitN(m.ManagedBy, "/", 2); len(by) == 2 {
+		spec.ManagedBy = &types.ManagedByInfo{ExtensionKey: by[0], Type: by[1]}
 	}
 	controllers := map[string]int32{}
 	var devices object.VirtualDeviceList

@@ -39,6 +39,7 @@ def config(vm: VmState, spec: VmSpec, datastores: Refs, snapshot: SnapshotState 
         uuid=vm.uuid,
         instanceUuid=vm.instance_uuid,
         template=spec.template,
+        managedBy=_managed_by(spec),
         firmware="bios",
         changeTrackingEnabled=vm.change_tracking,
         files=vim.vm.FileInfo(
@@ -61,6 +62,11 @@ def config(vm: VmState, spec: VmSpec, datastores: Refs, snapshot: SnapshotState 
             vim.option.OptionValue(key="ctkEnabled", value="TRUE" if vm.change_tracking else "FALSE"),
         ],
     )
+
+
+def _managed_by(spec: VmSpec) -> Any:
+    extension, _, kind = spec.managed_by.partition("/")
+    return vim.ext.ManagedByInfo(extensionKey=extension, type=kind) if extension else None
 
 
 def _devices(vm: VmState, datastores: Refs, snapshot: SnapshotState | None) -> Iterable[Any]:
