@@ -82,6 +82,16 @@ def test_a_lock_that_changed_hands(patient: Patient, before: int, after: int, ki
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize(("after", "kind"), [(1, Changed), (2, Relocked)])
+def test_a_lock_whose_mode_alone_changed(patient: Patient, after: int, kind: type[Changed]) -> None:
+    """Hosts raise the token with it; but a lock for writing is one, whatever the token says."""
+    file = patient.volume.open_file(PATH)
+    patient.overlay.patch_number(patient.fd + 0x24, after)
+    with pytest.raises(Changed) as caught:
+        file.recheck()
+    assert type(caught.value) is kind
+
+
 def test_a_lock_that_changed_hands_never_hides_a_change(patient: Patient) -> None:
     file = patient.volume.open_file(PATH)
     token = patient.fd + 0x1C
