@@ -26,6 +26,9 @@ def luns(settings: San, found: Sequence[LunInfo], opened: OpenLuns) -> Iterator[
         detail, _, remedy = problem.partition("; ")
         yield failed("LUN images", detail, remedy, 2)
     whole = [lun for lun in found if lun.kind is not LunKind.PARTITION]
+    if not whole and settings.mounts:  # a datastore on LUNs says below that they are missing
+        yield ok("LUNs", "none is visible; datastores are mounted instead")
+        return
     if not whole:
         remedy = "map the datastores' LUNs to this proxy, read-only, and rescan (docs/operating.md 3.1)"
         yield failed("LUNs", "no LUN is visible", remedy)
