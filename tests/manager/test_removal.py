@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import pytest
 from pyVmomi import vim, vmodl
 
-from tests.manager.managers import BOTH, Manager
+from tests.manager.managers import BOTH, Manager, address
 from vcbproxy.clock import ManualClock, SystemClock
-from vcbproxy.errors import ManagerError
+from vcbproxy.errors import CredentialsError, ManagerError
 from vcbproxy.lab.vcenter.faults import Where
 from vcbproxy.manager import inventory, task
 from vcbproxy.manager.faults import Trouble, trouble_of
-from vcbproxy.manager.session import Session
+from vcbproxy.manager.session import Session, connect
 from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, find_ours, held, remove_marked
 from vcbproxy.manager.vm import Vm
 
@@ -122,3 +122,26 @@ def test_an_operator_who_insists_need_not_wait(server: Manager, session: Session
         if "removal" in thread.name:
             thread.join(10)
             assert not thread.is_alive()
+
+
+def test_a_login_refused_while_it_is_being_created_leaves_nothing(server: Manager, vm: Vm) -> None:
+    """The session ends, and the password is another one for a moment; the task goes on all the same."""
+    passwords = iter([server.password, "not this one", "nor this"])
+    clock = SystemClock()
+    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=2)
+
+    def end_session() -> None:
+        while not server.calls["CreateSnapshot_Task"]:
+            time.sleep(0.02)
+        server.expire_sessions()
+
+    ending = threading.Thread(target=end_session)
+    with connect(address(server), server.username, lambda: next(passwords, server.password), clock=clock) as session:
+        ending.start()
+        limits = Limits(settle_s=0.1, pause_s=0.1)
+        holding = held(session, vm, name="vcbproxy", marker=MARKER, quiesce=Quiesce.OFF, clock=clock, limits=limits)
+        with pytest.raises(CredentialsError), holding:
+            pytest.fail("the block was entered")
+        ending.join()
+        assert server.calls["RemoveSnapshot_Task"] == 1
+        assert find_ours(session, vm) == []

@@ -103,11 +103,11 @@ def held(
         frozen = to_the_end(life.create, f"the end of the snapshot's creation on {vm.name}")
         life.on(Event.DONE)
         yield frozen
+        life.on(Event.DONE)
+        life.undo()  # in here, too: an interrupt may come before signals are held back
     except BaseException as first:
         life.undo_after(first)
         raise
-    life.on(Event.DONE)
-    life.undo()
 
 
 def refuse(vm: Vm, wanted: Quiesce) -> None:
@@ -187,6 +187,8 @@ class _Life:
     def undo_after(self, first: BaseException) -> None:
         """Remove it, and let the first error be the one that is raised; only an interrupt comes before it."""
         interrupted = isinstance(first, KeyboardInterrupt | Cancelled)
+        if interrupted and self.removing:  # the operator insisted, or it is done; what is left is told there
+            return
         if self.interrupts.given_up():  # the creation may go on behind our back
             with self.lock:
                 self.deposed = self.creator
@@ -266,6 +268,9 @@ class _Life:
             snapshot = self._ended_task(started)
         except ManagerError as error:
             self.on(event_of(error))
+            raise
+        except BaseException:
+            self.on(Event.LOST)  # a login that was refused meanwhile, say: the task may go on
             raise
         self.on(Event.DONE)
         if self._ended():

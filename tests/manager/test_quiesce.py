@@ -1,0 +1,94 @@
+"""Guests that do not come to rest: told apart by cause, asked again where that may help, and never hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from vcbproxy.clock import ManualClock, SystemClock
+from vcbproxy.errors import ManagerError, TaskFailed
+from vcbproxy.lab.vcenter import LabServer
+from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.manager import inventory
+from vcbproxy.manager.quiesce import Cause
+from vcbproxy.manager.session import Session
+from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, find_ours, held
+from vcbproxy.manager.vm import Vm
+
+MARKER = Marker("run-9", "proxy01")
+
+
+@pytest.fixture
+def vm(session: Session) -> Vm:
+    return inventory.find(session, "vm1")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(server: LabServer, session: Session, vm: Vm) -> Iterator[None]:
+    yield
+    server.faults.clear()
+    assert find_ours(session, vm) == []
+
+
+def hold(session: Session, vm: Vm, quiesce: Quiesce, **facts: Any) -> Any:
+    chosen = {"clock": ManualClock(), **facts}
+    return held(session, vm, name="vcbproxy", marker=MARKER, quiesce=quiesce, **chosen)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (vim.fault.ApplicationQuiesceFault(msg="writers"), Cause.APPLICATIONS),
+        (vim.fault.FilesystemQuiesceFault(msg="busy"), Cause.FILE_SYSTEMS),
+        (vim.fault.ToolsUnavailable(msg="no answer"), Cause.TOOLS_UNAVAILABLE),
+        (vim.fault.SnapshotFault(msg="failed"), Cause.SNAPSHOT_FAULT),
+        (vmodl.fault.SystemError(reason="msg.snapshot.error-QUIESCINGERROR", msg="quiescing"), Cause.SNAPSHOT_FAULT),
+    ],
+    ids=lambda value: value.value if isinstance(value, Cause) else "",
+)
+def test_the_causes_are_told_apart(server: LabServer, session: Session, vm: Vm, fault: Any, cause: Cause) -> None:
+    server.faults.add("CreateSnapshot_Task", fault, times=3, where=Where.TASK)
+    with hold(session, vm, Quiesce.TRY) as frozen:
+        assert not frozen.quiesced
+        assert frozen.unquiesced.cause is cause
+        assert str(fault.msg) in str(frozen.unquiesced)
+    assert server.calls["CreateSnapshot_Task"] == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        vim.fault.SnapshotDisabled(msg="no snapshots here"),
+        vim.fault.TooManySnapshotLevels(msg="too deep"),
+        vim.fault.SnapshotLocked(msg="locked"),
+        vim.fault.NoDiskSpace(msg="full", datastore="ds1", file="vm1.vmdk"),
+    ],
+    ids=lambda fault: type(fault).__name__.rpartition(".")[2],
+)
+def test_what_is_not_the_guests_doing_is_not_asked_again(
+    server: LabServer, session: Session, vm: Vm, fault: Any
+) -> None:
+    server.faults.add("CreateSnapshot_Task", fault, times=9, where=Where.TASK)
+    with pytest.raises(TaskFailed, match=fault.msg), hold(session, vm, Quiesce.TRY):
+        pytest.fail("the block was entered")
+    assert server.calls["CreateSnapshot_Task"] == 1
+
+
+@pytest.mark.parametrize("quiesce", [Quiesce.TRY, Quiesce.REQUIRE])
+def test_a_guest_that_hangs_is_not_asked_twice(server: LabServer, session: Session, vm: Vm, quiesce: Quiesce) -> None:
+    """Its task goes on at the manager; it is awaited and what it made removed, before anything else is begun."""
+    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=2.5)
+    limits = Limits(create_s=1.5, pause_s=0.1, settle_s=0.1)
+    holding = hold(session, vm, quiesce, clock=SystemClock(), limits=limits)
+    if quiesce is Quiesce.REQUIRE:
+        with pytest.raises(ManagerError, match="still runs"), holding:
+            pytest.fail("the block was entered")
+        assert server.calls["CreateSnapshot_Task"] == 1
+        return
+    with holding as frozen:
+        assert frozen.unquiesced.cause is Cause.TIMEOUT
+        assert len(find_ours(session, vm)) == 1
+    assert server.calls["CreateSnapshot_Task"] == 2
