@@ -140,6 +140,8 @@ def test_a_name_twice(generation: int, alive: int, tmp_path: Path) -> None:
     [
         (0x00, 0xF50002, "directory version 0xf50002 is unknown"),
         (0x0C, 129, "129 allocation maps"),
+        (0x0C, 2, "it uses one allocation map twice"),
+        (0x10000 + 4096 + 4, 15, "directory block 1 says it has 15 slots, there is room for 14"),
         (0x10, 0xFFFFFF, "lies past the end of the directory"),
         (0x10, 1, "holds entries where map belong"),
     ],
@@ -150,8 +152,8 @@ def test_hashed_directory_that_contradicts_itself(offset: int, number: int, matc
         truth.create_file("/vm/file", data=b"x")
         with overlaid(truth) as (volume, overlay):
             tree = volume.tree()
-            first = next(iter(volume.logical.place(tree.view.map_of(tree.find("/vm")))))
-            overlay.patch_number(first.device_offset + offset, number)
+            [run] = volume.logical.place(tree.view.map_of(tree.find("/vm"))).between(offset, 4)
+            overlay.patch_number(run.device_offset, number)
             with pytest.raises(VmfsError, match=match):
                 list(volume.entries("/vm"))
 

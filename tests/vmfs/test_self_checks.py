@@ -427,6 +427,12 @@ def test_items_that_a_resource_file_does_not_have(patient: Patient) -> None:
     assert per_cluster > item
 
 
+def test_a_system_file_that_is_none(patient: Patient) -> None:
+    patient.fd = DATA + patient.volume.tree().find("/.fdc.sf").offset
+    patient.meta(0x0C, 3)
+    patient.refused(r"\.fdc\.sf: is a FILE, not a system file")
+
+
 def test_descriptors_that_are_not_where_they_must_be(patient: Patient) -> None:
     """.fdc.sf as a file, and the fixed place that every host starts from, must agree."""
     header, away = system_file(patient, 2), 1 if patient.version < 6 else 100
