@@ -7,6 +7,7 @@ cables each. The first carries a VMFS-6 in a GPT partition.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def test_with_multipathd_the_maps_are_listed_and_no_path(when: str) -> None:
     assert lun.read_only, "by our udev rule"
     assert not scratch.read_only, "there is no VMFS on it"
     assert find(luns, "/dev/sdb") == find(luns, f"/dev/disk/by-id/wwn-0x{NAA}") == find(luns, f"naa.{NAA}") == lun
+
+
+def test_a_map_stays_listed_while_a_partition_is_made_of_it() -> None:
+    """Recorded in the guest, when the paths came back: the map's holder was there before the scan could see it."""
+    racing = [replace(node, holders=("dm-2",)) if node.sys_name == "dm-0" else node for node in nodes("multipath")]
+    assert describe(racing) == describe(nodes("multipath"))
 
 
 def test_without_multipathd_two_paths_are_one_lun() -> None:

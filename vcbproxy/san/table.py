@@ -72,7 +72,14 @@ class Table:
         )
 
     def _is_foreign(self, holder: str) -> bool:
-        uuid = self._by_name[holder].dm_uuid if holder in self._by_name else ""
+        """Whether a device made of it is not multipath's.
+
+        One that the scan has not seen came up while it ran (in the guest: kpartx, after the paths of a map came back),
+        and what it is cannot be told. The LUN stays listed: it is only read, and without it a backup fails.
+        """
+        if holder not in self._by_name:
+            return False
+        uuid = self._by_name[holder].dm_uuid
         return not (_MAP.fullmatch(uuid) or _MAP_PARTITION.fullmatch(uuid))
 
     def _has_identity(self, node: BlockNode) -> bool:
