@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest"), pytest.mark.t
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machine.Run]:
     run = machine.run("san", tmp_path_factory.mktemp("guest"), machine.TIMEOUT_S)
-    print(f"the guest ran {run.seconds:.0f} s: " + ", ".join(f"{s.name} {s.seconds}" for s in run.steps.values()))
+    steps = ", ".join(f"{step.name} {step.seconds:.0f} s" for step in run.steps.values())
+    print(f"the guest ran {run.seconds:.0f} s, of which it computed {run.cpu_s:.0f} s: {steps}")
     return run
 
 
@@ -55,7 +56,7 @@ def test_a_backup_outlives_the_cut_of_a_path(guest: machine.Run) -> None:
     print("\n".join(facts["log"]))
     [cut] = facts["cables"]
     other = {"1": "2", "2": "1"}[str(cut)]
-    assert facts["read_before"][str(cut)] >= 8 * MiB, "it was cut in the middle of the read"
+    assert facts["read_before"][str(cut)] >= 5 * MiB, "it was cut in the middle of the read"
     assert facts["read_after"][other] >= 4 * MiB, "and the other path took over"
     assert_protected(facts)
     assert facts["snapshots"] == []
@@ -78,6 +79,12 @@ def test_a_vm_on_an_nfs_export_is_protected(guest: machine.Run) -> None:
     assert " nfs ro," in mount
     assert ",vers=3," in mount
     assert_protected(guest.step("nfs_is_backed_up").facts)
+
+
+def test_a_file_on_the_export_is_read_past_the_page_cache(guest: machine.Run) -> None:
+    facts = guest.step("nfs_is_read_directly").facts
+    assert facts["direct"]
+    assert facts["read"] == ["before", "before", "after!"]
 
 
 def test_what_others_do_to_a_file_on_the_export_is_noticed_at_once(guest: machine.Run) -> None:

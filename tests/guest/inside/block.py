@@ -41,7 +41,12 @@ class Cut:
     cables: tuple[int, ...] = ()
     at_s: float = 0.0
     read_before: dict[int, int] = field(default_factory=dict)
+    counters: dict[int, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+
+    def read_since(self) -> dict[int, int]:
+        """How much each cable has carried since the cut."""
+        return {cable: count - self.counters[cable] for cable, count in read_by_cable().items()}
 
     def note(self, text: str) -> None:
         say(text)
@@ -56,14 +61,15 @@ def cut_during_read(after_bytes: int, *, all_cables: bool) -> Iterator[Cut]:
 
     def watch() -> None:
         while not stop.wait(0.02):
-            now = {cable: count - start[cable] for cable, count in read_by_cable().items()}
+            counters = read_by_cable()
+            now = {cable: count - start[cable] for cable, count in counters.items()}
             if sum(now.values()) < after_bytes:
                 continue
             busiest = max(now, key=lambda cable: now[cable])
             cut.cables = array.CABLES if all_cables else (busiest,)
             array.pull(*cut.cables)
             cut.at_s = time.monotonic()
-            cut.read_before = now
+            cut.read_before, cut.counters = now, counters
             told = ", ".join(
                 f"cable {cable} ({by_cable()[cable]}) {count / MiB:.1f} MiB" for cable, count in now.items()
             )

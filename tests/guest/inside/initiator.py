@@ -17,7 +17,7 @@ _HASTE = "    polling_interval 1\n    fast_io_fail_tmo 2\n"
 _ISCSI = {
     "node.startup": "manual",
     "node.conn[0].timeo.noop_out_interval": "2",
-    "node.conn[0].timeo.noop_out_timeout": "3",
+    "node.conn[0].timeo.noop_out_timeout": "5",
     "node.session.timeo.replacement_timeout": "2",
 }
 

@@ -30,12 +30,13 @@ from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, LabSpec, SnapshotSpec, Truth, VmSpec
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.san.discover import describe
+from vcbproxy.san.lun import open_lun
 from vcbproxy.san.node import scan
 from vcbproxy.san.patience import Patience
 from vcbproxy.source.mounted import MountedFile
 from vcbproxy.units import MiB
 
-CUT_AFTER_BYTES = 8 * MiB
+CUT_AFTER_BYTES = 5 * MiB
 LAB = Path("/tmp/lab")
 SCRATCH = Path("/tmp/scratch.img")
 SCRATCH_NAA = "600144f0cafe0000000000000000beef"
@@ -46,8 +47,8 @@ SPEC = LabSpec(
     truth=Truth.DIGEST,
     datastores=(DatastoreSpec("san6", 6, lun_size_bytes=512 * MiB, scatter=True), DatastoreSpec("nfs1", 0)),
     vms=(
-        VmSpec("web01", "san6", disks=(DiskSpec(48 * MiB, content=ContentSpec(used=0.6)),)),
-        VmSpec("file01", "nfs1", disks=(DiskSpec(24 * MiB),), snapshots=(SnapshotSpec(),)),
+        VmSpec("web01", "san6", disks=(DiskSpec(32 * MiB, content=ContentSpec(used=0.6)),)),
+        VmSpec("file01", "nfs1", disks=(DiskSpec(8 * MiB),), snapshots=(SnapshotSpec(),)),
     ),
 )
 
@@ -67,6 +68,7 @@ class San:
             self.nfs_is_mounted,
             self.luns_are_listed,
             self.nfs_is_backed_up,
+            self.nfs_is_read_directly,
             self.nfs_changes,
             self.the_detectors_detect,
             self.a_backup_is_traced,
@@ -101,7 +103,7 @@ class San:
         wait_until(lambda: initiator.map_of(self._naa), "the multipath map")
         self._paths(2)
         call("udevadm", "settle")
-        say(call("multipath", "-ll"))
+        say(initiator.multipathd("show topology"))
         return {"naa": self._naa, "bare": bare, "mapped": self._nodes("multipath")}
 
     def _nodes(self, name: str) -> list[dict[str, Any]]:
@@ -120,13 +122,13 @@ class San:
         with block.cut_during_read(CUT_AFTER_BYTES, all_cables=False) as cut:
             facts = self._backed_up("web01", code=0)
         cut.note("the backup has ended, with exit code 0")
-        after = block.read_by_cable()
+        after = cut.read_since()
         cut.note(initiator.multipathd("show paths"))
         cut.lines += [line for line in call("dmesg").splitlines() if "connection" in line or "offline" in line]
         facts |= {"cables": cut.cables, "read_before": cut.read_before, "read_after": after, "log": cut.lines}
         facts["nodes"] = self._nodes("one-path-cut")
-        facts |= self._restored("web01")
-        return facts
+        self._lab.vcbproxy("verify", "web01@latest")
+        return facts | self._restored("web01")
 
     def both_paths_are_cut(self) -> dict[str, Any]:
         array.plug(*array.CABLES)
@@ -147,6 +149,20 @@ class San:
 
     def nfs_is_backed_up(self) -> dict[str, Any]:
         return self._backed_up("file01", code=0) | self._restored("file01")
+
+    def nfs_is_read_directly(self) -> dict[str, Any]:
+        """Read a file, let its server change it, read it again: the client's page cache has the old bytes."""
+        file = EXPORT / "cached.bin"
+        file.write_bytes(b"before" + bytes(nfs.FILE_BYTES))
+        mounted = nfs.MOUNT / file.name
+        cached = mounted.read_bytes()[:6]
+        with open_lun(mounted) as opened:
+            before = device.read(opened, 0, 6)
+            with file.open("r+b") as server:
+                server.write(b"after!")
+            after = device.read(opened, 0, 6)
+            direct = opened.direct
+        return {"direct": direct, "read": [cached.decode(), before.decode(), after.decode()]}
 
     def nfs_changes(self) -> dict[str, Any]:
         """Change files behind the proxy's back, in every way, and at once: the client's cached attributes are stale."""
@@ -219,7 +235,6 @@ class San:
         return {"report": done.json if done.out else None, "stderr": done.err, "snapshots": self._lab.snapshots(vm)}
 
     def _restored(self, vm: str) -> dict[str, Any]:
-        self._lab.vcbproxy("verify", f"{vm}@latest")
         to = Path(f"/tmp/back-{time.monotonic_ns()}")
         rows = self._lab.vcbproxy("restore", f"{vm}@latest", "--to", to, "--json").json
         return {"truth": self._lab.truth(vm), "restored": {row["disk"]: _sha256(Path(row["file"])) for row in rows}}
