@@ -15,7 +15,7 @@ pytestmark = pytest.mark.bench
 
 VMS = 10_000
 CPU_MAX_S = 3.0
-ROUNDS = 3
+ROUNDS = 2
 SPEC = LabSpec(
     truth=Truth.NONE,
     datastores=(DatastoreSpec("share", 0),),
