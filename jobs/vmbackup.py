@@ -18,6 +18,7 @@ from jobs.cleanup import manager_of
 from jobs.eligibility import refusals, told
 from jobs.outcome import DiskResult, Outcome, VmResult
 from jobs.ownership import FrozenVm, JobRun, Registry
+from jobs.standstill import Standstill
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
@@ -26,7 +27,6 @@ from vcbproxy.errors import (
     Diverged,
     ManagerError,
     NothingProtected,
-    Relocked,
     SnapshotLeft,
     SourceError,
     Thawed,
@@ -35,8 +35,6 @@ from vcbproxy.extent import Kind
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
 from vcbproxy.manager.disk import Disk, refusal
-from vcbproxy.manager.faults import Trouble, trouble_of
-from vcbproxy.manager.frozen import Now, look
 from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import VmSnapshot
@@ -52,7 +50,6 @@ from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
 
 ATTEMPTS_MAX = 2
 _AS_WANTED = (Cause.NOT_ASKED, Cause.POWERED_OFF)
-SETTLE_S = 1.0  # what hosts had in their journals when the snapshot was made is in its place by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +108,6 @@ class _VmBackup:
         self._disks: list[DiskResult] = []
         self._warnings: list[str] = []
         self._documents: list[dict[str, Any]] = []
-        self._added: set[str] = set()
-        self._unanswered = False
-        self._frozen_s = 0.0
         self._vmx_missing = False
 
     def run(self) -> VmResult:
@@ -139,13 +133,14 @@ class _VmBackup:
                     clock=around.clock,
                     limits=self._choices.limits,
                 ) as frozen:
-                    self._frozen_s = since_s = around.clock.monotonic()
+                    since_s = around.clock.monotonic()
+                    still = Standstill(around.session, vm, frozen, around.job_run.marker, around.clock, self._warn)
                     writer.taken_at(frozen.created)
                     self._step(f"frozen{', quiesced' if frozen.quiesced else ''}; reading it off the SAN")
                     try:
                         # Asked now: a manager that restarts in the hours of reading then spoils nothing.
                         known = vmconfig.capture(around.session, vm, frozen)
-                        self._read(writer, frozen, refused)
+                        self._read(writer, frozen, refused, still)
                         config = self._config(writer, frozen, known)
                         read = True
                     finally:
@@ -164,7 +159,7 @@ class _VmBackup:
             committed = writer.commit(document, partial=bool(failed))
         return VmResult(
             vm=vm.name,
-            outcome=Outcome.PARTIAL if failed or left or self._vmx_missing or self._added else Outcome.OK,
+            outcome=Outcome.PARTIAL if failed or left or self._vmx_missing or still.added else Outcome.OK,
             disks=tuple(self._disks),
             point=committed.id,
             quiesced=frozen.quiesced,
@@ -201,7 +196,7 @@ class _VmBackup:
             raise SourceError(f"{self._vm.name}: {told(frozen.disks, new)}; --partial backs up the other disks alone")
         return new
 
-    def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str]) -> None:
+    def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str], still: Standstill) -> None:
         if frozen.unquiesced is not None and frozen.unquiesced.cause not in _AS_WANTED:
             self._warn(f"not quiesced, its disks are as after a power cut: {frozen.unquiesced}")
         # By the snapshot's own word too: a disk may have been made independent, or moved, since it was listed.
@@ -216,26 +211,25 @@ class _VmBackup:
                 self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=0, error=refused[disk.key]))
                 self._warn(f"{disk.key} skipped: {refused[disk.key]}")
                 continue
-            self._copy(writer, frozen, disk)
+            self._copy(writer, still, disk)
         for key in sorted(set(refused) - {disk.key for disk in frozen.disks}):
             self._disks.append(DiskResult(key, 0, attempts=0, error=refused[key]))
             self._warn(f"{key} skipped: {refused[key]}")
 
-    def _copy(self, writer: PointWriter, frozen: VmSnapshot, disk: Disk) -> None:
+    def _copy(self, writer: PointWriter, still: Standstill, disk: Disk) -> None:
         into = writer.disk(disk.key, disk.capacity_bytes)
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                self._disks.append(self._copy_once(into, frozen, disk, attempt))
+                self._disks.append(self._copy_once(into, still, disk, attempt))
             except Thawed:
                 raise  # --partial or not: what was not read yet stands still no more
             except Changed as error:
-                again = None if attempt == ATTEMPTS_MAX or isinstance(error, Diverged) else self._now(frozen, disk)
+                again = None if attempt == ATTEMPTS_MAX or isinstance(error, Diverged) else still.anew(disk)
                 if again is None:
                     self._give_up(into, disk, attempt, error)
                     return
                 self._warn(f"{disk.key} is read again from its start: {error}")
                 disk = again
-                self._frozen_s = self._around.clock.monotonic()
             except SourceError as error:
                 self._give_up(into, disk, attempt, error)
                 return
@@ -254,22 +248,16 @@ class _VmBackup:
         self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=attempts, error=str(error)))
         self._warn(f"{disk.key} failed: {error}")
 
-    def _copy_once(self, into: DiskWriter, frozen: VmSnapshot, disk: Disk, attempt: int) -> DiskResult:
+    def _copy_once(self, into: DiskWriter, still: Standstill, disk: Disk, attempt: int) -> DiskResult:
         try:
-            return self._copied(into, frozen, disk, attempt)
+            return self._copied(into, still, disk, attempt)
         except (Changed, ManagerError):
             raise
         except SourceError as error:
-            # Files that were moved or merged under us read as anything: that is then the cause, and not damage.
-            try:
-                self._look(frozen).check(disk)
-            except ManagerError as second:
-                error.add_note(f"and whether it was moved meanwhile is not known: {second}")
-            except Changed as cause:
-                raise cause from error
+            still.explain(disk, error)
             raise
 
-    def _copied(self, into: DiskWriter, frozen: VmSnapshot, disk: Disk, attempt: int) -> DiskResult:
+    def _copied(self, into: DiskWriter, still: Standstill, disk: Disk, attempt: int) -> DiskResult:
         around = self._around
         with open_vm_disk(around.storage, disk, around.clock) as source:
             with around.watcher.disk(f"{self._vm.name} {disk.key}", source.size_bytes) as advance:
@@ -281,8 +269,7 @@ class _VmBackup:
                     progress=lambda seen: advance(seen.bytes_done),
                     interrupt=around.storage.patience.interrupt,
                 )
-            self._settle()
-            self._confirm(source, frozen, disk)
+            still.confirm(source, disk)
             if content.stats.bytes_read == 0 and _has_data(source):
                 raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
             into.finish(content.ids, content.lengths)
@@ -290,62 +277,6 @@ class _VmBackup:
         stats = content.stats
         self._documents.append(manifest.disk_document(disk, links, stats, around.rule))
         return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored, attempt)
-
-    def _confirm(self, source: VmDisk, frozen: VmSnapshot, disk: Disk) -> None:
-        """Prove that the disk stood still while it was copied: first by what lies on the LUNs, then by the manager.
-
-        The order matters: the snapshot that is found last held the files through all that was looked at before. A
-        manager that is away has no say when even the locks are as they were: whoever writes to a file locks it first.
-
-        Raises:
-            Changed: it did not, or nobody knows.
-        """
-        relocked: Relocked | None = None
-        try:
-            source.recheck()
-        except Relocked as error:
-            relocked = error
-            self._step(f"{error}, as when a VM changes host")
-        now = self._confirmed_by_manager(frozen, disk, needed=relocked is not None)
-        if now is None:
-            return
-        now.check(disk)
-        for added in now.added():
-            if added.key not in self._added:
-                self._added.add(added.key)
-                self._warn(f"{added.key} was added to the VM after its snapshot; it is not in this restore point")
-
-    def _confirmed_by_manager(self, frozen: VmSnapshot, disk: Disk, *, needed: bool) -> Now | None:
-        """What the manager says; None when it is away and not needed. It is waited for once, not for every disk."""
-        if not self._unanswered or needed:
-            try:
-                return self._look(frozen)
-            except ManagerError as error:
-                if needed or trouble_of(error) is not Trouble.CONNECTION:
-                    raise
-                self._unanswered = True
-        self._warn(f"{disk.key}: its files and their locks are as they were; the manager does not answer to confirm it")
-        return None
-
-    def _look(self, frozen: VmSnapshot) -> Now:
-        around = self._around
-        return look(around.session, self._vm, frozen, around.job_run.marker)
-
-    def _now(self, frozen: VmSnapshot, disk: Disk) -> Disk | None:
-        """The disk by the files that the snapshot names for it now: they may have been moved."""
-        named = self._look(frozen).frozen.get(disk.key)
-        return named if named is not None and named.capacity_bytes == disk.capacity_bytes else None
-
-    def _settle(self) -> None:
-        """Look again no sooner than the hosts' metadata have settled.
-
-        A map read right after the snapshot may miss blocks that a host has allocated, but so far only journaled. By
-        then it shows in the file descriptor, the second look differs, and the disk is read again.
-        """
-        around = self._around
-        left_s = self._frozen_s + SETTLE_S - around.clock.monotonic()
-        if left_s > 0:
-            around.clock.sleep(left_s)
 
     def _config_files(self, frozen: VmSnapshot, config: VmConfig) -> tuple[dict[str, bytes], dict[str, str]]:
         paths = [file.path for file in config.files]
