@@ -43,7 +43,7 @@ class Now:
         named = self.frozen.get(disk.key)
         if named is None or named.capacity_bytes != disk.capacity_bytes:
             raise Diverged(file=f"{self.vm} {disk.key}", reason="the snapshot does not name it any more")
-        if _places(named) != _places(disk):
+        if not _same_files(named, disk):
             now = " on ".join(map(str, (named.path, *named.parents)))
             raise Changed(file=str(disk.path), reason=f"it was moved or merged; it is now {now}")
         live = self.live.get(disk.key)
@@ -52,7 +52,7 @@ class Now:
         if live.capacity_bytes != disk.capacity_bytes:
             reason = f"the disk was resized from {disk.capacity_bytes} to {live.capacity_bytes} bytes"
             raise Diverged(file=f"{self.vm} {disk.key}", reason=reason)
-        if _places(disk)[0] not in _places(live)[1:]:
+        if disk.path not in live.parents and _places(disk)[0] not in _places(live)[1:]:
             reason = f"{live.path}, on which it runs now, is no child of {disk.path}: was it reverted?"
             raise Diverged(file=f"{self.vm} {disk.key}", reason=reason)
 
@@ -83,6 +83,11 @@ def look(session: Session, vm: Vm, snapshot: VmSnapshot, marker: Marker) -> Now:
         frozen={disk.key: disk for disk in convert.disks(config.need("config"))},
         live={disk.key: disk for disk in convert.disks(machine.need("config"))},
     )
+
+
+def _same_files(one: Disk, other: Disk) -> bool:
+    by_name = (one.datastore, one.path, one.parents) == (other.datastore, other.path, other.parents)
+    return by_name or _places(one) == _places(other)
 
 
 def _places(disk: Disk) -> list[_Place]:
