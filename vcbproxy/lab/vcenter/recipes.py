@@ -187,7 +187,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "consolidation-sticks": Recipe(
         "... and cannot be merged afterwards either",
-        (_in_task(_REMOVE, What.HALF, 1), _in_task(_CONSOLIDATE, "FileLocked", 0)),
+        (_in_task(_REMOVE, What.HALF, 1), _in_task(_CONSOLIDATE, "GenericVmConfigFault", 0)),
     ),
     "consolidation-is-a-lie": Recipe(
         "... and the merging ends well, and changes nothing",
