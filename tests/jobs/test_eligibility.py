@@ -22,9 +22,9 @@ REFUSED = {
     "nonpersistent": (DiskSpec(4 * MiB, mode="nonpersistent"), "its mode is nonpersistent"),
     "multi-writer": (DiskSpec(4 * MiB, multi_writer=True), "shared between VMs"),
     "encrypted": (DiskSpec(4 * MiB, encrypted=True), "only ciphertext"),
-    "vsan": (DiskSpec(4 * MiB, datastore="vsan1"), "vsan1 is vSAN"),
-    "vvol": (DiskSpec(4 * MiB, datastore="vvol1"), "vvol1 is vVol"),
-    "pmem": (DiskSpec(4 * MiB, datastore="pmem1"), "pmem1 is PMEM"),
+    "vsan": (DiskSpec(4 * MiB, datastore="vsan1"), "datastore vsan1, and it is vSAN"),
+    "vvol": (DiskSpec(4 * MiB, datastore="vvol1"), "datastore vvol1, and it is vVol"),
+    "pmem": (DiskSpec(4 * MiB, datastore="pmem1"), "datastore pmem1, and it is PMEM"),
 }
 
 
