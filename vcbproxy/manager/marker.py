@@ -27,7 +27,10 @@ class Marker:
             UsageError: the id or the host name holds other than letters, digits, dots, dashes and underscores.
         """
         if _TEXT.fullmatch(str(self)) is None:
-            raise UsageError(f"not usable in a snapshot's marker: {self.job_run_id!r}, {self.host!r}")
+            raise UsageError(
+                f"not usable in a snapshot's marker: job run {self.job_run_id!r} on host {self.host!r}; "
+                "give this machine a host name of letters, digits, dots, dashes and underscores"
+            )
 
     def __str__(self) -> str:
         return f"vcbproxy:{self.job_run_id}@{self.host}"

@@ -122,9 +122,9 @@ class LabServer:
         clock, every request is answered with 503.
         """
         self._down_until_s = self._clock.monotonic() + down_s
-        self.centre.forget()
         if self._listener is not None:
-            self._listener.cut_all()
+            self._listener.cut_all()  # before all else: who waits for an answer gets none, not a last polite one
+        self.centre.forget()
 
     @property
     def permissions(self) -> Permissions:
