@@ -33,6 +33,10 @@ _START = """\
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 export PYTHONPATH={tree} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 ip link set lo up
+[ -e {tree} ] || {{ # the checkout lies below /tmp or /run, of which the guest has its own
+    mkdir -p {tree}
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,ro,cache=loose tree {tree}
+}}
 cd {tree}
 main() {{
     {python} -m tests.guest.inside {suite} /out
@@ -108,6 +112,7 @@ def _command(out: Path, timeout_s: float) -> list[str]:
         "host": "path=/,readonly=on,multidevs=remap",
         "layer": f"path={CACHE / 'layer'},readonly=on",
         "out": f"path={out}",
+        "tree": f"path={TREE},readonly=on",
     }
     command = ["setpriv", "--pdeathsig", "TERM", "timeout", f"--kill-after={_KILL_AFTER_S}", str(timeout_s)]
     command += ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults"]
