@@ -34,8 +34,9 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 export PYTHONPATH={tree} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 ip link set lo up
 [ -e {tree} ] || {{ # the checkout lies below /tmp or /run, of which the guest has its own
-    mkdir -p {tree}
-    mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,ro,cache=loose tree {tree}
+    mkdir -p {tree} /run/tree/read /run/tree/written /run/tree/work
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,ro,cache=loose tree /run/tree/read
+    mount -t overlay -o lowerdir=/run/tree/read,upperdir=/run/tree/written,workdir=/run/tree/work overlay {tree}
 }}
 cd {tree}
 main() {{
