@@ -55,5 +55,7 @@ def guests(out: Path) -> list[int]:
     """The guests that tell their results to ``out``."""
     running = psutil.process_iter(["name", "cmdline"])
     return [
-        found.pid for found in running if "qemu" in found.info["name"] and str(out) in " ".join(found.info["cmdline"])
+        found.pid
+        for found in running
+        if "qemu" in found.info["name"] and str(out) in " ".join(found.info["cmdline"] or ())
     ]
