@@ -167,6 +167,10 @@ def _let_go_of_stdout() -> None:
 
 
 def _report(error: errors.Error, code: int, *, as_json: bool) -> None:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # it may be the very error: Python 3.11.2 then ends with 120, whatever we say
+        _let_go_of_stdout()
     notes = getattr(error, "__notes__", [])
     if as_json:
         kind = type(error).__name__
