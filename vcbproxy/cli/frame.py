@@ -10,7 +10,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -82,13 +83,8 @@ def emit(rows: Any, *, as_json: bool, columns: Sequence[str] = (), columns_if_an
     Raises:
         Error: stdout cannot be written; a reader that went away stays a BrokenPipeError.
     """
-    try:
+    with _written_out():
         _print(rows, as_json, columns, columns_if_any)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise Error(f"cannot write the result to standard output: {error.strerror}") from error
 
 
 def emit_line(row: Mapping[str, Any], *, as_json: bool, columns: Sequence[str]) -> None:
@@ -97,12 +93,19 @@ def emit_line(row: Mapping[str, Any], *, as_json: bool, columns: Sequence[str]) 
     Raises:
         Error: stdout cannot be written; a reader that went away stays a BrokenPipeError.
     """
-    try:
-        if as_json:
-            line = json.dumps(row, ensure_ascii=False, default=str)
-        else:
-            line = "  ".join(_shown(row[name]) for name in columns if row[name] not in (None, []))
+    if as_json:
+        line = json.dumps(row, ensure_ascii=False, default=str)
+    else:
+        line = "  ".join(_shown(row[name]) for name in columns if row[name] not in (None, []))
+    with _written_out():
         sys.stdout.write(line + "\n")
+
+
+@contextmanager
+def _written_out() -> Iterator[None]:
+    """See what is printed out of our hands; what stands in its way becomes ours, but for a reader that went away."""
+    try:
+        yield
         sys.stdout.flush()
     except BrokenPipeError:
         raise
