@@ -18,6 +18,7 @@
     │  │  └─ Thawed                ... and nothing is frozen any more: our VM snapshot is gone
     │  └─ ManagerError             vCenter/ESXi refused, vanished or answered nonsense
     │     ├─ TaskFailed            a task of the manager ended in error
+    │     ├─ ChangesUnknown        nobody can tell which areas of a disk changed: all of it has to be read
     │     └─ SnapshotLeft          a VM snapshot of ours is still there, or its links wait for consolidation
     ├─ TargetError             1   the repository could not be written: full, read-only, gone
     │  └─ RepositoryMissing    10
@@ -172,6 +173,12 @@ class TaskFailed(ManagerError):
     """A task of the manager ended in error."""
 
     template = "{task} of {entity} failed: {reason}"
+
+
+class ChangesUnknown(ManagerError):
+    """The manager cannot tell which areas of a disk changed, or tells what cannot be; ``cause`` says why."""
+
+    template = "{disk}: what changed since is not known: {reason}"
 
 
 class SnapshotLeft(ManagerError):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from vcbproxy.lab.state import DiskState
 from vcbproxy.units import KiB
@@ -34,9 +35,21 @@ class Answer:
     areas: tuple[tuple[int, int], ...]
 
 
+class Nonsense(Enum):
+    """What no host may answer; a client must not take any of it for a list."""
+
+    NONE = ""
+    STUCK = "an answer covers nothing, again and again"
+    ELSEWHERE = "it answers from another offset than was asked"
+    BACKWARDS = "areas come in the wrong order"
+    OVERLAPPING = "an area is named twice"
+    OUTSIDE = "an area lies past what the answer covers"
+    LARGER = "the answer covers far more than there is of the disk"
+
+
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How a host answers. All but ``omitted`` is allowed to it, and was seen.
+    """How a host answers. All but ``omitted`` and ``nonsense`` is allowed to it, and was seen.
 
     Attributes:
         per_answer: how many areas at most.
@@ -45,6 +58,7 @@ class Habits:
         beyond_end: whether the last area, when it reaches the disk's end, goes past it.
         omitted: how many areas that did change are *not* named: a lie, as some releases told it.
         seed: for what is drawn; the same on each page of an answer.
+        nonsense: what makes no sense.
     """
 
     per_answer: int = AREAS_PER_ANSWER
@@ -53,6 +67,7 @@ class Habits:
     beyond_end: bool = False
     omitted: int = 0
     seed: int = 1
+    nonsense: Nonsense = Nonsense.NONE
 
 
 HONEST = Habits()
@@ -93,9 +108,27 @@ def answer(disk: DiskState, ranges: Iterable[tuple[int, int]], start: int, habit
         if end <= start:
             continue
         if len(areas) == habits.per_answer:
-            return Answer(start, sum(areas[-1]) - start, tuple(areas))
+            return _distorted(Answer(start, sum(areas[-1]) - start, tuple(areas)), disk, habits.nonsense)
         areas.append((max(first, start), end - max(first, start)))
-    return Answer(start, disk.size_bytes - start, tuple(areas))
+    return _distorted(Answer(start, disk.size_bytes - start, tuple(areas)), disk, habits.nonsense)
+
+
+def _distorted(honest: Answer, disk: DiskState, how: Nonsense) -> Answer:
+    match how:
+        case Nonsense.NONE:
+            return honest
+        case Nonsense.STUCK:
+            return replace(honest, length=0, areas=())
+        case Nonsense.ELSEWHERE:
+            return replace(honest, start=honest.start + AREA_BYTES)
+        case Nonsense.BACKWARDS:
+            return replace(honest, areas=honest.areas[::-1])
+        case Nonsense.OVERLAPPING:
+            return replace(honest, areas=honest.areas + honest.areas[-1:])
+        case Nonsense.OUTSIDE:
+            return replace(honest, length=disk.size_bytes // 2, areas=((disk.size_bytes - AREA_BYTES, AREA_BYTES),))
+        case Nonsense.LARGER:
+            return replace(honest, length=1 << 45)
 
 
 def _by_habit(areas: list[tuple[int, int]], disk: DiskState, habits: Habits) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from vcbproxy.errors import UsageError
-from vcbproxy.lab.tracking import HONEST
+from vcbproxy.lab.tracking import HONEST, Nonsense
 from vcbproxy.lab.vcenter.centre import Centre
 from vcbproxy.lab.vcenter.faults import Faults, Stocked, Trouble, What, Where
 from vcbproxy.lab.vcenter.properties import PAGE_MAX
@@ -221,4 +221,5 @@ RECIPES: Mapping[str, Recipe] = {
     "areas-ragged": Recipe("changed areas begin and end at odd bytes", act=_habit(ragged=True)),
     "areas-beyond-end": Recipe("the last one ends past the disk's end", act=_habit(beyond_end=True)),
     "areas-omitted": Recipe("a changed area is not named: a lie", act=_habit(omitted=1)),
+    "areas-nonsense": Recipe("lists of changed areas that cannot be", act=_habit(nonsense=Nonsense.OUTSIDE)),
 }
