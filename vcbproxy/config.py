@@ -12,8 +12,10 @@
     read_timeout_s = 300                                    how long a LUN may take to answer before it is given up
 
     [repository]
-    location = "/srv/backup"                    a directory, or s3:URL
+    location = "/srv/backup"                    a directory, or s3:https://host/bucket/prefix
     password_file = "repo.password"
+
+    [repository.s3]                             how a bucket is used: region, ca_file, object_lock, ...
 
     [backup]
     workers = 2
@@ -195,10 +197,55 @@ class San(_Section):
     read_timeout_s: float = Field(300, gt=0)
 
 
+class Addressing(Enum):
+    """How a bucket is named in requests: in the path, or in front of the host."""
+
+    AUTO = "auto"
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class ObjectLock(Enum):
+    """How the server refuses to remove a file: with ``governance`` a special permission overrides it."""
+
+    OFF = "off"
+    GOVERNANCE = "governance"
+    COMPLIANCE = "compliance"
+
+
+class S3(_Section):
+    """How a bucket is used; which one is in the repository's location. Keys come from boto3's own chain."""
+
+    region: str | None = None
+    profile: str | None = None
+    ca_file: FilePath | None = None
+    addressing: Addressing = Addressing.AUTO
+    storage_class: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
+    object_lock: ObjectLock = ObjectLock.OFF
+    object_lock_days: int | None = Field(None, ge=1, le=36500)
+    connections: int = Field(5, ge=1, le=64)
+    part_mib: int = Field(16, ge=5, le=1024)
+    connect_timeout_s: float = Field(10, gt=0)
+    read_timeout_s: float = Field(60, gt=0)
+
+    @model_validator(mode="after")
+    def _locked_for_days(self) -> S3:
+        if (self.object_lock is ObjectLock.OFF) != (self.object_lock_days is None):
+            raise ValueError("give object_lock and object_lock_days together, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _readable_at_once(self) -> S3:
+        if self.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
+            raise ValueError("objects of this storage class cannot be read at once; the coldest that can is GLACIER_IR")
+        return self
+
+
 class Repository(Secret):
     """Where restore points are kept. A location relative to the file is a directory beside it."""
 
     location: str
+    s3: S3 = S3()
 
     @model_validator(mode="after")
     def _password_named(self) -> Repository:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -193,12 +193,18 @@ class RepositoryAddress:
 
     location: str
     secret: configuration.Secret
+    s3: configuration.S3 = field(default_factory=configuration.S3)
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether it lies in a bucket, not in a directory."""
+        return self.location.startswith("s3:")
 
     def backend(self, *, create: bool = False) -> Backend:
         """The storage below the repository."""
         from vcbproxy.repository.backend import base
 
-        return base.open_backend(self.location, create=create)
+        return base.open_backend(self.location, create=create, s3=self.s3)
 
     def password(self) -> str:
         """The repository's password, read now."""
@@ -221,7 +227,7 @@ def repository_options(command: Callable[P, R]) -> Callable[..., R]:
     VCBPROXY_PASSWORD_COMMAND), the configuration.
     """
 
-    @click.option("--repo", envvar="VCBPROXY_REPO", metavar="DIR", help="Repository; $VCBPROXY_REPO.")
+    @click.option("--repo", envvar="VCBPROXY_REPO", metavar="DIR|s3:URL", help="Repository; $VCBPROXY_REPO.")
     @click.option(
         "--password-file",
         type=click.Path(path_type=Path),
@@ -262,7 +268,8 @@ def _resolve(
     location = repo or (known.location if known else None)
     if not location:
         raise ConfigError(
-            "no repository named: give --repo DIR, set VCBPROXY_REPO, or write [repository] in the configuration"
+            "no repository named: give --repo DIR or s3:URL, set VCBPROXY_REPO, or write [repository] in the "
+            "configuration"
         )
     if password_file is not None and password_command is not None:
         raise ConfigError("give --password-file or --password-command, not both")
@@ -276,7 +283,9 @@ def _resolve(
         )
     else:
         secret = configuration.Secret()
-    return RepositoryAddress(location, secret)
+    if known is not None and location == known.location:
+        return RepositoryAddress(location, secret, known.s3)
+    return RepositoryAddress(location, secret)  # how another bucket is used must not be taken from this one
 
 
 def on_terminal() -> bool:

@@ -28,7 +28,8 @@ def init(window: int, repository: frame.RepositoryAddress, as_json: bool) -> Non
     from vcbproxy.repository.config import ChunkerSettings
     from vcbproxy.repository.repository import Repository
 
-    _require_own_place(Path(repository.location))
+    if not repository.in_bucket:
+        _require_own_place(Path(repository.location))
     made = Repository.init(repository.backend(create=True), repository.password(), chunker=ChunkerSettings(window))
     frame.emit(
         {"location": made.location, "id": made.config.repository_id, "window": made.chunker.window}, as_json=as_json

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from vcbproxy.config import Compression
 from vcbproxy.errors import TargetError
 from vcbproxy.repository import pages
-from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.base import FileKind, FileName, Heat
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats
@@ -212,7 +212,8 @@ class WriteSession:
 
     def _write(self, closed: ClosedPack) -> None:
         self._guard()
-        name = FileName(FileKind.PACK, closed.pack_id.hex())
+        heat = Heat.COLD if closed.blobs[0].kind is BlobKind.DATA else Heat.HOT
+        name = FileName(FileKind.PACK, closed.pack_id.hex(), heat)
         self._repository.backend.save(name, [closed.buffer[: closed.size_bytes]])
         self._repository.publish(PackBlobs(closed.pack_id, closed.blobs))
         with self._changed:

