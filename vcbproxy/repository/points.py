@@ -3,14 +3,18 @@
 web01@latest                    the newest of a VM
 web01@2026-11-22T01:00:00Z      the one of that moment
 <instance uuid>@…               where two VMs share a name
-1f0c9a3e                        the beginning of its id
+1f0c9a3e                        the beginning of its id, or of the id it had before a tag was changed
+
+A restore point is what it was made as: its time, its tree, the id of its first record. Changing a tag, by us or by
+stock ``restic tag``, stores a new record and then removes the old one. A crash between leaves both; they are one
+restore point here, with the tags of both, so that a pin that was on its way holds.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vcbproxy.errors import UsageError
@@ -19,6 +23,10 @@ from vcbproxy.repository.snapshot import Snapshot
 
 TAG = "vcbproxy"
 PARTIAL_TAG = "partial"
+SUSPECT_TAG = "suspect"
+PINNED_TAG = "pinned"
+_PINNED_BECAUSE = "pinned:"
+_METHOD_TAG = "method:"
 _VM_TAG = "vm:"
 _POLICY_TAG = "policy:"
 _ID_PREFIX = re.compile(r"[0-9a-f]{4,64}")
@@ -40,6 +48,7 @@ class PointSummary:
         added_bytes: what it added to the repository; None likewise.
         tree: the root tree.
         path: ``/<directory in the tree>``.
+        records: the ids of all its snapshot records: ``id``, and what a crash left beside it.
     """
 
     id: str
@@ -52,6 +61,7 @@ class PointSummary:
     added_bytes: int | None
     tree: bytes
     path: str
+    records: tuple[str, ...]
 
     @property
     def short_id(self) -> str:
@@ -73,6 +83,55 @@ class PointSummary:
         """Whether some disk of the VM is not in it; its manifest says which, and why."""
         return PARTIAL_TAG in self.tags
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it was found to differ from the disk it was made of."""
+        return SUSPECT_TAG in self.tags
+
+    @property
+    def good(self) -> bool:
+        """Whether it holds all disks of its VM, and nothing is known against it."""
+        return not (self.partial or self.suspect)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether no rule may remove it."""
+        return PINNED_TAG in self.tags or bool(self.pinned_because)
+
+    @property
+    def pinned_because(self) -> str:
+        """Why it is pinned, where somebody said so."""
+        return _tagged(self.tags, _PINNED_BECAUSE)
+
+    @property
+    def method(self) -> str:
+        """How it was read, ``full`` or ``incremental``; nothing where its record does not say."""
+        return _tagged(self.tags, _METHOD_TAG)
+
+    @property
+    def vm_key(self) -> str:
+        """Which VM it is of, whatever that is called by now."""
+        return self.instance_uuid or self.vm
+
+
+def pin_tags(reason: str) -> frozenset[str]:
+    """The tags that pin a restore point.
+
+    Raises:
+        UsageError: the reason has a comma, which stock restic's command line cannot express.
+    """
+    return frozenset(_checked((PINNED_TAG, *([_PINNED_BECAUSE + reason] if reason else []))))
+
+
+def pins_among(tags: Iterable[str]) -> frozenset[str]:
+    """Those of the tags that pin."""
+    return frozenset(tag for tag in tags if tag == PINNED_TAG or tag.startswith(_PINNED_BECAUSE))
+
+
+def method_tag(method: str) -> str:
+    """The tag that says how a restore point was read, so that lists can tell without opening it."""
+    return _METHOD_TAG + method
+
 
 def tags_of(instance_uuid: str, policy: str, more: Sequence[str]) -> tuple[str, ...]:
     """The tags of a new restore point.
@@ -80,7 +139,10 @@ def tags_of(instance_uuid: str, policy: str, more: Sequence[str]) -> tuple[str, 
     Raises:
         UsageError: one of them has a comma, which stock restic's command line cannot express.
     """
-    tags = [TAG, _VM_TAG + instance_uuid, *([_POLICY_TAG + policy] if policy else []), *more]
+    return _checked((TAG, _VM_TAG + instance_uuid, *([_POLICY_TAG + policy] if policy else []), *more))
+
+
+def _checked(tags: Iterable[str]) -> tuple[str, ...]:
     for tag in tags:
         if "," in tag or not tag.isprintable():
             raise UsageError(f"tag {tag!r}: commas and control characters cannot be in it")
@@ -102,6 +164,28 @@ def of_snapshot(snapshot: Snapshot) -> PointSummary | None:
         added_bytes=snapshot.added_bytes,
         tree=snapshot.tree,
         path=snapshot.paths[0],
+        records=(snapshot.snapshot_id,),
+    )
+
+
+def listed(snapshots: Iterable[Snapshot]) -> list[PointSummary]:
+    """The restore points among snapshots, in their order; the records of one point are taken together."""
+    together: dict[tuple[str, bytes, datetime], PointSummary] = {}
+    for snapshot in snapshots:
+        if (point := of_snapshot(snapshot)) is not None:
+            identity = (point.original, point.tree, point.time)
+            known = together.get(identity)
+            together[identity] = point if known is None else _merged(known, point)
+    return list(together.values())
+
+
+def _merged(one: PointSummary, other: PointSummary) -> PointSummary:
+    """Two records of one restore point. The rewritten one is shown; the first was about to be removed."""
+    shown, left = sorted((one, other), key=lambda point: (point.id == point.original, point.id))
+    return replace(
+        shown,
+        tags=tuple(dict.fromkeys(shown.tags + left.tags)),
+        records=tuple(dict.fromkeys(shown.records + left.records)),
     )
 
 
@@ -143,7 +227,8 @@ def _by_id(points: Sequence[PointSummary], text: str) -> PointSummary:
         raise UsageError(
             f"{text!r} is neither VM@latest, VM@time nor the beginning of an id (4 digits or more); {hint}"
         )
-    found = [point for point in points if point.id.startswith(text) or point.original.startswith(text)]
+    found = [point for point in points if any(record.startswith(text) for record in point.records)]
+    found = found or [point for point in points if point.original.startswith(text)]
     return _only(found, text, points)
 
 

@@ -28,6 +28,7 @@ from vcbproxy.repository.backend.base import (
     PARAMETERS,
     Backend,
     FileKind,
+    FileMissing,
     FileName,
     exists,
 )
@@ -285,11 +286,41 @@ class Repository:
     def snapshots(self) -> list[snapshots_.Snapshot]:
         """All snapshot records, oldest first.
 
+        One that goes while they are read is looked for under a new name: changing a tag replaces the record.
+
         Raises:
             IntegrityError: one is damaged.
+            TargetError: one is listed and cannot be read.
         """
-        loaded = [self.load_snapshot(stored.name.stem) for stored in self.backend.list(FileKind.SNAPSHOT)]
-        return sorted(loaded, key=lambda snapshot: (snapshot.time, snapshot.snapshot_id))
+        loaded: dict[str, snapshots_.Snapshot] = {}
+        gone: set[str] = set()
+        while True:
+            listed = {stored.name.stem for stored in self.backend.list(FileKind.SNAPSHOT)}
+            if still := gone & listed:
+                raise FileMissing(location=self.location, path=FileName(FileKind.SNAPSHOT, min(still)).path)
+            missing = self._load_snapshots(sorted(listed - loaded.keys()), loaded)
+            if not missing:
+                break
+            gone |= missing
+        found = (loaded[snapshot_id] for snapshot_id in listed)
+        return sorted(found, key=lambda snapshot: (snapshot.time, snapshot.snapshot_id))
+
+    def _load_snapshots(self, snapshot_ids: list[str], loaded: dict[str, snapshots_.Snapshot]) -> set[str]:
+        """Load records; those that are not there any more are returned."""
+
+        def load(snapshot_id: str) -> snapshots_.Snapshot | None:
+            try:
+                return self.load_snapshot(snapshot_id)
+            except FileMissing:
+                return None
+
+        if (at_once := self.backend.traits.connections) <= _CONNECTIONS_LOCAL:
+            found = list(map(load, snapshot_ids))
+        else:
+            with ThreadPoolExecutor(at_once, "snapshot-loader") as pool:
+                found = list(pool.map(load, snapshot_ids))
+        loaded.update((snapshot.snapshot_id, snapshot) for snapshot in found if snapshot is not None)
+        return {one for one, snapshot in zip(snapshot_ids, found, strict=True) if snapshot is None}
 
     def load_snapshot(self, snapshot_id: str) -> snapshots_.Snapshot:
         """One snapshot record.
@@ -310,3 +341,6 @@ class Repository:
 
 
 _INDEX_BATCH = 16
+# 10,000 records on a local disk take 0.7 s one after the other and 1.3 s by two threads: nothing waits but for the
+# interpreter. Threads pay only where each record is a trip to a server.
+_CONNECTIONS_LOCAL = 2

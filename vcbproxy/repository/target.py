@@ -61,8 +61,7 @@ class RepositoryTarget:
         Raises:
             IntegrityError: a snapshot record is damaged.
         """
-        found = (points.of_snapshot(snapshot) for snapshot in self.repository.snapshots())
-        return [point for point in found if point is not None]
+        return points.listed(self.repository.snapshots())
 
     def find(self, text: str) -> PointSummary:
         """The restore point named by ``web01@latest``, ``web01@2026-11-22T01:00:00Z``, or the beginning of an id.

@@ -207,6 +207,8 @@ class PointWriter:
                 raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
             self._hold_awaited()
             self._held.confirm()
+            if method := manifest.get("method"):
+                self._tags = (*self._tags, points.method_tag(str(method)))
             if partial:
                 self._tags = (*self._tags, points.PARTIAL_TAG)
             summary = self._save_record(root)
