@@ -5,7 +5,6 @@
 
     DATA  must be read
     ZERO  reads as zeroes; never read it
-    SAME  as in the base restore point (changed-block incrementals)
 
 A device's extents *tile* it: in order, no gap, no overlap, from 0 to its size. ``ZERO`` is a promise by whoever made
 the map (a VMFS hole, a to-be-zeroed block, an unallocated grain without parent); whoever is not sure says ``DATA``.
@@ -23,7 +22,6 @@ class Kind(Enum):
 
     DATA = "data"
     ZERO = "zero"
-    SAME = "same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +54,13 @@ def merged(extents: Iterable[Extent]) -> Iterator[Extent]:
         yield held
 
 
-def tiled(extents: Iterable[Extent], size_bytes: int) -> Iterator[Extent]:
-    """Pass extents through, holding them to their promise to tile [0, size).
+def tiled(extents: Iterable[Extent], size_bytes: int, start: int = 0) -> Iterator[Extent]:
+    """Pass extents through, holding them to their promise to tile [0, size), or what of it lies behind ``start``.
 
     Raises:
         AssertionError: a gap, an overlap or a wrong end. That is a bug of ours, never an operator's error.
     """
-    position = 0
+    position = start
     for extent in extents:
         assert extent.start == position, f"extents do not tile: {extent} after {position}"
         assert extent.length > 0, f"empty extent {extent}"

@@ -12,18 +12,20 @@ target says so: finishing the packers and committing is for whoever gave the sin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from vcbproxy.device import MappedDevice
+from vcbproxy.extent import Extent
 from vcbproxy.pipeline import chunker, segments
 from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.chunker import BLOCK, GRANULE, HOLE_STEP, Rule
-from vcbproxy.pipeline.content import CopyStats, DiskContent, Rows, zero_id
+from vcbproxy.pipeline.content import CopyStats, DiskContent, Lengths, Rows, zero_id
 from vcbproxy.pipeline.crew import Cancel, Crew
-from vcbproxy.pipeline.cutter import Cutter, Piece
+from vcbproxy.pipeline.cutter import Cutter, Piece, Stretch
 from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
+from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.units import MiB, align_up
 
@@ -97,6 +99,29 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Fresh:
+    """A stretch of the disk that is read and cut; its extents tile what is seen of it."""
+
+    stretch: Stretch
+    extents: Iterable[Extent]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Chunks that are known already, up to the position ``end``; ``bytes_zero`` of them lie in holes."""
+
+    ids: Ids
+    lengths: Lengths
+    end: int
+    bytes_zero: int
+
+
+def nothing_known(_piece: Piece) -> bytes | None:
+    """No chunk's id is known before it is digested."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class _Chunk:
     """A chunk to be stored: data in a buffer, or zeroes (``row`` is then None: its id is known already)."""
 
@@ -131,17 +156,36 @@ def copy_disk(
         Error: whatever the target raises.
         Cancelled: ``cancel`` was set.
     """
+    whole = Fresh(Stretch.whole(source.size_bytes), source.extents())
     with Crew("copy", cancel, interrupt) as crew:
-        return _Copy(source, sink, rule, options, crew).run(progress)
+        return Copy(source, sink, rule, options, crew).run([whole], progress)
 
 
-class _Copy:
-    """One copy under way: the channels and counters that its three stages share."""
+class Copy:
+    """One copy under way: the channels and counters that its three stages share. It is run once.
 
-    def __init__(self, source: MappedDevice, sink: DiskSink, rule: Rule, options: Options, crew: Crew) -> None:
+    Args:
+        source: what is read.
+        sink: gives one packer for each worker.
+        rule: where to cut.
+        options: workers and memory.
+        crew: whose threads read and store.
+        known_id: the id of a chunk of data, if it need not be stored; asked by the cutter.
+    """
+
+    def __init__(
+        self,
+        source: MappedDevice,
+        sink: DiskSink,
+        rule: Rule,
+        options: Options,
+        crew: Crew,
+        known_id: Callable[[Piece], bytes | None] = nothing_known,
+    ) -> None:
         self._source = source
         self._rule = rule
         self._crew = crew
+        self._known_id = known_id
         self._bytes_read = 0  # written by the reader only
         self._bytes_zero = 0
         self._chunks = 0
@@ -159,11 +203,12 @@ class _Copy:
         self._free: Channel[Buffer] = crew.channel(count)
         for _ in range(count):
             self._free.put(Buffer(head_bytes, options.segment_bytes, self._free))
-        self._loaded: Channel[Gap | Loaded] = crew.channel(count)
+        self._loaded: Channel[Fresh | Kept | Gap | Loaded] = crew.channel(count)
         self._work: Channel[list[_Chunk]] = crew.channel(2 * len(self._packers))
 
-    def run(self, progress: Callable[[Progress], None]) -> DiskContent:
-        self._crew.start(self._read)
+    def run(self, parts: Iterable[Fresh | Kept], progress: Callable[[Progress], None]) -> DiskContent:
+        """Copy the parts of the disk, which tile it in order; return what the disk consists of."""
+        self._crew.start(self._read, parts)
         for packer in self._packers:
             self._crew.start(self._store, packer)
         for position in self._cut():
@@ -177,60 +222,85 @@ class _Copy:
         size = self._source.size_bytes
         return DiskContent(ids, lengths, CopyStats(size, self._bytes_read, self._bytes_zero, stored, self._chunks))
 
-    def _read(self) -> None:
+    def _read(self, parts: Iterable[Fresh | Kept]) -> None:
         """The reader: keep ahead of everybody, as far as there are buffers."""
-        source = self._source
-        for step in segments.plan(source.extents(), source.size_bytes, self._segment_bytes, self._gap_min):
+        for part in parts:
+            self._loaded.put(part)
+            if isinstance(part, Fresh):
+                self._read_stretch(part)
+        self._loaded.close()
+
+    def _read_stretch(self, part: Fresh) -> None:
+        start, end = part.stretch.seen_from, part.stretch.seen_to
+        for step in segments.plan(part.extents, end, self._segment_bytes, self._gap_min, start):
             if isinstance(step, Segment):
                 buffer = self._free.get()
                 buffer.hold()
-                self._bytes_read += segments.load(source, step, buffer)
+                self._bytes_read += segments.load(self._source, step, buffer)
                 self._loaded.put(Loaded(step.start, step.length, buffer))
             else:
                 self._loaded.put(step)
-        self._loaded.close()
 
     def _cut(self) -> Iterator[int]:
         """The cutter: find the chunks, hand them to the workers, and yield how far it is."""
-        cutter = Cutter(self._rule, self._source.size_bytes)
-        region_start = 0  # where the segments that touch each other began
+        cutter: Cutter | None = None  # of the stretch we are in
+        touching_from = 0  # where the segments that touch each other began
         last: Loaded | None = None
         for step in self._loaded:
             self._crew.check()
+            if isinstance(step, Fresh | Kept):
+                if cutter is not None:
+                    self._send(cutter.finish(), last)
+                    _let_go(last)
+                    cutter = last = None
+                if isinstance(step, Kept):
+                    self._keep(step)
+                    yield step.end
+                else:
+                    cutter = Cutter(self._rule, self._source.size_bytes, step.stretch)
+                    touching_from = step.stretch.seen_from
+                continue
+            assert cutter is not None, f"{step} is in no stretch"
             if isinstance(step, Gap):
                 self._send(cutter.skip(step.length), last)
-                region_start = step.start + step.length
+                touching_from = step.start + step.length
                 _let_go(last)
                 last = None
             else:
-                kept_from = max(cutter.needed_from, region_start)
-                if last is not None and kept_from < step.start:
-                    tail = step.start - kept_from
-                    head = step.buffer.head_bytes
-                    step.buffer.memory[head - tail : head] = last.view(kept_from, tail)
+                _carry(last, step, max(cutter.needed_from, touching_from))
                 _let_go(last)
                 last = step
                 self._send(cutter.feed(step.body), last)
             yield cutter.position
-        self._send(cutter.finish(), last)
-        _let_go(last)
+        if cutter is not None:
+            self._send(cutter.finish(), last)
+            _let_go(last)
+
+    def _keep(self, kept: Kept) -> None:
+        self._rows.extend(kept.ids, kept.lengths)
+        self._bytes_zero += kept.bytes_zero
 
     def _send(self, pieces: list[Piece], loaded: Loaded | None) -> None:
         """Give pieces that have just become certain to the workers."""
         batch: list[_Chunk] = []
         for piece in pieces:
-            batch += self._zeroes_in(piece) if piece.hole else [self._chunk_of(piece, loaded)]
+            batch += self._zeroes_in(piece) if piece.hole else self._chunk_of(piece, loaded)
             if len(batch) >= _BATCH:
                 self._work.put(batch)
                 batch = []
         if batch:
             self._work.put(batch)
 
-    def _chunk_of(self, piece: Piece, loaded: Loaded | None) -> _Chunk:
+    def _chunk_of(self, piece: Piece, loaded: Loaded | None) -> list[_Chunk]:
+        row = self._rows.append(piece.length)
+        known_id = self._known_id(piece)
+        if known_id is not None:
+            self._rows.place(row, known_id)
+            return []
         assert loaded is not None, f"{piece} is data, and was not read"
         loaded.buffer.hold()
         self._chunks += 1
-        return _Chunk(self._rows.append(piece.length), loaded.view(piece.start, piece.length), loaded.buffer)
+        return [_Chunk(row, loaded.view(piece.start, piece.length), loaded.buffer)]
 
     def _zeroes_in(self, hole: Piece) -> list[_Chunk]:
         """Ids of zeroes are known; each length of them is stored once."""
@@ -254,6 +324,14 @@ class _Copy:
         self._rows.place(chunk.row, packer.add(BlobKind.DATA, chunk.plain))
         assert chunk.buffer is not None
         chunk.buffer.release()
+
+
+def _carry(last: Loaded | None, into: Loaded, kept_from: int) -> None:
+    """Copy what is still needed of the previous segment into the head room of the next."""
+    if last is not None and kept_from < into.start:
+        tail = into.start - kept_from
+        head = into.buffer.head_bytes
+        into.buffer.memory[head - tail : head] = last.view(kept_from, tail)
 
 
 def _let_go(loaded: Loaded | None) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from vcbproxy.repository import idlist
+from vcbproxy.repository import idlist, pages
 from vcbproxy.repository.idblocks import IdBlocks
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import ID_BYTES
@@ -26,10 +26,10 @@ class CopyStats:
 
     Attributes:
         bytes_total: the disk's size.
-        bytes_read: how many of them were read from the source; the rest was known to be zero.
+        bytes_read: how many of them were read from the source; the rest was known to be zero, or the same as before.
         bytes_zero: how many lie in holes, known or found.
         bytes_stored: how much the target grew by data, compressed; duplicates cost nothing.
-        chunks: chunks of data.
+        chunks: chunks of data that were given to the target; those kept of a base are not among them.
     """
 
     bytes_total: int
@@ -98,6 +98,18 @@ class Rows:
             self._count += step
             done += step
         return [int(length) for length in different]
+
+    def extend(self, ids: Ids, lengths: Lengths) -> None:
+        """Add chunks of which all is known."""
+        done = 0
+        while done < len(lengths):
+            block, at = self._room()
+            step = min(self._BLOCK - at, len(lengths) - done)
+            self._lengths[block][at : at + step] = lengths[done : done + step]
+            self._ids[block][at : at + step] = ids[done : done + step]
+            pages.let_go(ids[done : done + step])
+            self._count += step
+            done += step
 
     def _room(self) -> tuple[int, int]:
         """Block and place of the next row."""

@@ -45,11 +45,16 @@ class Segment:
     fills: tuple[Extent, ...]
 
 
-def plan(extents: Iterable[Extent], size_bytes: int, segment_bytes: int, gap_min: int) -> Iterator[Gap | Segment]:
-    """Turn extents into gaps and segments, lazily: a map may have millions of extents."""
+def plan(
+    extents: Iterable[Extent], end: int, segment_bytes: int, gap_min: int, start: int = 0
+) -> Iterator[Gap | Segment]:
+    """Turn extents that tile [start, end) into gaps and segments, lazily: a map may have millions of extents.
+
+    Both lie on the granule grid, unless the disk ends with ``end``.
+    """
     assert segment_bytes % GRANULE == 0
     fills: list[Extent] = []
-    for part in _gaps_apart(extents, size_bytes, gap_min):
+    for part in _gaps_apart(tiled(extents, end, start), end, gap_min):
         if isinstance(part, Gap):
             if fills:
                 yield _segment(fills)
@@ -65,11 +70,10 @@ def plan(extents: Iterable[Extent], size_bytes: int, segment_bytes: int, gap_min
         yield _segment(fills)
 
 
-def _gaps_apart(extents: Iterable[Extent], size_bytes: int, gap_min: int) -> Iterator[Gap | Extent]:
-    for extent in tiled(extents, size_bytes):
-        assert extent.kind is not Kind.SAME, f"a full copy cannot take {extent} from elsewhere"
+def _gaps_apart(extents: Iterable[Extent], end_of_all: int, gap_min: int) -> Iterator[Gap | Extent]:
+    for extent in extents:
         start = align_up(extent.start, GRANULE)
-        end = extent.end if extent.end == size_bytes else align_down(extent.end, GRANULE)
+        end = extent.end if extent.end == end_of_all else align_down(extent.end, GRANULE)
         if extent.kind is Kind.DATA or end - start < gap_min:
             yield extent
             continue
