@@ -22,7 +22,8 @@ def noise(seed: int, length: int) -> bytes:
 def data(text: str, step: int = GRANULE) -> bytes:
     """``"A-bz"``: each letter one granule.
 
-    ``-`` and ``0`` are zeroes, a capital is noise, a small letter noise with zero blocks between (never a hole).
+    ``-`` and ``0`` are zeroes, a capital is noise, a small letter noise with zero blocks between (never a hole); any
+    other digit is one block again and again: pieces of data without any cut.
     """
     return b"".join(_letter(letter, step) for letter in text)
 
@@ -30,6 +31,8 @@ def data(text: str, step: int = GRANULE) -> bytes:
 def _letter(letter: str, step: int) -> bytes:
     if letter in "-0":
         return bytes(step)
+    if letter.isdigit():
+        return (noise(ord(letter), 4096) * -(-step // 4096))[:step]
     content = bytearray(noise(ord(letter.upper()), step))
     if letter.islower():
         for at in range(0, step, 8192):
