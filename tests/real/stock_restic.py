@@ -28,7 +28,7 @@ class Restic:
     """One program on one repository."""
 
     program: str
-    repository: Path
+    repository: Path | str
     password: str
     scratch: Path
 
@@ -40,6 +40,7 @@ class Restic:
     def environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
+            **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
             "HOME": str(self.scratch),
             "TMPDIR": str(self.scratch),
             "RESTIC_REPOSITORY": str(self.repository),
