@@ -165,3 +165,13 @@ def test_readers_never_miss_what_was_added_while_writers_add() -> None:
             reader.join()
         indexes._TAIL_MAX = before
     assert missed == []
+
+
+@given(PACKS, st.booleans(), st.lists(IDS))
+def test_a_pack_of_each_blob_is_among_the_packs_of_many(rows, by_files, asked):
+    index = filled(packs_of(rows), by_files)
+    for kind in BlobKind:
+        holders = [{location.pack_id for location in index.lookup(kind, blob_id)} for blob_id in asked]
+        found = index.packs_of(np.frombuffer(b"".join(asked), np.uint8).reshape(-1, 32), kind)
+        assert all(found & packs for packs in holders if packs)
+        assert found <= set().union(*holders)

@@ -127,13 +127,29 @@ class Index:
 
     def find(self, ids: NDArray[np.uint8], kind: BlobKind) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
         """Which of many blobs are stored, and the plaintext lengths of those that are (0 for the others)."""
+        lengths = np.zeros(len(ids), np.uint32)
+        known = np.zeros(len(ids), np.bool_)
+        for run, at, hit in self._places(ids, kind):
+            lengths[hit] = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
+            known[hit] = True
+        return known, lengths
+
+    def packs_of(self, ids: NDArray[np.uint8], kind: BlobKind) -> set[bytes]:
+        """The packs in which many blobs lie; those that are not stored are passed over."""
+        found = np.zeros(0, np.uint32)
+        for run, at, _ in self._places(ids, kind):
+            found = np.union1d(found, run.pack[at])
+        return {self._packs[number] for number in found.tolist()}
+
+    def _places(
+        self, ids: NDArray[np.uint8], kind: BlobKind
+    ) -> Iterator[tuple[Run, NDArray[np.int64], NDArray[np.int64]]]:
+        """Where many blobs lie: a run, rows of it, and which of ``ids`` these are. An id may come in several runs."""
         assert ids.ndim == 2
         assert ids.shape[1] == ID_BYTES
         with self._lock:
             self._settle_tail()
             runs = self._runs
-        lengths = np.zeros(len(ids), np.uint32)
-        known = np.zeros(len(ids), np.bool_)
         for start in range(0, len(ids), _BATCH):
             keys = indexrun.keys_of(ids[start : start + _BATCH])
             order = np.argsort(keys)  # neighbours are then looked up near each other, many times quicker
@@ -142,11 +158,8 @@ class Index:
             for run in runs:
                 rows = run.find(keys, rest, kind is BlobKind.TREE)
                 hit = np.flatnonzero(rows >= 0)
-                at, hit = rows[hit], asked[hit]
-                lengths[hit] = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
-                known[hit] = True
+                yield run, rows[hit], asked[hit]
             pages.let_go(ids[start : start + _BATCH])
-        return known, lengths
 
     def packs(self) -> Iterator[PackBlobs]:
         """Every pack with its blobs in the order in which they lie there."""
