@@ -42,16 +42,11 @@ class Splice:
     """The regions of one disk, and what is known of the bytes in them."""
 
     def __init__(self, layout: Layout, changed: Areas, source: MappedDevice, rule: Rule) -> None:
-        """Plan it.
-
-        What the disk's map knows to be zeroes, where the base has data, changed too, whoever forgot to tell: it is cut
-        anew, which costs no reading.
-        """
+        """Plan it."""
         zero = _zeroes_of(source)
-        holes = layout.hole_areas()
         self.layout = layout
-        self.changed = changed | (_whole_granules(zero, source.size_bytes) - holes)
-        self._zero = merged(np.concatenate([zero, (holes - self.changed).ranges]))
+        self.changed = _with_unmapped(changed, layout, zero)
+        self._zero = merged(np.concatenate([zero, (layout.hole_areas() - self.changed).ranges]))
         self.regions = _regions(layout, self.changed, rule.window * BLOCK)
 
     def extents(self, region: Region) -> Iterator[Extent]:
@@ -74,6 +69,19 @@ class Splice:
             return None
         found: bytes = self.layout.base.ids[row].tobytes()
         return found
+
+
+def changed_or_unmapped(layout: Layout, changed: Areas, source: MappedDevice) -> Areas:
+    """What changed: by what was told, or by the disk's own map."""
+    return _with_unmapped(changed, layout, _zeroes_of(source))
+
+
+def _with_unmapped(changed: Areas, layout: Layout, zero: Ranges) -> Areas:
+    """What the map knows to be zeroes where the base has data was unmapped since, whether or not that was told.
+
+    Cutting it anew costs no reading.
+    """
+    return changed | (_whole_granules(zero, layout.size_bytes) - layout.hole_areas())
 
 
 def _regions(layout: Layout, changed: Areas, window_bytes: int) -> list[Region]:
