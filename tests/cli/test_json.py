@@ -91,6 +91,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "verify": ["vm1@latest"],
         "repo init": ["--repo", to / "new"],
         "repo check": [],
+        "repo prune": [],
         "repo unlock": ["--repo", _left_locked(to / "locked"), "--password-command", f"echo {PASSWORD}"],
         "vmfs info": ["-d", image],
         "vmfs ls": ["-d", image, "/vm1"],

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.repository.repositories import PASSWORD, made_in, write_point
+from tests.repository.repositories import PASSWORD, info, made_in, write_point
 from vcbproxy.cli.main import main
-from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.lock import LockRecord
 from vcbproxy.repository.repository import Repository
@@ -119,3 +119,36 @@ def test_a_lock_ends_check_with_11_and_unlock_frees_it(program: Program, reposit
     assert program.run("check")[0] == 11
     assert len(program.run("unlock", "--all")[1]) == 1
     assert program.run("check")[0] == 0
+
+
+def test_prune_says_what_would_go_then_does_it(program: Program, repository: Repository) -> None:
+    first = write_point(repository, info(), scsi0_0="abcdefgh")
+    write_point(repository, info(hours=1), scsi0_0="efghijkl")
+    repository.backend.remove(FileName(FileKind.SNAPSHOT, first.point.id))
+    code, foreseen, _ = program.run("prune", "--dry-run", "--max-unused", "0")
+    assert (code, foreseen["result"], foreseen["snapshots"]) == (0, "would prune", 1)
+    assert foreseen["unused_bytes"] > 4 * 8192
+    code, done, _ = program.run("prune", "--max-unused", "0")
+    assert (code, done["result"], done["packs_repacked"]) == (0, "pruned", foreseen["packs_repacked"])
+    code, again, _ = program.run("prune", "--max-unused", "0")
+    assert (code, again["result"]) == (0, "nothing to do")
+    assert program.run("check", "--read-data")[0] == 0
+
+
+@pytest.mark.parametrize("option", [("--max-unused", "100%"), ("--max-repack-size", "much"), ("--grace", "soon")])
+def test_prune_refuses_what_it_cannot_read(program: Program, repository: Repository, option: tuple[str, str]) -> None:
+    assert program.run("prune", *option)[0] == 2
+
+
+def test_prune_of_something_damaged_ends_with_4_and_of_a_busy_one_with_11(
+    program: Program, repository: Repository
+) -> None:
+    write_point(repository, scsi0_0="abcdefgh")
+    with repository.locked():
+        assert program.run("prune")[0] == 11
+    largest = max(repository.backend.list(FileKind.PACK), key=lambda found: found.size_bytes)
+    repository.backend.remove(largest.name)
+    code, _, said = program.run("prune")
+    assert code == 4
+    assert largest.name.stem in json.loads(said)["message"]
+    assert "nothing was removed" in json.loads(said)["message"]

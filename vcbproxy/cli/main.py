@@ -28,7 +28,7 @@ _COMMANDS = {
     "vm": "Virtual machines as the manager knows them.",
     "lun": "LUNs this proxy sees, and the volumes on them.",
     "vmfs": "Look into VMFS volumes with no manager at hand.",
-    "repo": "Create, check and unlock repositories.",
+    "repo": "Create, check, prune and unlock repositories.",
     "lab": "A datacenter in a folder, to try everything out.",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NoReturn
 
@@ -76,3 +76,21 @@ def bar(title: str, total: int, *, unit: str) -> Iterator[Advance]:
     finally:
         with contextlib.suppress(OSError):
             drawn.close()
+
+
+@contextmanager
+def stages(in_bytes: Collection[str]) -> Iterator[Callable[[str, int, int], None]]:
+    """One bar for each stage of what is told to it, on a terminal only.
+
+    Args:
+        in_bytes: the stages that count bytes, not things.
+    """
+    with contextlib.ExitStack() as stack:
+        bars: dict[str, Advance] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = stack.enter_context(bar(stage, total, unit="iB" if stage in in_bytes else ""))
+            bars[stage](done)
+
+        yield show

@@ -1,20 +1,21 @@
-"""``vcbproxy repo``: create, check and unlock repositories."""
+"""``vcbproxy repo``: create, check, prune and unlock repositories."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.progress import stages
+from vcbproxy.cli.prune import prune
 from vcbproxy.errors import UsageError
 
 
 @click.group()
 def repo() -> None:
-    """Create, check and unlock repositories."""
+    """Create, check, prune and unlock repositories."""
 
 
 @repo.command(cls=frame.Command, exit_codes=(12,))
@@ -70,7 +71,7 @@ def check(
     subset = Subset.parse(read_data_subset) if read_data_subset else Subset() if read_data else None
     opened = repository.open()
     lock = contextlib.nullcontext() if no_lock else opened.locked(exclusive=True)
-    with lock, _bars() as progress:
+    with lock, stages(in_bytes={"packs"}) as progress:
         report = checks.check(opened, subset, progress=progress)
     for hint in report.hints:
         frame.say(f"hint: {hint}")
@@ -109,17 +110,4 @@ def unlock(everything: bool, repository: frame.RepositoryAddress, as_json: bool)
             frame.emit(rows, as_json=False)
 
 
-@contextlib.contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """One bar for each stage of a check, on a terminal only."""
-    from vcbproxy.cli.progress import bar
-
-    with contextlib.ExitStack() as stack:
-        bars: dict[str, Callable[[int], None]] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = stack.enter_context(bar(stage, total, unit="iB" if stage == "packs" else ""))
-            bars[stage](done)
-
-        yield show
+repo.add_command(prune)

@@ -15,7 +15,7 @@ restic's are checked as well as ours.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,6 +27,7 @@ from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.pack import Blob, header_size
 from vcbproxy.repository.packcheck import PackDamage, check_pack
+from vcbproxy.repository.progress import Progress, no_progress
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Problem, Report, Subset
 from vcbproxy.repository.repository import Repository
@@ -34,13 +35,6 @@ from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.tree import Node, NodeKind
 
 BlobName = tuple[bytes, BlobKind]
-
-
-Progress = Callable[[str, int, int], None]
-
-
-def no_progress(_stage: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 def check(

@@ -177,6 +177,23 @@ class Packer:
         self._session.submit(own.finish(self._key))
         return blob_id
 
+    def add_sealed(self, blob: pack.Blob, sealed: memoryview) -> None:
+        """Store a blob, known or not, as it lies sealed in another pack; the caller has held it against its id.
+
+        Raises:
+            IntegrityError: it was damaged while it was copied; nothing more may be written.
+            TargetError: as ``add``.
+        """
+        open_pack = self._pack_for(blob.kind, len(sealed))
+        room = open_pack.room()[: len(sealed)]
+        room[:] = sealed
+        if not pages.equal(room, sealed):
+            raise _faulty(blob.blob_id, "its copy differs")
+        open_pack.append(blob.blob_id, len(sealed), blob.zstd_bytes)
+        self._count(blob.plain_bytes, len(sealed))
+        if open_pack.size_bytes >= open_pack.full_bytes:
+            self._close(blob.kind)
+
     def finish(self) -> None:
         """Hand the last packs to the session. Durable only after the session's ``flush``."""
         if not self._finished:

@@ -198,6 +198,13 @@ class Repository:
         listed = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in self.backend.list(FileKind.PACK)}
         self.index.forget([pack_id for pack_id, size in expected.items() if listed.get(pack_id) != size])
 
+    def drop_index(self) -> None:
+        """Forget all that is known of the index, and of packs that are not listed yet: for whoever removes packs."""
+        with self._mutex:
+            assert not self._sessions, "packs are removed in the midst of our own writing"
+            self._pending.clear()
+            self.index, self._index_files = Index(), set()
+
     def load_index_tolerantly(self) -> list[IntegrityError]:
         """Load what can be loaded, from scratch; for a check. Returns what is damaged.
 

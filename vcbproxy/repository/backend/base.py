@@ -11,6 +11,8 @@ the files hold. Several threads may use one backend at once.
     INDEX        index/<name>                                "
     PACK         data/<first two digits>/<name>              "
     PARAMETERS   vcbproxy/config                             (none); restic ignores directories it does not know
+    WAITING      vcbproxy/waiting/<name>                     as LOCK; packs that were taken out of the index
+    SUSPECT      vcbproxy/suspect/<name>                     as LOCK; a pack that was found damaged
 
 Files with other names (leftovers ``*-tmp-*``, an operator's notes) are never listed.
 """
@@ -37,11 +39,18 @@ class FileKind(Enum):
     INDEX = "index"
     PACK = "data"
     PARAMETERS = "vcbproxy"
+    WAITING = "vcbproxy/waiting"
+    SUSPECT = "vcbproxy/suspect"
 
     @property
     def single(self) -> bool:
         """Whether there is at most one file of this kind, without a name of its own."""
         return self in (FileKind.CONFIG, FileKind.PARAMETERS)
+
+    @property
+    def restics(self) -> bool:
+        """Whether stock restic has a directory for them; ours are made when the first file comes."""
+        return not self.single and "/" not in self.value
 
 
 class Heat(Enum):

@@ -64,7 +64,7 @@ class DirectoryBackend:
     def create(self) -> None:
         """Make the directory and all that restic expects in it."""
         with self._wrapped("create directories"):
-            wanted = [self._root, *(self._root / kind.value for kind in FileKind if not kind.single)]
+            wanted = [self._root, *(self._root / kind.value for kind in FileKind if kind.restics)]
             wanted += [self._root / "data" / f"{prefix:02x}" for prefix in range(256)]
             for directory in wanted:
                 directory.mkdir(mode=self._directory_mode, parents=True, exist_ok=True)
@@ -147,7 +147,8 @@ class DirectoryBackend:
     def _open_temporary(self, path: Path) -> Path:
         """Create an empty file beside ``path``, and the directory if it is missing (stock restic makes some late)."""
         temporary = path.with_name(f"{path.name}-tmp-{secrets.token_hex(8)}")
-        path.parent.mkdir(mode=self._directory_mode, exist_ok=True)
+        for directory in reversed(path.relative_to(self._root).parents[:-1]):
+            (self._root / directory).mkdir(mode=self._directory_mode, exist_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         return temporary
 

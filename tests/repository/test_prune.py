@@ -1,0 +1,353 @@
+"""Prune keeps every byte that a restore point needs, removes what none does, and touches nothing when in doubt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from tests.repository.faulty import FailingBackend, RecordingBackend
+from tests.repository.repositories import (
+    SMALL,
+    Written,
+    chunk,
+    info,
+    made,
+    reopened,
+    write_point,
+)
+from tests.repository.test_crash import hold_sound
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import Busy, IntegrityError, TargetError
+from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.check import check
+from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.prune.options import PruneOptions, Unused
+from vcbproxy.repository.prune.prune import Outcome, prune
+from vcbproxy.repository.report import Subset
+from vcbproxy.repository.repository import Repository
+
+ALL = PruneOptions(max_unused=Unused(None, 0), pack_bytes=64 << 10)
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def pruned(repository: Repository, options: PruneOptions = ALL) -> Outcome:
+    with repository.locked(exclusive=True) as held:
+        return prune(repository, held, options)
+
+
+def forget(repository: Repository, *points: Written) -> None:
+    for written in points:
+        repository.backend.remove(FileName(FileKind.SNAPSHOT, written.point.id))
+
+
+def named(*points: Written) -> dict[str, Written]:
+    return {written.point.name: written for written in points}
+
+
+def sizes(backend: MemoryBackend, kind: FileKind) -> int:
+    return sum(stored.size_bytes for stored in backend.list(kind))
+
+
+def everything(repository: Repository) -> set[tuple[bytes, BlobKind]]:
+    """All blobs that the index lists, each of which must be listed once."""
+    repository.load_index()
+    listed = [(blob.blob_id, blob.kind) for pack in repository.index.packs() for blob in pack.blobs]
+    assert len(listed) == len(set(listed)), "a blob is stored twice"
+    return set(listed)
+
+
+def test_what_was_forgotten_goes_and_what_is_left_restores() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(6)]
+    forget(repository, *points[:4])
+    before = sizes(backend, FileKind.PACK)
+    outcome = pruned(repository)
+    hold_sound(backend.files(), named(*points[4:]), must=set(named(*points[4:])))
+    assert before - sizes(backend, FileKind.PACK) > 4 * 8 << 10
+    assert outcome.snapshots == 2
+    gone = {digest(chunk(letter)) for letter in LETTERS[:4]}
+    assert not gone & {blob for blob, _ in everything(repository)}
+    assert pruned(repository).idle
+
+
+def test_nothing_to_do_changes_nothing() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    written = write_point(repository, scsi0_0=LETTERS)
+    before = backend.files()
+    outcome = pruned(repository)
+    assert outcome.idle
+    assert backend.files() == before
+    hold_sound(backend.files(), named(written), must=set(named(written)))
+
+
+def test_an_empty_repository_is_pruned() -> None:
+    repository = made()
+    assert pruned(repository).idle
+    forget(repository, write_point(repository, scsi0_0="abc"))
+    assert pruned(repository).packs_removed
+    assert not list(repository.backend.list(FileKind.PACK))
+    assert not list(repository.backend.list(FileKind.INDEX))
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(4)]
+    forget(repository, *points[:3])
+    before = backend.files()
+    foreseen = pruned(repository, replace(ALL, dry_run=True))
+    assert backend.files() == before
+    done = pruned(repository)
+    assert replace(foreseen, written_bytes=0) == replace(done, written_bytes=0)
+    assert 0 < done.written_bytes <= foreseen.written_bytes  # what is foreseen counts the headers' entries, too
+
+
+def test_packs_of_no_index_go() -> None:
+    backend = FailingBackend()
+    repository = made(backend)
+    kept = write_point(repository, scsi0_0="abcdefgh")
+    backend.refuse = lambda name: name.kind in (FileKind.INDEX, FileKind.SNAPSHOT)
+    with pytest.raises(TargetError):
+        write_point(repository, info(hours=1), scsi0_0="ijklmnop")
+    backend.refuse = lambda name: False
+    outcome = pruned(reopened(backend))
+    assert outcome.strays_removed
+    hold_sound(backend.files(), named(kept), must=set(named(kept)))
+    assert check(reopened(backend)).hints == []
+
+
+def test_trees_and_data_never_share_a_new_pack() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(6)]
+    forget(repository, *points[::2])
+    pruned(repository)
+    repository.load_index()
+    for pack in repository.index.packs():
+        assert len({blob.kind for blob in pack.blobs}) == 1
+
+
+def test_small_packs_are_joined_once_there_are_ten() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    options = PruneOptions()  # packs of 16 MiB: all of these are small
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour]) for hour in range(4)]
+    assert pruned(repository, options).idle  # 4 packs of trees, 8 of data
+    points += [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour]) for hour in range(4, 11)]
+    assert pruned(repository, options).packs_repacked == 33
+    assert len(list(backend.list(FileKind.PACK))) == 2
+    hold_sound(backend.files(), named(*points), must=set(named(*points)))
+    assert pruned(repository, options).idle
+
+
+def doubled(*letters: str) -> tuple[MemoryBackend, list[Written]]:
+    """Points whose chunks were stored twice, as by two proxies at once."""
+    one = MemoryBackend()
+    first = write_point(made(one), scsi0_0=letters[0])
+    other = MemoryBackend({name: data for name, data in one.files().items() if name.kind is not FileKind.INDEX})
+    second = write_point(reopened(other), info(hours=3), replace(SMALL, pack_bytes=48 << 10), scsi0_0=letters[1])
+    return MemoryBackend({**other.files(), **one.files()}), [first, second]
+
+
+def test_of_several_copies_one_stays() -> None:
+    backend, points = doubled("abcdefghijkl", "abcdefghijklmnop")
+    assert pruned(reopened(backend)).removed_bytes > 8 * 8192
+    everything(reopened(backend))
+    hold_sound(backend.files(), named(*points), must=set(named(*points)))
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6])
+def test_what_an_interrupted_prune_left_is_taken_up(cut: float) -> None:
+    backend = RecordingBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(6)]
+    forget(repository, *points[:5])
+    started = len(backend.history)
+    pruned(repository)
+    steps = backend.history[started + 1 :]
+    torn = MemoryBackend(steps[int(len(steps) * cut)])
+    for lock in torn.list(FileKind.LOCK):
+        torn.remove(lock.name)
+    pruned(reopened(torn))
+    everything(reopened(torn))
+    hold_sound(torn.files(), named(points[5]), must=set(named(points[5])))
+    assert pruned(reopened(torn)).idle
+
+
+@pytest.mark.parametrize("grace", [None, timedelta(hours=24)])
+def test_a_crash_after_any_step_loses_nothing(grace: timedelta | None) -> None:
+    backend = RecordingBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 14]) for hour in range(5)]
+    forget(repository, points[0], points[3])
+    left = named(points[1], points[2], points[4])
+    started = len(backend.history)
+    pruned(repository, replace(ALL, grace=grace))
+    assert len(backend.history) - started > 5
+    for files in backend.history[started:]:
+        hold_sound(files, left, must=set(left))
+
+
+def test_removals_come_last() -> None:
+    backend = RecordingBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 14]) for hour in range(5)]
+    forget(repository, *points[:3])
+    started = len(backend.history)
+    pruned(repository)
+    steps = [
+        ("-" if after.keys() < before.keys() else "+") + next(iter(before.keys() ^ after.keys())).kind.value
+        for before, after in pairwise(backend.history[started - 1 :])
+    ]
+    order = [step for step in steps if not step.endswith("locks")]
+    firsts = list(dict.fromkeys(order))
+    assert firsts == ["+data", "+index", "-index", "-data"]
+
+
+def without(files: dict[FileName, bytes], name: FileName) -> dict[FileName, bytes]:
+    return {kept: data for kept, data in files.items() if kept != name}
+
+
+def cut_short(files: dict[FileName, bytes], name: FileName) -> dict[FileName, bytes]:
+    return {**files, name: files[name][:-1]}
+
+
+def flipped(files: dict[FileName, bytes], name: FileName) -> dict[FileName, bytes]:
+    data = bytearray(files[name])
+    data[len(data) // 2] ^= 4
+    return {**files, name: bytes(data)}
+
+
+def hold_named(name: FileName, error: IntegrityError, *, gone: bool) -> None:
+    """The file is named; or, when it is gone, what had been in it."""
+    assert name.stem in str(error) or gone
+
+
+def hold_untouched(before: dict[FileName, bytes], after: dict[FileName, bytes]) -> None:
+    """Nothing is gone; new packs and their index may be there, if what was read for them came out as damaged."""
+    assert before.items() <= after.items()
+    assert {name.kind for name in after.keys() - before.keys()} <= {FileKind.PACK, FileKind.INDEX, FileKind.SUSPECT}
+
+
+@pytest.mark.parametrize("spoil", [without, cut_short, flipped])
+@pytest.mark.parametrize("kind", [FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK])
+def test_damage_ends_it_and_nothing_is_touched(
+    kind: FileKind, spoil: Callable[[dict[FileName, bytes], FileName], dict[FileName, bytes]]
+) -> None:
+    clean = MemoryBackend()
+    repository = made(clean)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(3)]
+    forget(repository, points[0])
+    for name in [stored.name for stored in clean.list(kind)]:
+        backend = MemoryBackend(spoil(clean.files(), name))
+        before = backend.files()
+        needed = name.kind is not FileKind.PACK or _needed(repository, name)
+        if kind is FileKind.SNAPSHOT and spoil is without:
+            continue  # that is how points are forgotten
+        try:
+            pruned(Repository.open(backend, "correct horse", clock=repository.clock, me=repository.identity))
+        except IntegrityError as error:
+            hold_named(name, error, gone=spoil is without)
+            hold_untouched(before, backend.files())
+        else:
+            assert not needed or spoil is flipped  # a flipped bit in a pack that stays as it is: check's work
+
+
+def _needed(repository: Repository, name: FileName) -> bool:
+    """Whether a point needs something in this pack (there are no copies)."""
+    with repository.locked(exclusive=True) as held:
+        outcome = prune(repository, held, replace(ALL, dry_run=True))
+    assert outcome.snapshots
+    files = MemoryBackend(without(repository.backend.files(), name))  # type: ignore[attr-defined]
+    return any(problem.points for problem in check(Repository.open(files, "correct horse")).problems)
+
+
+def test_a_missing_blob_is_named() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    write_point(repository, scsi0_0="abcdefgh")
+    second = write_point(repository, info(hours=1), scsi0_0="abcdefghij")
+    assert second
+    repository.load_index()
+    [location] = repository.index.lookup(BlobKind.DATA, digest(chunk("i")))
+    newest = [n for n in backend.files() if n.kind is FileKind.INDEX]
+    for name in newest:
+        torn = MemoryBackend(without(backend.files(), name))
+        reader = reopened(torn)
+        if not reader.index.has(BlobKind.DATA, digest(chunk("i"))) and reader.index.has(
+            BlobKind.TREE, second.point.tree
+        ):
+            with pytest.raises(IntegrityError, match=digest(chunk("i")).hex()) as caught:
+                pruned(reader)
+            assert caught.value.exit_code == 4
+            break
+    else:
+        pytest.fail("no index file without the tree")
+    assert location
+
+
+def test_the_lock_is_taken_before_and_refuses_both_ways() -> None:
+    repository = made()
+    with repository.locked(), pytest.raises(Busy), repository.locked(exclusive=True):
+        pass
+    with repository.locked(exclusive=True), pytest.raises(Busy) as caught:
+        write_point(repository, scsi0_0="abc")
+    assert caught.value.exit_code == 11
+
+
+def test_a_lost_lock_stops_it_before_the_next_removal() -> None:
+    backend = FailingBackend()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(4)]
+    forget(repository, *points[:3])
+    clock = repository.clock
+    assert isinstance(clock, ManualClock)
+
+    def sleep_over_it(name: FileName) -> bool:
+        if name.kind is FileKind.INDEX:
+            clock.sleep(3600)
+        return False
+
+    backend.refuse = sleep_over_it
+    removed: list[FileName] = []
+    with pytest.raises(TargetError, match="lock"):
+        pruned(repository)
+    left = named(points[3])
+    hold_sound(backend.files(), left, must=set(left))
+    assert not removed
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_history_of_points_survives(seed: int) -> None:
+    chance = random.Random(seed)
+    backend = MemoryBackend()
+    repository = made(backend)
+    alive: dict[str, Written] = {}
+    for hour in range(14):
+        letters = "".join(chance.choices(LETTERS + LETTERS.upper() + "0", k=chance.randrange(1, 30)))
+        written = write_point(repository, info(f"vm{hour % 3}", hours=hour), scsi0_0=letters)
+        alive[written.point.name] = written
+        if chance.random() < 0.5:
+            name = chance.choice(sorted(alive))
+            forget(repository, alive.pop(name))
+        if chance.random() < 0.4:
+            unused = chance.choice([Unused(), Unused(None), Unused(None, 0), Unused(30.0)])
+            repack = chance.choice([None, None, 40 << 10])
+            grace = chance.choice([None, None, timedelta(0), timedelta(hours=2)])
+            options = PruneOptions(unused, repack, grace, pack_bytes=64 << 10)
+            outcome = pruned(repository, options)
+            if unused.percent == 5.0 and repack is None:
+                assert outcome.used_bytes
+            hold_sound(backend.files(), alive, must=set(alive))
+    outcome = pruned(repository, replace(ALL, grace=timedelta(0)))
+    everything(repository)
+    hold_sound(backend.files(), alive, must=set(alive))
+    assert check(reopened(backend), Subset()).hints == []

@@ -1,0 +1,85 @@
+"""``vcbproxy repo prune``: remove what no restore point needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vcbproxy.cli import frame
+from vcbproxy.cli.progress import stages
+from vcbproxy.units import human, parse_size
+
+if TYPE_CHECKING:
+    from vcbproxy.repository.prune.prune import Outcome
+
+
+@click.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=(
+        "vcbproxy repo prune --dry-run",
+        "vcbproxy repo prune --max-unused 10% --max-repack-size 50G",
+        "vcbproxy repo prune --grace 24h",
+    ),
+)
+@click.option(
+    "--max-unused",
+    metavar="X%|SIZE|unlimited",
+    default="5%",
+    show_default=True,
+    help="What may stay in packs that are partly needed, as a share of the repository or in bytes.",
+)
+@click.option(
+    "--max-repack-size", metavar="SIZE", help="Write at most this much anew; the rest waits for the next prune."
+)
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    help="Take packs out of the index now, remove them at the first prune after so long (24h, 7d); "
+    "0 also removes those that wait from earlier ones.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would go and what would stay.")
+@frame.repository_options
+@frame.json_option
+def prune(
+    max_unused: str,
+    max_repack_size: str | None,
+    grace: str | None,
+    dry_run: bool,
+    repository: frame.RepositoryAddress,
+    as_json: bool,
+) -> None:
+    """Remove what no restore point needs. With damage or anything missing it ends with 4 and removes nothing."""
+    from vcbproxy.repository.prune import prune as pruning
+    from vcbproxy.repository.prune.options import PruneOptions, Unused, parse_duration
+
+    options = PruneOptions(
+        max_unused=Unused.parse(max_unused),
+        max_repack_bytes=parse_size(max_repack_size) if max_repack_size is not None else None,
+        grace=parse_duration(grace) if grace is not None else None,
+        dry_run=dry_run,
+    )
+    opened = repository.open()
+    with opened.locked(exclusive=True) as held, stages(in_bytes={"repack"}) as progress:
+        outcome = pruning.prune(opened, held, options, progress=progress)
+    for pack in outcome.rescued:
+        frame.say(f"taken back: pack {pack} waited for its removal, and a restore point needs it")
+    row = {"location": opened.location, "result": _result(outcome, dry_run), **_numbers(outcome)}
+    frame.emit(row if as_json else {name: _told(name, value) for name, value in row.items()}, as_json=as_json)
+
+
+def _result(outcome: Outcome, dry_run: bool) -> str:
+    if outcome.idle:
+        return "nothing to do"
+    return "would prune" if dry_run else "pruned"
+
+
+def _numbers(outcome: Outcome) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(outcome), "rescued": list(outcome.rescued)}
+
+
+def _told(name: str, value: Any) -> Any:
+    return human(value) if name.endswith("_bytes") else value
