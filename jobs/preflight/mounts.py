@@ -6,30 +6,12 @@ what decides is whether the files that must be there are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.preflight.result import Result, failed, ok, warning
 from vcbproxy.manager.datastore import Datastore, DatastorePath
-
-TABLE = Path("/proc/self/mountinfo")
-_OCTAL = re.compile(r"\\([0-7]{3})")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of the kernel's table."""
-
-    point: Path
-    kind: str
-    source: str
-
-    @property
-    def is_nfs(self) -> bool:
-        """Whether it is an NFS export."""
-        return self.kind in ("nfs", "nfs4")
+from vcbproxy.mounts import covering
 
 
 def judged(check: str, datastore: Datastore, path: Path, expected: Sequence[DatastorePath], table: str) -> Result:
@@ -40,7 +22,7 @@ def judged(check: str, datastore: Datastore, path: Path, expected: Sequence[Data
         datastore: as the manager describes it.
         path: where it should be mounted.
         expected: files that it must hold, or some of them.
-        table: what is mounted where, see ``covering``.
+        table: what is mounted where, see ``vcbproxy.mounts.covering``.
     """
     wanted = f"{datastore.nfs_host}:{datastore.nfs_path}"
     remedy = f"mount -o ro {wanted} {path}"
@@ -59,29 +41,3 @@ def judged(check: str, datastore: Datastore, path: Path, expected: Sequence[Data
     if mount.source.rpartition(":")[2].rstrip("/") != (datastore.nfs_path or "").rstrip("/"):
         return warning(check, f"{path} holds its files, from {mount.source}; hosts use {wanted}", "is that meant?")
     return ok(check, f"{mount.source} at {path}")
-
-
-def covering(path: Path, table: str) -> Mount | None:
-    """The mount that a path lies on.
-
-    Args:
-        path: which path.
-        table: in the form of ``/proc/self/mountinfo`` (proc(5)): among others, field 5 is the mount point, and after
-            a lone dash come the file system's type and what is mounted; blanks are octal escapes.
-    """
-    here = path.resolve()
-    best: Mount | None = None
-    for line in table.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(" "), after.split(" ")
-        if len(fields) < 5 or len(rest) < 2:
-            continue
-        mount = Mount(Path(_plain(fields[4])), rest[0], _plain(rest[1]))
-        # Later lines lie over earlier ones of the same place.
-        if here.is_relative_to(mount.point) and (best is None or mount.point.is_relative_to(best.point)):
-            best = mount
-    return best
-
-
-def _plain(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

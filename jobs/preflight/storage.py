@@ -12,6 +12,7 @@ from vcbproxy.config import San
 from vcbproxy.errors import Error
 from vcbproxy.manager.datastore import Datastore, DatastorePath
 from vcbproxy.manager.vm import Vm
+from vcbproxy.mounts import TABLE
 from vcbproxy.san.images import absent
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.opened import OpenLuns
@@ -89,7 +90,7 @@ def _datastore(storage: Storage, name: str, users: list[str], vms: Sequence[Vm])
         judge = failed if place.datastore.kind.readable else warning
         return judge(check, detail, place.remedy)
     if place.mount is not None:
-        table = mounts.TABLE.read_text("utf-8", "surrogateescape")
+        table = TABLE.read_text("utf-8", "surrogateescape")
         judge_it = partial(mounts.judged, check, place.datastore, place.mount, _expected(name, vms), table)
         try:  # a hard mount waits for its server for ever
             return storage.patience.call(("mount", str(place.mount)), judge_it)
