@@ -128,10 +128,11 @@ def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAdd
 
 def _opened(repository: frame.RepositoryAddress, compression: Compression, held: ExitStack) -> RepositoryTarget:
     """The target, locked until ``held`` is closed."""
+    opened = repository.open()  # before the modules below: deriving the key goes on while others are loaded
     from vcbproxy.repository.session import WriteOptions
     from vcbproxy.repository.target import RepositoryTarget
 
-    target = RepositoryTarget(repository.open(), WriteOptions(compression=compression))
+    target = RepositoryTarget(opened, WriteOptions(compression=compression))
     held.enter_context(target.locked())
     return target
 
