@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import ME, START, made
-from vcbproxy.clock import ManualClock
+from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import Busy, TargetError
 from vcbproxy.repository import lock
 from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
@@ -73,6 +76,36 @@ def test_of_two_who_come_at_once_none_wins_unseen(clock: ManualClock) -> None:
     with pytest.raises(Busy):
         lock.acquire(files, exclusive=True, clock=Rival(START), me=ME)
     assert len(locks(files)) == 1
+
+
+def test_of_many_who_come_at_once_never_two_hold_it(tmp_path: Path) -> None:
+    """On a local disk no one waits between writing the lock and the second look: the listing is never behind."""
+    backend = DirectoryBackend(tmp_path / "repo")
+    files = made(backend, SystemClock()).files
+    inside, most, won = [0], [0], [0]
+
+    def come(number: int) -> None:
+        me = Identity("proxy01", f"rival {number}", os.getpid())
+        for _ in range(40):
+            try:
+                held = lock.acquire(files, exclusive=True, clock=SystemClock(), me=me)
+            except Busy:
+                continue
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            won[0] += 1
+            time.sleep(0.0005)
+            inside[0] -= 1
+            held.release()
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won[0], "nobody ever held it: the test shows nothing"
+    assert most == [1]
+    assert locks(files) == []
 
 
 def test_it_is_released_on_every_exit(files: Files, clock: ManualClock) -> None:

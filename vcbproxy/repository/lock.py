@@ -2,7 +2,7 @@
 
 A lock is a small sealed file. It says who holds it since when, and whether exclusively:
 
-    take      look for conflicting locks ─▶ write ours ─▶ wait 200 ms ─▶ look again; on conflict remove ours
+    take      look for conflicting locks ─▶ write ours ─▶ let it settle ─▶ look again; on conflict remove ours
     refresh   every 5 minutes: write a new file with a new time, then remove the old one
     lost      no refresh for 22.5 minutes: another program may soon think it stale, so nothing may be written any more
     stale     older than 30 minutes, or its process is gone from this very host. Never removed in passing:
@@ -31,7 +31,6 @@ from vcbproxy.repository.ids import Buffer
 REFRESH_S = 5 * 60.0
 LOST_S = 22.5 * 60.0
 STALE = timedelta(minutes=30)
-_SETTLE_S = 0.2
 _POLL_S = 1.0
 
 
@@ -229,7 +228,8 @@ def acquire(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Hel
     record = LockRecord(clock.now(), exclusive, me)
     lock = HeldLock(files, files.save_sealed(FileKind.LOCK, record.encode()), record, clock)
     try:
-        clock.sleep(_SETTLE_S)
+        # Of two that write before they look again, at least one sees the other, if listings are never behind.
+        clock.sleep(files.backend.traits.settle_s)
         _refuse_conflicts(files, exclusive=exclusive, mine=lock._name)  # noqa: SLF001  # ours, made a line above
     except BaseException:
         lock.release()

@@ -103,6 +103,9 @@ class Stored:
     size_bytes: int
 
 
+SETTLE_S = 0.2  # restic's own
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What differs between backends, as data."""
@@ -111,6 +114,8 @@ class Traits:
     """How many transfers at once are worth while."""
     atomic_create: bool
     """Whether ``save`` of a single file can be trusted to refuse when two writers race."""
+    settle_s: float = SETTLE_S
+    """How long what is saved may be missing from the listings of others; 0 where a listing can never be behind."""
 
 
 class FileMissing(TargetError):

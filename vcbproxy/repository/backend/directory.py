@@ -18,10 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from vcbproxy import mounts
 from vcbproxy.device import address_of
 from vcbproxy.errors import TargetError
 from vcbproxy.repository.backend.base import (
     CONFIG,
+    SETTLE_S,
     FileExists,
     FileKind,
     FileMissing,
@@ -33,6 +35,7 @@ from vcbproxy.repository.backend.base import (
 from vcbproxy.repository.ids import Buffer, is_hex_id
 from vcbproxy.units import MiB, align_down
 
+_LOCAL = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
 _DIRECT_MIN_BYTES = 1 * MiB
 _REMEDIES = {
     errno.ENOSPC: "free space or prune, then run again; the repository is still valid",
@@ -50,6 +53,8 @@ class DirectoryBackend:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).absolute()
         self._file_mode, self._directory_mode = self._modes()
+        at_once = _kept_by_this_kernel(self._root)
+        self._traits = Traits(connections=2, atomic_create=True, settle_s=0 if at_once else SETTLE_S)
 
     @property
     def location(self) -> str:
@@ -58,8 +63,8 @@ class DirectoryBackend:
 
     @property
     def traits(self) -> Traits:
-        """Two writers keep a disk busy; link(2) makes creation atomic."""
-        return Traits(connections=2, atomic_create=True)
+        """Two writers keep a disk busy; link(2) makes creation atomic; the kernel that keeps the files lists them."""
+        return self._traits
 
     def create(self) -> None:
         """Make the directory and all that restic expects in it."""
@@ -114,12 +119,8 @@ class DirectoryBackend:
                     entries = [*os.scandir(directory)]
                 except FileNotFoundError:
                     continue
-                found = [
-                    Stored(FileName(kind, entry.name), entry.stat().st_size)
-                    for entry in entries
-                    if is_hex_id(entry.name) and entry.is_file()
-                ]
-            yield from found
+                found = [_stored(kind, entry) for entry in entries if is_hex_id(entry.name)]
+            yield from (stored for stored in found if stored is not None)
 
     def remove(self, name: FileName) -> None:
         """Unlink it."""
@@ -192,6 +193,24 @@ class DirectoryBackend:
             remedy = _REMEDIES.get(error.errno or 0)
             reason = f"{error.strerror}; {remedy}" if remedy else error.strerror
             raise TargetError(f"{self.location}: cannot {action}: {reason}", errno=error.errno) from error
+
+
+def _stored(kind: FileKind, entry: os.DirEntry[str]) -> Stored | None:
+    """A line of the listing; None for what is no file, or was removed while we listed (locks come and go)."""
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return None
+    return Stored(FileName(kind, entry.name), status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _kept_by_this_kernel(path: Path) -> bool:
+    """Whether the file system is one of those that no other machine changes below ours: known ones only."""
+    try:
+        mount = mounts.covering(path, mounts.TABLE.read_text("utf-8", "surrogateescape"))
+    except OSError:
+        return False
+    return mount is not None and mount.kind in _LOCAL
 
 
 def _write_all(fd: int, data: memoryview) -> None:
