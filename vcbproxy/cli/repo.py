@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,9 @@ from vcbproxy.cli import frame
 from vcbproxy.cli.progress import stages
 from vcbproxy.cli.prune import prune
 from vcbproxy.errors import UsageError
+
+if TYPE_CHECKING:
+    from vcbproxy.repository.report import PointLock
 
 
 @click.group()
@@ -83,9 +88,31 @@ def check(
         "blobs": report.blobs,
         "packs_read": report.packs_read,
         "problems": [{"message": problem.message, "points": list(problem.points)} for problem in report.problems],
+        "locks": [_lock_row(lock) for lock in report.locks],
     }
-    frame.emit(row if as_json else {**row, "problems": len(report.problems)}, as_json=as_json)
+    shown = {**row, "problems": len(report.problems), "locks": _locks_shown(report.locks)}
+    frame.emit(row if as_json else shown, as_json=as_json)
     report.raise_if_damaged(opened.location)
+
+
+def _lock_row(lock: PointLock) -> dict[str, object]:
+    from vcbproxy.repository import times
+
+    return {
+        "point": lock.point,
+        "locked_until": times.canonical(lock.record_until) if lock.record_until else None,
+        "needs_locked_until": times.canonical(lock.needs_until) if lock.needs_until else None,
+        "short": lock.short,
+    }
+
+
+def _locks_shown(locks: Sequence[PointLock]) -> str:
+    """In one line: how many restore points are locked, and until when."""
+    until = [lock.record_until for lock in locks if lock.record_until is not None]
+    if not until:
+        return "none"
+    span = f"the first until {min(until):%Y-%m-%d %H:%M}, the last until {max(until):%Y-%m-%d %H:%M} UTC"
+    return f"{len(until)} of {frame.counted(len(locks), 'restore point')}, {span}"
 
 
 @repo.command(cls=frame.Command, exit_codes=(10, 12))

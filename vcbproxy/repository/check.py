@@ -17,11 +17,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import numpy as np
 
 from vcbproxy.errors import Error, IntegrityError
-from vcbproxy.repository import browse, points, times
+from vcbproxy.repository import browse, lockcheck, points, times
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
@@ -67,6 +68,7 @@ def check(
         chosen = read_data.of([pack for pack in packs if pack.pack_id in sizes], chance or random.SystemRandom())
         checker.data(chosen, sizes)
     checker.name_the_hurt(snapshots)
+    checker.locks()
     return checker.report
 
 
@@ -144,6 +146,18 @@ class _Checker:
         for message, blobs in self._lost:
             gone = {name for name in blobs if not self._has_whole_copy(name)}
             self._problem(message, *(point for point, needs in needed.items() if gone & needs))
+
+    def locks(self) -> None:
+        """Where files are locked against removal: until when, and what is locked less long than what needs it."""
+        retaining = self._repository.backend.traits.retaining
+        if retaining is not None:
+            self.report.locks = lockcheck.locks_of(self._repository, retaining, self._progress)
+        for lock in self.report.locks:
+            if not lock.covered:
+                self.report.hints.append(
+                    f"{lock.point} is locked until {_day(lock.record_until)}, but {lock.short} of the files it needs "
+                    f"less long, the first until {_day(lock.needs_until)}; its VM's next backup renews what it uses"
+                )
 
     # ------------------------------------------------------------------ parts of them
 
@@ -241,6 +255,10 @@ def _layout_problem(pack: PackBlobs, size_bytes: int | None) -> str | None:
         position = blob.end
     expected = position + header_size(pack.blobs)
     return f"it has {size_bytes} bytes, the index says {expected}" if size_bytes != expected else None
+
+
+def _day(until: datetime | None) -> str:
+    return f"{until:%Y-%m-%d %H:%M} UTC" if until is not None else "never"
 
 
 def _name_of(snapshot: Snapshot) -> str:

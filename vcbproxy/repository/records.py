@@ -17,6 +17,7 @@ from vcbproxy.repository import codec, snapshot
 from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.reach import Reach
 from vcbproxy.repository.repository import Repository
 
 
@@ -106,9 +107,12 @@ def forget_records(repository: Repository, held: HeldLock, records: Sequence[str
 
 
 def _save_with(repository: Repository, held: HeldLock, point: PointSummary, tags: Sequence[str]) -> str:
-    _, fields = _load(repository, point)
+    record, fields = _load(repository, point)
     fields["tags"] = list(tags)
     fields["original"] = point.original
+    if repository.immutability is not None:  # the new record is locked from now on: what it needs must be, too
+        repository.load_index()
+        repository.immutability.cover(Reach(repository).packs_under(record.tree))
     held.confirm()
     return repository.files.save_sealed(FileKind.SNAPSHOT, codec.encode(fields)).stem
 

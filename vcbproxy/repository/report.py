@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.repository.indexfile import PackBlobs
@@ -57,6 +58,28 @@ class Problem:
         return f"{self.message} [{', '.join(self.points)}]" if self.points else self.message
 
 
+@dataclass(frozen=True, slots=True)
+class PointLock:
+    """A restore point's locks.
+
+    Attributes:
+        point: its name.
+        record_until: its record's; None when that is not locked.
+        needs_until: the shortest of all that it needs to be restored; None when something is not locked.
+        short: how many of these files are locked less long than the record.
+    """
+
+    point: str
+    record_until: datetime | None
+    needs_until: datetime | None
+    short: int
+
+    @property
+    def covered(self) -> bool:
+        """Whether everything it needs is locked at least as long as it is."""
+        return not self.short
+
+
 @dataclass(slots=True)
 class Report:
     """What a check found."""
@@ -67,6 +90,7 @@ class Report:
     packs: int = 0
     blobs: int = 0
     packs_read: int = 0
+    locks: list[PointLock] = field(default_factory=list)
 
     def raise_if_damaged(self, location: str) -> None:
         """Turn problems into an error.

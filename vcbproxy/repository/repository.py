@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.errors import Error, IntegrityError, TargetError
-from vcbproxy.repository import config, crypto, identity, indexfile, keys, lock, pending, times
+from vcbproxy.repository import cachedir, config, crypto, identity, immutability, indexfile, keys, lock, pending, times
 from vcbproxy.repository import snapshot as snapshots_
 from vcbproxy.repository.backend.base import (
     CONFIG,
@@ -65,6 +65,7 @@ class Repository:
         self.files = Files(backend, key)
         self.blobs = Blobs(self.files)
         self.index = Index()
+        self.immutability = self._immutability()
         self._pending = pending.PendingIndex(self._save_index, clock.monotonic)
         self._index_files: set[str] = set()
         self._sessions = 0
@@ -139,6 +140,15 @@ class Repository:
     def location(self) -> str:
         """What messages call it."""
         return self.backend.location
+
+    def _immutability(self) -> immutability.Immutability | None:
+        """What renews locks, where files are locked against removal."""
+        retaining = self.backend.traits.retaining
+        if retaining is None:
+            return None
+        directory = cachedir.opened(cachedir.default_root(), self.config.repository_id, "kept")
+        table = directory / "kept.sqlite" if directory is not None else None
+        return immutability.Immutability(self.backend, retaining, self.clock, table)
 
     # ------------------------------------------------------------------ locks and sessions
 
@@ -226,6 +236,8 @@ class Repository:
 
     def publish(self, pack: indexfile.PackBlobs) -> None:
         """Take a durable pack into the index, and see that it is listed in an index file soon."""
+        if self.immutability is not None:
+            self.immutability.stored(pack.pack_id)
         self.index.add(pack)
         self._pending.add(pack)
 

@@ -40,6 +40,8 @@ class TreeWriter:
         self._nodes: list[Node] = []
         self.directory = tree.safe_name(vm_name)
         """The VM's name, as the tree can have it."""
+        self.stored: list[tuple[BlobKind, Ids]] = []
+        """The blobs of all trees and small files; those of disks are not among them."""
 
     @property
     def time(self) -> datetime:
@@ -90,7 +92,7 @@ class TreeWriter:
         with self._mutex:
             self._nodes.append(self._store_file(manifests.FILE_NAME, memoryview(vm_json)))
             directory = self._store_tree(self.directory, self._nodes)
-            return self._packer.add_text(BlobKind.TREE, tree.encode([directory], self._time))
+            return self._store_text(tree.encode([directory], self._time))
 
     def _store_file(self, name: str, data: memoryview) -> Node:
         ids = [
@@ -98,10 +100,15 @@ class TreeWriter:
             for start in range(0, len(data), _FILE_CHUNK_BYTES)
         ]
         packed = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32) if ids else no_ids()
+        self.stored.append((BlobKind.DATA, packed))
         return Node(name, NodeKind.FILE, len(data), packed)
 
     def _store_tree(self, name: str, nodes: list[Node]) -> Node:
         text = tree.encode(nodes, self._time)
         longblob.hold_in_range(text.size_bytes, f"{self._vm_name}: {name}")
+        return Node(name, NodeKind.DIRECTORY, subtree=self._store_text(text))
+
+    def _store_text(self, text: longblob.Text) -> bytes:
         tree_id = self._packer.add_text(BlobKind.TREE, text)
-        return Node(name, NodeKind.DIRECTORY, subtree=tree_id)
+        self.stored.append((BlobKind.TREE, np.frombuffer(tree_id, np.uint8).reshape(1, -1)))
+        return tree_id

@@ -144,6 +144,8 @@ class PointWriter:
         self._open_disks = 0
         self._awaited: list[tuple[Ids, NDArray[np.uint32], str]] = []
         self._data_blobs = 0
+        self._packs: set[bytes] = set()
+        self._packs_mutex = threading.Lock()
         self._committed = False
         with ExitStack() as stack:
             self._held: HeldLock = held or stack.enter_context(repository.locked())
@@ -206,6 +208,7 @@ class PointWriter:
             if not self._repository.index.has(BlobKind.TREE, root):
                 raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
             self._hold_awaited()
+            self._renew_locks()
             self._held.confirm()
             if method := manifest.get("method"):
                 self._tags = (*self._tags, points.method_tag(str(method)))
@@ -268,12 +271,28 @@ class PointWriter:
     def add_disk(self, entry: DiskEntry, ids: Ids, lengths: NDArray[np.uint32]) -> None:
         """Store a disk's directory."""
         self._trees.add_disk(entry.name, entry.size_bytes, ids, lengths)
+        self._rely_on(BlobKind.DATA, ids)
         with self._mutex:
             self._disks.append(replace(entry, chunks=len(ids)))
             self._data_blobs += len(ids)
             self._open_disks -= 1
 
     # ------------------------------------------------------------------ at commit
+
+    def _rely_on(self, kind: BlobKind, ids: Ids) -> None:
+        """Note which packs the point needs, where they are locked against removal. New ones are locked long enough."""
+        if self._repository.immutability is None:
+            return
+        packs = self._repository.index.packs_of(ids, kind)
+        with self._packs_mutex:
+            self._packs |= packs
+
+    def _renew_locks(self) -> None:
+        if self._repository.immutability is None:
+            return
+        for kind, ids in self._trees.stored:
+            self._rely_on(kind, ids)
+        self._repository.immutability.cover(self._packs)
 
     def _contents(self, manifest: Mapping[str, Any]) -> manifests.Contents:
         return manifests.Contents(

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
@@ -107,6 +108,43 @@ SETTLE_S = 0.2  # restic's own
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long a place is told to refuse the removal of a file.
+
+    Attributes:
+        least: what belongs to a restore point stays locked at least this long after it was made.
+        slack: locks are set longer by this, so that each is renewed once in a while and not every night.
+    """
+
+    least: timedelta
+    slack: timedelta
+
+
+class Retaining(Protocol):
+    """What a place offers that can refuse to remove files (Object Lock). New files but locks are locked by ``save``."""
+
+    @property
+    def keeping(self) -> Keeping:
+        """How long."""
+
+    def kept_until(self, name: FileName) -> datetime | None:
+        """Until when the file is locked; None when it is not.
+
+        Raises:
+            FileMissing: no such file.
+            TargetError: it could not be asked.
+        """
+
+    def keep_until(self, name: FileName, until: datetime) -> None:
+        """Lock the file until then; a lock that lasts longer already must not be shortened by the caller.
+
+        Raises:
+            FileMissing: no such file.
+            TargetError: it could not be locked.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What differs between backends, as data."""
 
@@ -116,6 +154,8 @@ class Traits:
     """Whether ``save`` of a single file can be trusted to refuse when two writers race."""
     settle_s: float = SETTLE_S
     """How long what is saved may be missing from the listings of others; 0 where a listing can never be behind."""
+    retaining: Retaining | None = None
+    """Who locks files there against removal, if they are to be locked."""
 
 
 class FileMissing(TargetError):

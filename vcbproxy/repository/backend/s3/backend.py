@@ -17,6 +17,7 @@ from vcbproxy.errors import TargetError
 from vcbproxy.repository.backend.base import (
     FileExists,
     FileKind,
+    FileLocked,
     FileMissing,
     FileName,
     FileShort,
@@ -26,8 +27,9 @@ from vcbproxy.repository.backend.base import (
     Unavailable,
 )
 from vcbproxy.repository.backend.s3 import client as clients
-from vcbproxy.repository.backend.s3 import failures
+from vcbproxy.repository.backend.s3 import failures, lock
 from vcbproxy.repository.backend.s3.failures import wrapped
+from vcbproxy.repository.backend.s3.lock import ObjectLock
 from vcbproxy.repository.backend.s3.place import Place
 from vcbproxy.repository.backend.s3.transfer import Transfer
 from vcbproxy.repository.ids import Buffer, is_hex_id
@@ -45,7 +47,7 @@ class S3Backend:
         self.place = place
         self.client = client
         self.settings = settings
-        self._clock = clock or SystemClock()
+        self._locks = ObjectLock.of(place, client, settings, clock or SystemClock())
         self._transfer = Transfer(client, place, settings.part_mib * MiB, settings.connections)
         self._knows_conditions = True
         self._proven_atomic = False
@@ -70,7 +72,7 @@ class S3Backend:
     @property
     def traits(self) -> Traits:
         """Creation counts as atomic only once a probe has seen it."""
-        return Traits(connections=self.settings.connections, atomic_create=self._proven_atomic)
+        return Traits(self.settings.connections, self._proven_atomic, retaining=self._locks)
 
     def create(self) -> None:
         """Make the bucket unless it is there."""
@@ -151,10 +153,20 @@ class S3Backend:
                 yield Stored(FileName(kind, stem), int(entry["Size"]))
 
     def remove(self, name: FileName) -> None:
-        """Delete the object; the server itself would not say that there was none."""
-        self.head(name)
+        """Delete the object; the server itself would not say that there was none.
+
+        Where objects are locked their buckets keep versions, and a plain DELETE of a locked object seems to work: it
+        only hides it. There the version itself is deleted, which frees the space, or is refused.
+        """
+        found = self.head(name)
+        version = {"VersionId": found["VersionId"]} if self._locks is not None and found.get("VersionId") else {}
         with wrapped(self.place, f"remove {name.path}", name):
-            self.client.delete_object(**self._where(name))
+            try:
+                self.client.delete_object(**self._where(name), **version)
+            except ClientError:
+                if (until := lock.kept_until(found)) is not None:
+                    raise FileLocked(location=self.location, path=name.path, until=lock.shown(until)) from None
+                raise
 
     # ------------------------------------------------------------------ parts of them
 
@@ -183,6 +195,8 @@ class S3Backend:
     def _put(self, name: FileName, parts: Sequence[Buffer], condition: Mapping[str, str]) -> None:
         sha256 = None if name.kind.single else bytes.fromhex(name.stem)
         extra = {**condition, **self._placing(name)}
+        if self._locks is not None:
+            extra |= self._locks.at_creation(name)
         self._transfer.put(self.place.key(name.path), parts, sha256, extra)
 
     def _placing(self, name: FileName) -> dict[str, Any]:
