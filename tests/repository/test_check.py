@@ -225,14 +225,21 @@ def test_subsets_together_are_all(backend: MemoryBackend) -> None:
     assert sum(checked(backend, Subset(part, 5)).packs_read for part in range(1, 6)) == whole
     assert 1 <= checked(backend, Subset(percent=1.0)).packs_read < whole
     assert checked(backend, None).packs_read == 0
+    assert checked(backend, Subset(size_bytes=1)).packs_read == 1
+    assert checked(backend, Subset(size_bytes=1 << 40)).packs_read == whole
+    some = check(reopened_without_index(backend), Subset(size_bytes=150_000), chance=random.Random(3))
+    assert 1 <= some.packs_read < whole
 
 
-@pytest.mark.parametrize(("text", "subset"), [("2/7", Subset(2, 7)), ("5%", Subset(percent=5.0)), ("1/1", Subset())])
+@pytest.mark.parametrize(
+    ("text", "subset"),
+    [("2/7", Subset(2, 7)), ("5%", Subset(percent=5.0)), ("1/1", Subset()), ("10G", Subset(size_bytes=10 << 30))],
+)
 def test_subsets_are_read(text: str, subset: Subset) -> None:
     assert Subset.parse(text) == subset
 
 
-@pytest.mark.parametrize("text", ["", "5", "0/7", "8/7", "1/257", "0%", "101%", "x%", "1/2/3", "nan%"])
+@pytest.mark.parametrize("text", ["", "0", "5X", "0/7", "8/7", "1/257", "0%", "101%", "x%", "1/2/3", "nan%"])
 def test_what_is_no_subset_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         Subset.parse(text)

@@ -59,7 +59,9 @@ def _require_own_place(directory: Path) -> None:
 )
 @click.option("--read-data", is_flag=True, help="Also read every pack: digest it, open and digest every blob.")
 @click.option(
-    "--read-data-subset", metavar="N/M|X%", help="Read only part N of M of the packs, or a random share of X %."
+    "--read-data-subset",
+    metavar="N/M|X%|SIZE",
+    help="Read only part N of M of the packs, or some at random: X % of them, or SIZE.",
 )
 @click.option("--no-lock", is_flag=True, help="Take no lock: for a read-only repository, or beside a running backup.")
 @frame.repository_options
@@ -77,7 +79,7 @@ def check(
     opened = repository.open()
     lock = contextlib.nullcontext() if no_lock else opened.locked(exclusive=True)
     with lock, stages(in_bytes={"packs"}) as progress:
-        report = checks.check(opened, subset, progress=progress)
+        report = checks.check(opened, subset, progress=progress, remember=not no_lock)
     for hint in report.hints:
         frame.say(f"hint: {hint}")
     row = {

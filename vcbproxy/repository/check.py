@@ -8,21 +8,25 @@
     points      manifest, trees, chunk lengths agree
     packs       every byte digested, every blob opened           with ``read_data``
 
+A damaged pack that is read is remembered (``suspects.py``), until it is read whole, or gone.
+
 Nothing stops at the first problem: all are found, and each names the restore points it hurts. Snapshots of stock
 restic's are checked as well as ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 
-from vcbproxy.errors import Error, IntegrityError
-from vcbproxy.repository import browse, lockcheck, points, times
+from vcbproxy.errors import Error, IntegrityError, TargetError
+from vcbproxy.repository import browse, lockcheck, points, suspects, times
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
@@ -33,6 +37,7 @@ from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Problem, Report, Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.snapshot import Snapshot
+from vcbproxy.repository.suspects import Suspect
 from vcbproxy.repository.tree import Node, NodeKind
 
 BlobName = tuple[bytes, BlobKind]
@@ -44,6 +49,7 @@ def check(
     *,
     progress: Progress = no_progress,
     chance: random.Random | None = None,
+    remember: bool = False,
 ) -> Report:
     """Check a repository; the caller holds a lock, or knows that nobody changes it.
 
@@ -52,6 +58,7 @@ def check(
         read_data: which packs to read as well.
         progress: told the stage, how much of it is done, and of how much.
         chance: draws the packs of a share.
+        remember: note damaged packs, so that the next backup heals what it can; wants an exclusive lock.
 
     Returns:
         What was found; nothing is raised for damage.
@@ -59,25 +66,39 @@ def check(
     Raises:
         TargetError: the repository cannot be read at all.
     """
-    checker = _Checker(repository, progress)
+    checker = _Checker(repository, progress, remember)
     snapshots = checker.snapshots()
     packs = checker.index()
     sizes = checker.packs(packs)
     checker.trees(snapshots)
     if read_data is not None:
-        chosen = read_data.of([pack for pack in packs if pack.pack_id in sizes], chance or random.SystemRandom())
-        checker.data(chosen, sizes)
+        there = [(pack.pack_id, sizes[pack.pack_id]) for pack in packs if pack.pack_id in sizes]
+        chosen = {pack_id for pack_id, _ in read_data.of(there, chance or random.SystemRandom())}
+        checker.data([pack for pack in packs if pack.pack_id in chosen], sizes)
+    checker.suspects(sizes)
     checker.name_the_hurt(snapshots)
     checker.locks()
     return checker.report
 
 
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A pack of which something cannot be read back."""
+
+    pack_id: bytes
+    message: str
+    blobs: set[BlobName]
+
+
 class _Checker:
-    def __init__(self, repository: Repository, progress: Progress) -> None:
+    def __init__(self, repository: Repository, progress: Progress, remember: bool) -> None:
         self._repository = repository
         self._progress = progress
+        self._remember = remember
         self.report = Report()
-        self._lost: list[tuple[str, set[BlobName]]] = []
+        self._known = {suspect.pack_id: suspect for suspect in suspects.load(repository.files)}
+        self._read: set[bytes] = set()
+        self._lost: list[_Lost] = []
         self._good_trees: set[bytes] = set()
 
     # ------------------------------------------------------------------ stages
@@ -106,7 +127,7 @@ class _Checker:
         sizes = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in listed}
         for pack in packs:
             if problem := _layout_problem(pack, sizes.get(pack.pack_id)):
-                self._lose(f"pack {pack.pack_id.hex()}: {problem}", pack.blobs)
+                self._lose(pack.pack_id, f"pack {pack.pack_id.hex()}: {problem}", pack.blobs)
             if len({blob.kind for blob in pack.blobs}) > 1:
                 self.report.hints.append(
                     f"pack {pack.pack_id.hex()} mixes data and trees; `restic prune` separates them"
@@ -136,16 +157,36 @@ class _Checker:
                 done += sizes[pack.pack_id]
                 self._progress("packs", done, total)
                 self.report.packs_read += 1
+                self._read.add(pack.pack_id)
                 if damage is not None:
-                    self._lose(damage.message, damage.blobs)
+                    self._lose(pack.pack_id, damage.message, damage.blobs)
+                self._note(pack.pack_id, damage)
+
+    def suspects(self, sizes: dict[bytes, int]) -> None:
+        """Take what earlier checks found damaged, and this one did not read, for damaged still."""
+        for name, error in suspects.damaged(self._repository.files):
+            self._problem(f"{error}; remove {name.path}, and read all data once more")
+        for pack_id, suspect in self._known.items():
+            if pack_id not in sizes:
+                self._lift(suspect)
+            elif pack_id not in self._read:
+                message = f"pack {pack_id.hex()} was found damaged by an earlier check: {suspect.reason}"
+                self._lost.append(_Lost(pack_id, message, {(blob, kind) for kind, blob in suspect.blobs}))
 
     def name_the_hurt(self, snapshots: list[Snapshot]) -> None:
         """Only when blobs are lost: find out who needs them and has no other copy."""
-        damaged = set().union(*(blobs for _, blobs in self._lost))
+        damaged = set().union(*(lost.blobs for lost in self._lost))
         needed = {_name_of(snapshot): self._needs(snapshot.tree, damaged) for snapshot in snapshots} if damaged else {}
-        for message, blobs in self._lost:
-            gone = {name for name in blobs if not self._has_whole_copy(name)}
-            self._problem(message, *(point for point, needs in needed.items() if gone & needs))
+        for lost in self._lost:
+            gone = {name for name in lost.blobs if not self._has_whole_copy(name)}
+            hurt = [point for point, needs in needed.items() if gone & needs]
+            if lost.pack_id in self._known and not hurt:
+                self.report.hints.append(
+                    f"pack {lost.pack_id.hex()} is damaged, and healed: all that is needed of it is there whole; "
+                    "prune removes the damaged copy"
+                )
+            else:
+                self._problem(lost.message, *hurt)
 
     def locks(self) -> None:
         """Where files are locked against removal: until when, and what is locked less long than what needs it."""
@@ -238,8 +279,29 @@ class _Checker:
             return False
         return True
 
-    def _lose(self, message: str, blobs: Sequence[Blob]) -> None:
-        self._lost.append((message, {(blob.blob_id, blob.kind) for blob in blobs}))
+    def _lose(self, pack_id: bytes, message: str, blobs: Sequence[Blob]) -> None:
+        self._lost.append(_Lost(pack_id, message, {(blob.blob_id, blob.kind) for blob in blobs}))
+
+    def _note(self, pack_id: bytes, damage: PackDamage | None) -> None:
+        """Remember what was found in a pack that was read, and no more than that."""
+        before = self._known.get(pack_id)
+        if damage is not None and self._remember:
+            found = {(blob.kind, blob.blob_id) for blob in damage.blobs}
+            if before is not None and found == set(before.blobs):
+                return
+            try:
+                now = self._repository.clock.now()
+                suspects.note(self._repository.files, pack_id, damage.blobs, damage.message, now)
+            except TargetError as error:
+                self.report.hints.append(f"pack {pack_id.hex()} could not be noted as damaged: {error}")
+                return
+        if before is not None:
+            self._lift(before)
+
+    def _lift(self, suspect: Suspect) -> None:
+        if self._remember:
+            with contextlib.suppress(TargetError):  # the next check tries again
+                suspects.lift(self._repository.files, suspect)
 
     def _problem(self, message: str, *hurt: str) -> None:
         self.report.problems.append(Problem(message, tuple(hurt)))

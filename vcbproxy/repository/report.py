@@ -8,20 +8,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from vcbproxy.errors import IntegrityError, UsageError
-from vcbproxy.repository.indexfile import PackBlobs
+from vcbproxy.units import parse_size
+
+Sized = tuple[bytes, int]
+"""A pack's id and its size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Which packs to read: one part of ``parts`` (by their ids: all parts together are all), or a random share."""
+    """Which packs to read: one part of ``parts`` (by their ids: all parts together are all), or some at random.
+
+    These are a share of them, or so many that they come to about a size.
+    """
 
     part: int = 1
     parts: int = 1
     percent: float | None = None
+    size_bytes: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Subset:
-        """Read ``2/7`` or ``5%``.
+        """Read ``2/7``, ``5%`` or ``10G``.
 
         Raises:
             UsageError: it is neither.
@@ -31,20 +38,34 @@ class Subset:
                 percent = float(text[:-1])
                 if 0 < percent <= 100:
                     return cls(percent=percent)
-            else:
+            elif "/" in text:
                 part, parts = (int(number) for number in text.split("/"))
                 if 1 <= part <= parts <= 256:
                     return cls(part, parts)
-        except ValueError:
+            elif (size_bytes := parse_size(text)) > 0:
+                return cls(size_bytes=size_bytes)
+        except (ValueError, UsageError):
             pass
-        raise UsageError(f"{text!r} is no subset of the data: write it like 2/7 (of 256 at most) or 5%")
+        raise UsageError(f"{text!r} is no subset of the data: write it like 2/7 (of 256 at most), 5% or 10G")
 
-    def of(self, packs: Sequence[PackBlobs], chance: random.Random) -> list[PackBlobs]:
-        """The packs that belong to it; of any packs at least one by share."""
+    def of(self, packs: Sequence[Sized], chance: random.Random) -> list[Sized]:
+        """The packs that belong to it; of any packs at least one by share or size."""
         if self.percent is not None:
             count = max(1, round(len(packs) * self.percent / 100)) if packs else 0
             return chance.sample(list(packs), count)
-        return [pack for pack in packs if pack.pack_id[0] % self.parts == self.part - 1]
+        if self.size_bytes is not None:
+            return self._up_to_size(chance.sample(list(packs), len(packs)))
+        return [pack for pack in packs if pack[0][0] % self.parts == self.part - 1]
+
+    def _up_to_size(self, packs: Sequence[Sized]) -> list[Sized]:
+        taken = 0
+        chosen: list[Sized] = []
+        for pack in packs:
+            if chosen and taken + pack[1] > (self.size_bytes or 0):
+                break
+            chosen.append(pack)
+            taken += pack[1]
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)

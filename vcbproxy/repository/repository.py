@@ -21,7 +21,19 @@ from numpy.typing import NDArray
 
 from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.errors import Error, IntegrityError, TargetError
-from vcbproxy.repository import cachedir, config, crypto, identity, immutability, indexfile, keys, lock, pending, times
+from vcbproxy.repository import (
+    cachedir,
+    config,
+    crypto,
+    identity,
+    immutability,
+    indexfile,
+    keys,
+    lock,
+    pending,
+    suspects,
+    times,
+)
 from vcbproxy.repository import snapshot as snapshots_
 from vcbproxy.repository.backend.base import (
     CONFIG,
@@ -196,7 +208,7 @@ class Repository:
                     self._index_files.update(stems)
 
     def forget_lost_packs(self) -> None:
-        """Before writing: take out of the index in memory what lies in packs that are missing or have another size.
+        """Before writing: take out of the index in memory what lies in packs that are missing, damaged or cut short.
 
         A backup that built on them would not restore. So their blobs are stored anew if they turn up; older restore
         points have them back then, too. Packs of others that are not indexed yet cannot be in the index.
@@ -206,7 +218,26 @@ class Repository:
         """
         expected = self.index.pack_sizes()
         listed = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in self.backend.list(FileKind.PACK)}
-        self.index.forget([pack_id for pack_id, size in expected.items() if listed.get(pack_id) != size])
+        lost = {pack_id for pack_id, size in expected.items() if listed.get(pack_id) != size}
+        lost.update(suspect.pack_id for suspect in suspects.load(self.files) if suspect.pack_id in expected)
+        self.index.forget(sorted(lost))
+
+    def lost_chunks(self, ids: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Which chunks of a base's list must not be relied on: in no index, or in packs that are missing or damaged.
+
+        An incremental re-reads their ranges as if they had changed: the disk still has the very same bytes, most
+        likely, and storing them anew heals the older restore points too; where it has others, those are right for the
+        new one. Meant for whoever writes: the lost packs are forgotten when a restore point is begun
+        (``forget_lost_packs``), and until then only what no index lists is seen to be lost.
+
+        Args:
+            ids: uint8 (n, 32).
+
+        Returns:
+            Rows of ``ids``, ascending.
+        """
+        known, _ = self.index.find(ids, BlobKind.DATA)
+        return np.flatnonzero(~known)
 
     def drop_index(self) -> None:
         """Forget all that is known of the index, and of packs that are not listed yet: for whoever removes packs."""

@@ -1,0 +1,160 @@
+"""A damaged pack is noted, and the next backup that still has its blocks makes older restore points whole again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.repository.repositories import CHUNK, PASSWORD, SMALL, chunk, content, info, made, reopened, write_point
+from tests.repository.test_check import flipped, hurt
+from tests.repository.test_prune import ALL, everything, forget, pruned
+from vcbproxy.device import read
+from vcbproxy.errors import IntegrityError, TargetError
+from vcbproxy.repository import suspects
+from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.check import check
+from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.report import Report, Subset
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.target import RepositoryTarget
+
+LETTERS = "abcdefghijklmnop"
+
+
+def remembered(backend: MemoryBackend, subset: Subset | None = Subset()) -> Report:  # noqa: B008
+    return check(Repository.open(backend, PASSWORD), subset, remember=True)
+
+
+def restored(backend: MemoryBackend, point: str) -> bytes:
+    with RepositoryTarget(reopened(backend), lock=False).open(point) as reader:
+        return read(reader.disk("scsi0-0"), 0, len(LETTERS) * CHUNK)
+
+
+def damaged_at(backend: MemoryBackend, letter: str) -> tuple[MemoryBackend, FileName]:
+    [location] = reopened(backend).index.lookup(BlobKind.DATA, digest(chunk(letter)))
+    name = FileName(FileKind.PACK, location.pack_id.hex())
+    return flipped(backend, name, (location.blob.offset + 50) * 8), name
+
+
+@pytest.fixture
+def damaged() -> tuple[MemoryBackend, FileName]:
+    """A point, one of whose chunks is damaged."""
+    backend = MemoryBackend()
+    write_point(made(backend), scsi0_0=LETTERS)
+    return damaged_at(backend, "e")
+
+
+def test_the_whole_way_from_damage_to_health(damaged: tuple[MemoryBackend, FileName]) -> None:
+    backend, pack = damaged
+    first = "web01@2026-11-22T01:00:00Z"
+    found = remembered(backend)
+    assert hurt(found) == {first}
+    assert any(pack.stem in problem.message for problem in found.problems)
+    assert hurt(remembered(backend, None)) == {first}, "the next check, which reads no data, must not call it sound"
+
+    write_point(reopened(backend), info(hours=1), scsi0_0=LETTERS)
+    assert restored(backend, first) == content(LETTERS)
+    healed = remembered(backend)
+    assert healed.problems == []
+    assert any(pack.stem in hint and "healed" in hint for hint in healed.hints)
+    assert any("healed" in hint for hint in remembered(backend, None).hints)
+
+    assert not pruned(reopened(backend)).idle
+    assert pack not in backend.files()
+    assert not list(backend.list(FileKind.SUSPECT))
+    everything(reopened(backend))
+    sound = remembered(backend)
+    assert (sound.problems, sound.hints) == ([], [])
+    assert restored(backend, first) == content(LETTERS)
+
+
+def test_without_the_note_the_next_backup_would_build_on_it(damaged: tuple[MemoryBackend, FileName]) -> None:
+    """What the note is for: nothing but reading every byte finds such damage."""
+    backend, _ = damaged
+    assert check(Repository.open(backend, PASSWORD), Subset()).problems
+    write_point(reopened(backend), info(hours=1), scsi0_0=LETTERS)
+    with pytest.raises(IntegrityError):
+        restored(backend, "web01@2026-11-22T02:00:00Z")
+
+
+def test_prune_keeps_its_hands_off_while_the_only_copy_is_damaged(damaged: tuple[MemoryBackend, FileName]) -> None:
+    backend, pack = damaged
+    remembered(backend)
+    before = backend.files()
+    with pytest.raises(IntegrityError, match=digest(chunk("e")).hex()) as caught:
+        pruned(reopened(backend))
+    assert pack.stem in str(caught.value)
+    assert "nothing was removed" in str(caught.value)
+    assert backend.files() == before
+
+
+def test_damage_that_prune_meets_is_noted_and_nothing_is_removed() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    gone = write_point(repository, scsi0_0="abcdef")
+    write_point(repository, info(hours=1), scsi0_0="defghi")
+    backend, pack = damaged_at(backend, "e")
+    repository = reopened(backend)
+    forget(repository, gone)
+    before = backend.files()
+    with pytest.raises(IntegrityError, match=pack.stem):
+        pruned(repository, ALL)
+    assert before.items() <= backend.files().items()
+    [suspect] = suspects.load(repository.files)
+    assert suspect.pack_id.hex() == pack.stem
+
+
+def test_a_pack_that_reads_whole_again_is_suspect_no_more(damaged: tuple[MemoryBackend, FileName]) -> None:
+    """A bad cable: the bytes on the disk are right."""
+    backend, pack = damaged
+    remembered(backend)
+    original = bytearray(backend.files()[pack])
+    [location] = reopened(backend).index.lookup(BlobKind.DATA, digest(chunk("e")))
+    original[location.blob.offset + 50] ^= 1
+    mended = MemoryBackend({**backend.files(), pack: bytes(original)})
+    assert remembered(mended).problems == []
+    assert not list(mended.list(FileKind.SUSPECT))
+
+
+def test_a_check_without_a_lock_notes_nothing(damaged: tuple[MemoryBackend, FileName]) -> None:
+    backend, _ = damaged
+    before = backend.files()
+    assert check(Repository.open(backend, PASSWORD), Subset()).problems
+    assert backend.files() == before
+
+
+def test_lost_chunks_are_told_to_an_incremental(damaged: tuple[MemoryBackend, FileName]) -> None:
+    backend, _ = damaged
+    repository = reopened(backend)
+    ids = np.frombuffer(b"".join(digest(chunk(letter)) for letter in LETTERS + "!"), np.uint8).reshape(-1, 32)
+    assert repository.lost_chunks(ids).tolist() == [len(LETTERS)]
+    remembered(backend)
+    repository = reopened(backend)
+    with RepositoryTarget(repository, SMALL).begin(info(hours=1)) as writer:
+        lost = repository.lost_chunks(ids).tolist()
+        writer.abort()
+    assert LETTERS.index("e") in lost
+    assert len(lost) < len(LETTERS)
+
+
+def test_a_damaged_note_is_named_and_hinders_no_backup(damaged: tuple[MemoryBackend, FileName]) -> None:
+    backend, _ = damaged
+    remembered(backend)
+    [note] = [stored.name for stored in backend.list(FileKind.SUSPECT)]
+    torn = flipped(backend, note, 400)
+    write_point(reopened(torn), info(hours=1), scsi0_0="xyz")
+    assert any(note.stem in problem.message for problem in remembered(torn, None).problems)
+
+
+class ReadOnly(MemoryBackend):
+    """Takes nothing new."""
+
+    def save(self, name: FileName, parts: object) -> None:
+        raise TargetError(f"cannot write {name.path}: Read-only file system")
+
+
+def test_a_repository_that_takes_no_note_is_checked_all_the_same(damaged: tuple[MemoryBackend, FileName]) -> None:
+    report = check(Repository.open(ReadOnly(damaged[0].files()), PASSWORD), Subset(), remember=True)
+    assert report.problems
+    assert any("could not be noted" in hint for hint in report.hints)
