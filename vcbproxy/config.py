@@ -17,6 +17,13 @@
 
     [repository.s3]                             how a bucket is used: region, ca_file, object_lock, ...
 
+    [repository.traffic]
+    retry_s = 300                               how long a storage that is away is tried again
+    limits = [{ from = "08:00", to = "18:00", upload_mib_s = 20 }]      how fast, and when
+
+    [repository.cache]                          of what is read often, for repositories that are not in a directory
+    directory = "/var/cache/vcbproxy"
+
     [backup]
     workers = 2
     quiesce = "try"                             require | try | off
@@ -33,8 +40,10 @@ credential names them.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tomllib
+from datetime import time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +55,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -241,11 +251,66 @@ class S3(_Section):
         return self
 
 
+class Day(Enum):
+    """A day of the week."""
+
+    MON = "mon"
+    TUE = "tue"
+    WED = "wed"
+    THU = "thu"
+    FRI = "fri"
+    SAT = "sat"
+    SUN = "sun"
+
+
+class Limit(_Section):
+    """How fast the repository may be written and read, and when; times of day are the proxy's own."""
+
+    begin: time = Field(time(), alias="from")
+    end: time = Field(time(), alias="to")
+    days: tuple[Day, ...] = tuple(Day)
+    upload_mib_s: float | None = Field(None, gt=0)
+    download_mib_s: float | None = Field(None, gt=0)
+
+    @field_validator("begin", "end", mode="before")
+    @classmethod
+    def _of_a_clock(cls, value: object) -> object:
+        if not isinstance(value, str | time) or (isinstance(value, str) and not _CLOCK.fullmatch(value)):
+            raise ValueError('a time of day is written "18:00"')
+        return value
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Limit:
+        if not self.days:
+            raise ValueError("days: name some, or leave the key out for all")
+        return self
+
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+
+
+class Traffic(_Section):
+    """How patiently and how fast the repository's storage is used."""
+
+    retry_s: float = Field(300, ge=0, le=420)
+    limits: tuple[Limit, ...] = ()
+
+
+class Cache(_Section):
+    """Local copies of what is read often; never of a repository in a directory."""
+
+    enabled: bool = True
+    directory: FilePath | None = None
+    size_gib: float = Field(8, gt=0)
+
+
 class Repository(Secret):
     """Where restore points are kept. A location relative to the file is a directory beside it."""
 
     location: str
     s3: S3 = S3()
+    traffic: Traffic = Traffic()
+    cache: Cache = Cache()
 
     @model_validator(mode="after")
     def _password_named(self) -> Repository:

@@ -90,7 +90,7 @@ def _results(config: Config) -> Iterator[Result]:
     if settings is None:
         yield broken("repository", ConfigError("no repository: write [repository] in the configuration"))
         return
-    address = frame.RepositoryAddress(settings.location, settings, settings.s3)
+    address = frame.RepositoryAddress(settings.location, settings, settings.s3, settings.traffic, settings.cache)
     yield from guarded("repository", lambda: repository.repository(address.open, seen.held_bytes))
 
 

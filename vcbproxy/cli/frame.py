@@ -9,16 +9,18 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
 from vcbproxy import config as configuration
+from vcbproxy.clock import SystemClock
 from vcbproxy.errors import ConfigError, Error
 
 if TYPE_CHECKING:
@@ -194,6 +196,8 @@ class RepositoryAddress:
     location: str
     secret: configuration.Secret
     s3: configuration.S3 = field(default_factory=configuration.S3)
+    traffic: configuration.Traffic = field(default_factory=configuration.Traffic)
+    cache: configuration.Cache = field(default_factory=configuration.Cache)
 
     @property
     def in_bucket(self) -> bool:
@@ -201,23 +205,35 @@ class RepositoryAddress:
         return self.location.startswith("s3:")
 
     def backend(self, *, create: bool = False) -> Backend:
-        """The storage below the repository."""
-        from vcbproxy.repository.backend import base
+        """The storage below the repository, patient, and no faster than it may be."""
+        from vcbproxy.cli import interruption
+        from vcbproxy.repository.backend import base, compose
 
-        return base.open_backend(self.location, create=create, s3=self.s3)
+        opened = base.open_backend(self.location, s3=self.s3)
+        backend = compose.patient(opened, self.traffic, SystemClock(), random.Random(), interruption.wanted)
+        if create:
+            backend.create()
+        return backend
 
     def password(self) -> str:
         """The repository's password, read now."""
         return self.secret.password(f"the repository {self.location}")
 
-    def open(self) -> Repository:
-        """The repository itself, its index not yet loaded."""
+    def open(self, *, cached: bool = True) -> Repository:
+        """The repository itself, its index not yet loaded.
+
+        Args:
+            cached: with local copies of what is read often, unless the operator or the configuration is against it.
+        """
         from vcbproxy.repository.files import unlocked
 
         files = unlocked(self.backend(), self.password())  # before the larger modules: see `vcbproxy backup`
+        from vcbproxy.repository.backend import compose
         from vcbproxy.repository.repository import Repository
 
-        return Repository.of(files)
+        if not cached:
+            return Repository.of(files)
+        return Repository.of(files, cached=lambda backend, name: compose.cached(backend, name, self.cache))
 
 
 def repository_options(command: Callable[P, R]) -> Callable[..., R]:
@@ -240,17 +256,22 @@ def repository_options(command: Callable[P, R]) -> Callable[..., R]:
         metavar="COMMAND",
         help="Command that prints the repository's password; $VCBPROXY_PASSWORD_COMMAND.",
     )
+    @click.option("--no-cache", is_flag=True, help="Keep and use no local copies of what is read often.")
     @config_option
     @functools.wraps(command)
     def wrapped(
         *args: Any,
+        no_cache: bool,
         repo: str | None,
         password_file: Path | None,
         password_command: str | None,
         config: configuration.Config,
         **kwargs: Any,
     ) -> R:
-        kwargs["repository"] = _resolve(repo, password_file, password_command, config)
+        address = _resolve(repo, password_file, password_command, config)
+        if no_cache:
+            address = replace(address, cache=address.cache.model_copy(update={"enabled": False}))
+        kwargs["repository"] = address
         if "config" in wanted:
             kwargs["config"] = config
         return command(*args, **kwargs)
@@ -283,9 +304,11 @@ def _resolve(
         )
     else:
         secret = configuration.Secret()
-    if known is not None and location == known.location:
-        return RepositoryAddress(location, secret, known.s3)
-    return RepositoryAddress(location, secret)  # how another bucket is used must not be taken from this one
+    if known is None:
+        return RepositoryAddress(location, secret)
+    # How another bucket is used must not be taken from this one; the line to it may be the same.
+    s3 = known.s3 if location == known.location else configuration.S3()
+    return RepositoryAddress(location, secret, s3, known.traffic, known.cache)
 
 
 def on_terminal() -> bool:

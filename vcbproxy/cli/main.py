@@ -17,6 +17,7 @@ from types import FrameType
 import click
 
 from vcbproxy import errors
+from vcbproxy.cli import interruption
 
 _COMMANDS = {
     "restore": "Bring a restore point's disks back as raw files.",
@@ -82,11 +83,13 @@ def _signals() -> Iterator[None]:
                     2, b"\nvcbproxy: removing VM snapshots and locks, please wait; twice more to leave them behind\n"
                 )
             return
+        interruption.note()
         raise errors.Cancelled if number == signal.SIGINT else errors.Terminated
 
     def hung_up(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGTERM)  # who holds SIGTERM back for a while then holds this back too
 
+    interruption.forget()
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hung_up)

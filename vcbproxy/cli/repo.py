@@ -76,7 +76,7 @@ def check(
     if read_data and read_data_subset:
         raise UsageError("give --read-data or --read-data-subset, not both")
     subset = Subset.parse(read_data_subset) if read_data_subset else Subset() if read_data else None
-    opened = repository.open()
+    opened = repository.open(cached=False)  # what is stored is to be checked, not a copy of it
     lock = contextlib.nullcontext() if no_lock else opened.locked(exclusive=True)
     with lock, stages(in_bytes={"packs"}) as progress:
         report = checks.check(opened, subset, progress=progress, remember=not no_lock)

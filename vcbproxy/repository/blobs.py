@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import compression, crypto, longblob
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, Heat
 from vcbproxy.repository.files import Files
-from vcbproxy.repository.ids import Buffer, digest
+from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.repository.index import Location
 
 BLOB_BYTES_MAX = 1 << 30  # held as a whole; longer trees are read by bites
@@ -56,7 +56,9 @@ class Blobs:
 
     def _sealed(self, location: Location) -> memoryview:
         sealed = memoryview(bytearray(location.blob.stored_bytes))
-        self._files.backend.load(FileName(FileKind.PACK, location.pack_id.hex()), location.blob.offset, sealed)
+        heat = Heat.HOT if location.blob.kind is BlobKind.TREE else Heat.COLD
+        name = FileName(FileKind.PACK, location.pack_id.hex(), heat)
+        self._files.backend.load(name, location.blob.offset, sealed)
         return sealed
 
     @contextmanager

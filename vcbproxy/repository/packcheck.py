@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import pack
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, Heat
 from vcbproxy.repository.blobs import hold_sane
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.pack import Blob
@@ -40,7 +40,7 @@ def check_pack(repository: Repository, indexed: PackBlobs, size_bytes: int) -> P
     Returns:
         What is wrong, if anything.
     """
-    name = FileName(FileKind.PACK, indexed.pack_id.hex())
+    name = FileName(FileKind.PACK, indexed.pack_id.hex(), Heat.COLD)  # what is stored is asked, never a local copy
     what = f"pack {name.stem}"
     try:
         load = _loader(repository, name, size_bytes)

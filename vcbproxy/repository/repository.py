@@ -54,6 +54,10 @@ from vcbproxy.repository.session import WriteOptions, WriteSession
 Result = TypeVar("Result")
 
 
+def _as_it_is(backend: Backend, _repository_id: str) -> Backend:
+    return backend
+
+
 class Repository:
     """An open repository; safe to share between threads."""
 
@@ -134,8 +138,21 @@ class Repository:
         return cls.of(unlocked(backend, password), clock=clock, me=me)
 
     @classmethod
-    def of(cls, files: Files, *, clock: Clock | None = None, me: identity.Identity | None = None) -> Self:
+    def of(
+        cls,
+        files: Files,
+        *,
+        clock: Clock | None = None,
+        me: identity.Identity | None = None,
+        cached: Callable[[Backend, str], Backend] = _as_it_is,
+    ) -> Self:
         """The repository of files that are unlocked already.
+
+        Args:
+            files: whose config is read.
+            clock: the time; the system's.
+            me: who takes locks; this process.
+            cached: gives the backend to go on with, once the repository's id is known.
 
         Raises:
             IntegrityError: its config is damaged.
@@ -146,6 +163,7 @@ class Repository:
         chunker = ChunkerSettings()
         if exists(backend, PARAMETERS):
             chunker = ChunkerSettings.decode(files.load_sealed(PARAMETERS), f"{backend.location}: {PARAMETERS.path}")
+        backend = cached(backend, settings.repository_id)
         return cls(backend, files.key, settings, chunker, clock=clock or SystemClock(), me=me or identity.mine())
 
     @property

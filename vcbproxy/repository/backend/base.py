@@ -156,6 +156,8 @@ class Traits:
     """How long what is saved may be missing from the listings of others; 0 where a listing can never be behind."""
     retaining: Retaining | None = None
     """Who locks files there against removal, if they are to be locked."""
+    remote: bool = False
+    """Whether each request costs a round trip, so that a local copy of what is read often pays."""
 
 
 class FileMissing(TargetError):

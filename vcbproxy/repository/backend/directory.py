@@ -31,6 +31,7 @@ from vcbproxy.repository.backend.base import (
     FileShort,
     Stored,
     Traits,
+    Unavailable,
 )
 from vcbproxy.repository.ids import Buffer, is_hex_id
 from vcbproxy.units import MiB, align_down
@@ -45,6 +46,22 @@ _REMEDIES = {
     errno.EPERM: "check owner, mode and attributes",
     errno.EIO: "the disk below it fails; look at the kernel's log",
 }
+_PASSING = frozenset(
+    {
+        errno.ETIMEDOUT,
+        errno.ESTALE,
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.ECONNRESET,
+        errno.ECONNREFUSED,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+    }
+)
+"""What a mounted file server that restarts answers meanwhile."""
 
 
 class DirectoryBackend:
@@ -190,6 +207,10 @@ class DirectoryBackend:
                 raise FileMissing(location=self.location, path=name.path) from error
             raise TargetError(f"{self.location}: cannot {action}: {error.strerror}") from error
         except OSError as error:
+            if error.errno in _PASSING:
+                raise Unavailable(
+                    location=self.location, action=action, reason=error.strerror, errno=error.errno
+                ) from error
             remedy = _REMEDIES.get(error.errno or 0)
             reason = f"{error.strerror}; {remedy}" if remedy else error.strerror
             raise TargetError(f"{self.location}: cannot {action}: {reason}", errno=error.errno) from error

@@ -72,7 +72,7 @@ class S3Backend:
     @property
     def traits(self) -> Traits:
         """Creation counts as atomic only once a probe has seen it."""
-        return Traits(self.settings.connections, self._proven_atomic, retaining=self._locks)
+        return Traits(self.settings.connections, self._proven_atomic, remote=True, retaining=self._locks)
 
     def create(self) -> None:
         """Make the bucket unless it is there."""
