@@ -1,0 +1,382 @@
+"""A tape drive: blocks and filemarks written, read, and found again.
+
+    partition 0   ├block 0┼ block 1 ┼ ▌2 ┼ block 3 ┤                 ▌ a filemark: counts as a block of its own
+    partition 1   ├block 0┼ ▌1 ┼ block 2 ┼ …                ┤ data end
+                                  ▲ position: (partition, block), the block that the next command reads or writes
+
+Where the tape stands is known at any time, and held against what the drive says after everything that may have moved it
+behind our back. A bus reset may rewind a tape; the next write would then destroy the volume (the reference
+implementation of LTFS has the same guard).
+
+Warnings of the end are an answer, not an error: the block was written, and somebody has to make room for an index.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from tape.errors import (
+    EndOfData,
+    FormatError,
+    MediumChanged,
+    NoMedium,
+    NotReady,
+    PositionLost,
+    RefusedCommand,
+    TapeError,
+    UnitAttention,
+)
+from tape.scsi import cdb
+from tape.scsi.sense import Key, Sense
+from tape.scsi.transport import Buffer, Reply, ScsiTransport
+from tape.scsi.unit import TAPE, Identity, Unit
+
+BLOCK_S = 300.0
+SEEK_S = 3600.0  # drives say up to 50 minutes for a LOCATE
+LOAD_S = 7200.0 + 720.0  # a new LTO-9 cartridge is calibrated on its first load, for up to 132 minutes
+_RETRIES_MAX = 3
+
+
+class Warning(IntEnum):  # noqa: A001  # the field's word; ours is never caught
+    """How near the end is."""
+
+    NONE = 0
+    PROGRAMMABLE = 1
+    EARLY = 2
+
+
+class Met(Enum):
+    """What a read met in place of a block."""
+
+    FILEMARK = "filemark"
+    END_OF_DATA = "end of data"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where a tape stands: before this block of this partition."""
+
+    partition: int
+    block: int
+
+    def __str__(self) -> str:
+        return f"block {self.block} of partition {self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLimits:
+    """How short and how long the drive lets blocks be."""
+
+    min_bytes: int
+    max_bytes: int
+
+
+class TapeDrive:
+    """One drive, with or without a cartridge. For one thread."""
+
+    def __init__(
+        self,
+        transport: ScsiTransport,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take it over; whatever happened to it before this session is noticed, and of no interest.
+
+        Raises:
+            TapeError: it does not answer, or is no tape drive.
+        """
+        self.unit = Unit(transport, sleep=sleep)
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._expected: Position | None = None
+        self.unit.attend()
+        self.identity: Identity = self.unit.inquiry()
+        if self.identity.kind != TAPE:
+            raise TapeError(f"{self.name} is no tape drive: {self.identity}")
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.unit.name
+
+    # ------------------------------------------------------------------ the cartridge
+
+    def wait_ready(self, timeout_s: float = LOAD_S, waiting: Callable[[NotReady], None] | None = None) -> None:
+        """Wait until its cartridge is ready.
+
+        Args:
+            timeout_s: how long.
+            waiting: told once a second of what it is not ready yet.
+
+        Raises:
+            NoMedium: there is none.
+            NotReady: it did not become ready in time.
+        """
+        until_s = self._monotonic() + timeout_s
+        while True:
+            try:
+                self.unit.run(cdb.test_unit_ready(), "test unit ready")
+            except NoMedium:
+                raise
+            except NotReady as error:
+                if self._monotonic() >= until_s:
+                    raise
+                if waiting is not None:
+                    waiting(error)
+                self._sleep(1.0)
+            except UnitAttention:
+                self._expected = None
+            else:
+                return
+
+    def load(self, timeout_s: float = LOAD_S) -> None:
+        """Thread the cartridge that lies in the drive, and let blocks have any length.
+
+        Raises:
+            NoMedium: there is none.
+            TapeError: it cannot be loaded.
+        """
+        self._expected = None
+        with self._attentive():
+            self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
+        self.wait_ready(timeout_s)
+        self._use_variable_blocks()
+
+    def unload(self) -> None:
+        """Rewind, and give the cartridge out, so that the robot can take it.
+
+        Raises:
+            RemovalPrevented: something holds it.
+            TapeError: it is stuck.
+        """
+        self._expected = None
+        with self._attentive():
+            self.unit.run(cdb.load_unload(load=False), "unload", timeout_s=SEEK_S)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody take the cartridge out for the length of a ``with``."""
+        with self._attentive():
+            self.unit.run(cdb.prevent_removal(True), "prevent removal")
+        try:
+            yield
+        finally:
+            self.unit.run(cdb.prevent_removal(False), "allow removal")
+
+    def block_limits(self) -> BlockLimits:
+        """What the drive, and the way to it, allow."""
+        data = self.unit.ask(cdb.read_block_limits(), "read block limits", 6)
+        if len(data) < 6:
+            raise TapeError(f"{self.name}: block limits of {len(data)} bytes")
+        longest = int.from_bytes(data[1:4], "big") or self.unit.transport.transfer_bytes_max
+        return BlockLimits(int.from_bytes(data[4:6], "big"), min(longest, self.unit.transport.transfer_bytes_max))
+
+    # ------------------------------------------------------------------ blocks
+
+    def write(self, block: Buffer) -> Warning:
+        """Write one block.
+
+        Raises:
+            VolumeOverflow: the end; it was not written.
+            MediumError: it could not be written; what the drive had buffered before may not be either.
+            WriteProtected: the cartridge takes no writing.
+            PositionLost: a reset moved the tape.
+        """
+        _, sense = self._run(cdb.write(len(block)), "write", data_out=block, timeout_s=BLOCK_S)
+        self._moved_by(1)
+        return _warning(sense)
+
+    def write_filemarks(self, count: int = 1) -> Warning:
+        """Write filemarks, and wait until all that was written is on tape.
+
+        Raises:
+            TapeError: as ``write``; also for blocks written long before.
+        """
+        _, sense = self._run(cdb.write_filemarks(count), "write filemarks", timeout_s=BLOCK_S)
+        self._moved_by(count)
+        return _warning(sense)
+
+    def flush(self) -> Warning:
+        """Wait until all that was written is on tape.
+
+        Raises:
+            TapeError: some of it could not be written.
+        """
+        return self.write_filemarks(0)
+
+    def read(self, buf: memoryview) -> int | Met:
+        """Read one block: gives its length, or what was met in its place. A filemark is stepped over.
+
+        Raises:
+            FormatError: the block is longer than ``buf``.
+            MediumError: it cannot be read.
+        """
+        at = self._expected
+        reply, sense = self._run(cdb.read(len(buf)), "read", data_in=buf, timeout_s=BLOCK_S, quiet=(Key.BLANK_CHECK,))
+        if sense is None:
+            self._moved_by(1)
+            return reply.transferred
+        if sense.key == Key.BLANK_CHECK or (sense.code == (0x00, 0x05) and not sense.ili):
+            return Met.END_OF_DATA
+        self._moved_by(1)
+        if sense.filemark:
+            return Met.FILEMARK
+        if sense.ili and sense.information is not None:
+            length = len(buf) - sense.information
+            if length > len(buf):
+                raise FormatError(where=f"{self.name}, {at or 'somewhere'}", reason=f"a block of {length} bytes")
+            return length
+        return reply.transferred
+
+    # ------------------------------------------------------------------ finding places
+
+    def position(self) -> Position:
+        """Where the tape stands, by the drive's word.
+
+        Raises:
+            TapeError: it does not know.
+        """
+        with self._attentive():
+            data = self.unit.ask(cdb.read_position(), "read position", 32)
+        if len(data) < 32 or data[0] & 0x0C:  # MPU, LONU: position unknown
+            raise TapeError(f"{self.name}: the drive does not know where the tape stands")
+        return Position(int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:16], "big"))
+
+    def locate(self, place: Position) -> None:
+        """Go there.
+
+        Raises:
+            EndOfData: the recorded part ends before.
+            TapeError: it cannot be found.
+        """
+        self._expected = None
+        self._seek(cdb.locate(place.block, place.partition), f"locate {place}")
+        self._stand_at(place)
+
+    def locate_end(self, partition: int) -> Position:
+        """Go behind all that is recorded in a partition; tells where that is."""
+        self._expected = None
+        try:
+            self._seek(cdb.locate_end(partition), f"locate the end of partition {partition}")
+        except RefusedCommand:  # older drives have no such destination
+            self.locate(Position(partition, 0))
+            self._expected = None
+            self._seek(cdb.space_end_of_data(), "space to the end of data")
+        self._expected = found = self.position()
+        if found.partition != partition:
+            raise PositionLost(device=self.name, expected=f"partition {partition}", found=found)
+        return found
+
+    def space_filemarks(self, count: int) -> Position:
+        """Over so many filemarks, forward or (negative) back; tells where that is: behind the last one, or before it.
+
+        Raises:
+            EndOfData: there are not so many.
+            TapeError: the tape cannot be moved; or its beginning was met.
+        """
+        self._expected = None
+        _, sense = self._run(cdb.space_filemarks(count), "space filemarks", timeout_s=SEEK_S, quiet=(Key.BLANK_CHECK,))
+        if sense is not None and (sense.key == Key.BLANK_CHECK or sense.eom):
+            raise EndOfData(
+                device=self.name, command="space filemarks", reason=f"there are no {abs(count)} filemarks that way",
+                key=sense.key, asc=sense.asc, ascq=sense.ascq,
+            )  # fmt: skip
+        self._expected = found = self.position()
+        return found
+
+    def rewind(self) -> None:
+        """To the beginning of this partition."""
+        self._expected = None
+        self._seek(cdb.rewind(), "rewind")
+        self._expected = self.position()
+
+    # ------------------------------------------------------------------ where it must stand
+
+    def _seek(self, command: bytes, what: str) -> None:
+        with self._attentive():
+            self.unit.run(command, what, timeout_s=SEEK_S)
+
+    def _stand_at(self, place: Position) -> None:
+        found = self.position()
+        if found != place:
+            raise PositionLost(device=self.name, expected=place, found=found)
+        self._expected = place
+
+    def _moved_by(self, blocks: int) -> None:
+        if self._expected is not None:
+            self._expected = Position(self._expected.partition, self._expected.block + blocks)
+
+    def _run(
+        self,
+        command: bytes,
+        what: str,
+        *,
+        data_out: Buffer = b"",
+        data_in: memoryview | None = None,
+        timeout_s: float,
+        quiet: tuple[Key, ...] = (),
+    ) -> tuple[Reply, Sense | None]:
+        """Run what depends on where the tape stands; after a reset only if it still stands there."""
+        for _ in range(_RETRIES_MAX):
+            try:
+                with self._attentive():
+                    return self.unit.run(
+                        command, what, data_out=data_out, data_in=data_in, timeout_s=timeout_s, quiet=quiet
+                    )
+            except MediumChanged:
+                raise
+            except UnitAttention as error:
+                if self._expected is None:
+                    raise
+                self._recheck(error)
+        return self.unit.run(command, what, data_out=data_out, data_in=data_in, timeout_s=timeout_s, quiet=quiet)
+
+    def _recheck(self, because: UnitAttention) -> None:
+        """After a reset: the command was not carried out, and may be sent again if nothing has moved."""
+        expected = self._expected
+        assert expected is not None, "nothing to hold the position against"
+        found = self.position()
+        if found != expected:
+            self._expected = None
+            raise PositionLost(device=self.name, expected=expected, found=found) from because
+
+    @contextmanager
+    def _attentive(self) -> Iterator[None]:
+        """What fails leaves the tape somewhere; a changed cartridge voids all that was known."""
+        try:
+            yield
+        except UnitAttention as error:
+            if isinstance(error, MediumChanged):
+                self._expected = None
+            raise
+        except TapeError:
+            self._expected = None
+            raise
+
+    def _use_variable_blocks(self) -> None:
+        """Block length 0, writes buffered by the drive; the density is left as it is sensed.
+
+        A density of 0 would mean the drive's default, and has been seen to change the cartridge's.
+        """
+        sensed = self.unit.ask(cdb.mode_sense(0x00, 16), "mode sense", 16)
+        density = sensed[8] if len(sensed) >= 16 and int.from_bytes(sensed[6:8], "big") >= 8 else 0
+        header = bytes((0, 0, 0, 0x10, 0, 0, 0, 8))
+        block = bytes((density, 0, 0, 0, 0, 0, 0, 0))
+        self.unit.run(cdb.mode_select(16), "mode select", data_out=header + block)
+
+    def close(self) -> None:
+        """Let the drive go; the cartridge stays in it."""
+        self.unit.close()
+
+
+def _warning(sense: Sense | None) -> Warning:
+    if sense is None:
+        return Warning.NONE
+    if sense.code == (0x00, 0x07):
+        return Warning.PROGRAMMABLE
+    return Warning.EARLY if sense.eom or sense.code == (0x00, 0x02) else Warning.NONE

@@ -1,0 +1,1 @@
+"""SCSI, as far as tape drives and robots need it: commands, sense, and the ways in which they travel."""
