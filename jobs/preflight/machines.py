@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jobs.cleanup import Action, Cleanup, Finding
+from jobs.eligibility import raw_lun_trouble
 from jobs.preflight.result import Result, failed, named, ok, warning
 from vcbproxy.errors import ManagerError, NothingProtected, SourceError
 from vcbproxy.manager import inventory, overview, privileges
@@ -67,7 +68,7 @@ def _refusal(disk: Disk, storage: Storage) -> str | None:
             reason = reason or refusal(disk, storage.datastore(name))
         except SourceError:
             reason = reason or f"its datastore {name} is not shown to us: is the role given on the datastores, too?"
-    return reason
+    return reason or raw_lun_trouble(disk, storage)
 
 
 def connected(vms: Sequence[VmSummary]) -> Iterator[Result]:

@@ -16,7 +16,7 @@ from pyVmomi.VmomiSupport import DataObject, ManagedObject
 
 from vcbproxy.errors import ManagerError
 from vcbproxy.manager.datastore import DatastorePath
-from vcbproxy.manager.disk import Disk, DiskKind
+from vcbproxy.manager.disk import Disk, DiskKind, RawLun
 from vcbproxy.manager.wire import moref_of
 from vcbproxy.units import SECTOR, KiB, MiB
 
@@ -106,6 +106,7 @@ def _disk(device: Any, controller: Any) -> Disk:
         uuid=getattr(backing, "uuid", None),
         thin=getattr(backing, "thinProvisioned", None),
         parents=_parents(backing),
+        raw_lun=_raw_lun(backing),
     )
 
 
@@ -145,6 +146,15 @@ def _kind(backing: Any) -> DiskKind:
         case _backing.LocalPMemBackingInfo() | _device.VirtualNVDIMM.BackingInfo():
             return DiskKind.PMEM
     return DiskKind.OTHER
+
+
+def _raw_lun(backing: Any) -> RawLun | None:
+    """A mapping's LUN. Deltas say it too; where one does not, it is that of its base."""
+    while isinstance(backing, _backing.RawDiskMappingVer1BackingInfo):
+        if backing.lunUuid:
+            return RawLun(str(backing.lunUuid).lower())
+        backing = backing.parent
+    return None
 
 
 def _shared(backing: Any, controller: Any) -> bool:

@@ -5,6 +5,7 @@ The same value describes a disk of the live VM and a disk as a snapshot froze it
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,6 +27,44 @@ class DiskKind(Enum):
     OTHER = "other"
 
 
+# Bytes of an NAA name by its type, its first four bits (SPC-4, 7.8.6.6).
+_NAA_BYTES = {2: 8, 3: 8, 5: 8, 6: 16}
+_UUID_ID_AT = 5
+_UUID_KIND_NAA = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RawLun:
+    """The LUN behind a raw device mapping; see ``rawlun``.
+
+    Attributes:
+        uuid: what the manager calls it, in lower case: hex digits.
+        told: what the VM's host calls it (``naa.…``); None when it did not tell.
+    """
+
+    uuid: str
+    told: str | None = None
+
+    @property
+    def id(self) -> bytes:
+        """The SCSI id in the uuid, with the model at its end; empty when the uuid is of another form."""
+        return bytes.fromhex(self.uuid)[_UUID_ID_AT:] if re.fullmatch(r"(?:[0-9a-f]{2}){6,}", self.uuid) else b""
+
+    @property
+    def decoded(self) -> str | None:
+        """The NAA name in the uuid, as ``naa.…``; None when it holds another kind of id."""
+        found = self.id
+        length = _NAA_BYTES.get(found[0] >> 4, 0) if found else 0
+        if not found or int(self.uuid[:2], 16) != _UUID_KIND_NAA:
+            return None
+        return f"naa.{found[:length].hex()}" if 0 < length <= len(found) else None
+
+    @property
+    def name(self) -> str | None:
+        """Its name by the host, or else by its uuid; None when neither tells."""
+        return self.told or self.decoded
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """One virtual disk.
@@ -36,6 +75,7 @@ class Disk:
         parents: the files it depends on, nearest first, as the manager tells; empty for a base disk.
         shared: the disk, or its controller, may be written by several VMs at once.
         change_id: the change tracker's landmark; set in snapshots of VMs that track changes.
+        raw_lun: of a raw device mapping, the LUN that its base is.
     """
 
     key: str
@@ -52,15 +92,12 @@ class Disk:
     uuid: str | None = None
     thin: bool | None = None
     parents: tuple[DatastorePath, ...] = ()
+    raw_lun: RawLun | None = None
 
 
 _UNREADABLE_KINDS = {
     DiskKind.NATIVE: "its snapshots are made by the storage array, not as files",
     DiskKind.VSAN_SPARSE: "it lies on vSAN",
-    # Its base could be read off the mapped LUN, but that carries a guest's own file systems and volume groups, which a
-    # proxy had better never see; and nothing on a volume would tell afterwards whether it stood still.
-    DiskKind.RDM_VIRTUAL: "it is a raw device mapping (virtual mode): its data lie on a LUN of its own; back it up "
-    "from inside the guest, or migrate it to a virtual disk",
     DiskKind.RDM_PHYSICAL: "it is a raw device mapping (physical mode), which snapshots leave out; back it up from "
     "inside the guest",
     DiskKind.RAW: "it is a physical disk of the host",
@@ -79,6 +116,8 @@ def refusal(disk: Disk, datastore: Datastore | None = None) -> str | None:
     reason = _UNREADABLE_KINDS.get(disk.kind)
     if reason is not None:
         return reason
+    if disk.kind is DiskKind.RDM_VIRTUAL and disk.raw_lun is None:
+        return "it is a raw device mapping, and the manager does not tell of which LUN: is that LUN lost to its host?"
     if disk.mode.startswith("independent"):
         return f"its mode is {disk.mode}: snapshots leave it out; make it dependent in the VM's settings"
     if disk.mode != "persistent":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pyVmomi import vim
 
 from vcbproxy.errors import Changed, Diverged, Thawed
-from vcbproxy.manager import convert, properties
+from vcbproxy.manager import convert, properties, rawlun
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import Session
@@ -46,6 +46,9 @@ class Now:
         if not _same_files(named, disk):
             now = " on ".join(map(str, (named.path, *named.parents)))
             raise Changed(file=str(disk.path), reason=f"it was moved or merged; it is now {now}")
+        if disk.raw_lun is not None and (named.raw_lun is None or named.raw_lun.id != disk.raw_lun.id):
+            reason = f"its mapping leads to another LUN now, {named.raw_lun and named.raw_lun.name}"
+            raise Changed(file=str(disk.path), reason=reason)
         live = self.live.get(disk.key)
         if live is None:
             raise Diverged(file=f"{self.vm} {disk.key}", reason="the disk was taken from the VM")
@@ -80,7 +83,7 @@ def look(session: Session, vm: Vm, snapshot: VmSnapshot, marker: Marker) -> Now:
     )
     return Now(
         vm=vm.name,
-        frozen={disk.key: disk for disk in convert.disks(config.need("config"))},
+        frozen={disk.key: disk for disk in rawlun.disks(session, vm.moref, config.need("config"))},
         live={disk.key: disk for disk in convert.disks(machine.need("config"))},
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from pyVmomi import vim
 
 from vcbproxy.errors import ManagerError, NothingProtected, UsageError
-from vcbproxy.manager import convert, places, properties, tags
+from vcbproxy.manager import convert, places, properties, rawlun, tags
 from vcbproxy.manager.choice import choose, listed, refuse
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath, VmfsExtent
 from vcbproxy.manager.disk import Disk, DiskKind, refusal
@@ -163,7 +163,8 @@ def get(session: Session, moref: str) -> Vm:
     Raises:
         ManagerError: it is gone, or the manager cannot tell its configuration.
     """
-    return _vm(session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, moref), _FULL)))
+    row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, moref), _FULL))
+    return _vm(session, row)
 
 
 def details(session: Session, morefs: Sequence[str]) -> list[Vm | ManagerError]:
@@ -176,7 +177,7 @@ def details(session: Session, morefs: Sequence[str]) -> list[Vm | ManagerError]:
     for start in range(0, len(morefs), _BATCH):
         for row in _rows(session, morefs[start : start + _BATCH]):
             try:
-                found.append(_vm(row))
+                found.append(_vm(session, row))
             except ManagerError as error:
                 found.append(error)
     return found
@@ -196,7 +197,7 @@ def _rows(session: Session, morefs: Sequence[str]) -> list[properties.Row]:
         return [] if len(morefs) == 1 else [row for moref in morefs for row in _rows(session, [moref])]
 
 
-def _vm(row: properties.Row) -> Vm:
+def _vm(session: Session, row: properties.Row) -> Vm:
     moref = row.moref
     connection = _connection(row)
     if row.get("config") is None and connection is not Connection.CONNECTED:
@@ -217,7 +218,7 @@ def _vm(row: properties.Row) -> Vm:
         host_name=row.get("guest.hostName"),
         ip_addresses=convert.addresses(row.get("guest.ipAddress"), row.get("guest.net")),
         vmx=DatastorePath.parse(config.files.vmPathName or ""),
-        disks=convert.disks(config),
+        disks=rawlun.disks(session, moref, config),
         has_snapshots=any(True for _ in properties.snapshot_trees(row.get("snapshot"))),
         change_tracking=bool(config.changeTrackingEnabled),
         consolidation_needed=bool(row.get("runtime.consolidationNeeded")),

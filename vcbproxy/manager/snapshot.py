@@ -23,7 +23,7 @@ from pyVmomi import vim
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
 from vcbproxy.errors import Cancelled, Error, ManagerError
-from vcbproxy.manager import convert, properties, quiesce, task
+from vcbproxy.manager import convert, properties, quiesce, rawlun, task
 from vcbproxy.manager.disk import Disk, refusal
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.lifecycle import ENDS, Event, State, after, event_of
@@ -307,7 +307,7 @@ class _Life:
         tree = next((tree for tree in trees if moref_of(tree.snapshot) == moref), None)
         if tree is None:
             raise ManagerError(f"the new snapshot of {self.vm.name} is not among its snapshots")
-        disks = convert.disks(config)
+        disks = rawlun.disks(self.session, self.vm.moref, config)
         written = {disk.path for disk in convert.disks(live.need("config"))}
         for disk in disks:
             if refusal(disk) is None and disk.path in written:

@@ -21,13 +21,16 @@ from typing import Self
 from vcbproxy.device import MappedDevice
 from vcbproxy.errors import LvmError, SourceError, VmdkError
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
+from vcbproxy.manager.disk import Disk
 from vcbproxy.san import naa
 from vcbproxy.san.info import LunInfo, LunKind
+from vcbproxy.san.lun import Lun
 from vcbproxy.san.opened import OpenLuns
 from vcbproxy.san.patience import Patience
 from vcbproxy.source.mounted import MountedFile
 from vcbproxy.vmdk.paths import resolve_inside
 from vcbproxy.vmfs import probe
+from vcbproxy.vmfs.mapping import RawMapping
 from vcbproxy.vmfs.volume import Volume
 
 
@@ -195,6 +198,42 @@ class Storage:
         """Where a datastore is mounted here, if it is, and if it can be told which is meant."""
         return None if name in self._namesakes else self._mounts.get(name)
 
+    def raw_lun(self, disk: Disk) -> LunInfo:
+        """The LUN behind a raw device mapping, held to what the manager says of it; nothing is opened.
+
+        Raises:
+            SourceError: it is not told, not seen here, seen twice, or of another size than the disk.
+        """
+        raw = disk.raw_lun
+        if raw is None or raw.name is None:
+            raise SourceError("it is a raw device mapping, and neither the manager nor its host names the LUN")
+        if raw.told is not None and raw.decoded is not None and naa.bare(raw.told) != naa.bare(raw.decoded):
+            reason = f"it is a raw device mapping of {raw.decoded} by its backing, of {raw.told} by the VM's host"
+            raise SourceError(f"{reason}: which LUN is meant cannot be told; rescan storage on that host")
+        found = [lun for lun in self._luns if lun.wwn and lun.wwn == naa.bare(raw.name)]
+        if not found:
+            raise SourceError(
+                f"it is a raw device mapping of LUN {raw.name}, which is not seen here: map that LUN to this proxy,"
+                " read-only (one that this machine has mounted or holds in LVM itself is not read)"
+            )
+        if len(found) > 1:
+            names = ", ".join(lun.name for lun in found)
+            raise SourceError(f"{names} all pass for {raw.name}: which is live cannot be told; unmap the copies")
+        if found[0].size_bytes != disk.capacity_bytes:
+            raise SourceError(
+                f"it is a raw device mapping of LUN {raw.name}, which has {found[0].size_bytes} bytes here, and the"
+                f" manager says {disk.capacity_bytes}: rescan it here, or remove and add the disk if it was resized"
+            )
+        return found[0]
+
+    def open_raw(self, lun: LunInfo) -> Lun:
+        """A LUN that is mapped raw, open; it is not the caller's to close.
+
+        Raises:
+            CannotOpen: it cannot be opened.
+        """
+        return self._opened.get(lun)
+
     def named(self, name_or_uuid: str) -> str:
         """The datastore's name, given its name or the UUID that ``/vmfs/volumes`` uses.
 
@@ -227,6 +266,17 @@ class DatastoreFiles:
         if mount is not None:
             return MountedFile(mount, where.path, path, self._storage.patience)
         return self._volume(where.datastore).open_file(where.path)
+
+    def mapping(self, path: str) -> RawMapping:
+        """Open a raw device mapping by its datastore path.
+
+        Raises:
+            SourceError: its datastore is not readable here or can hold none, or there is no such mapping.
+        """
+        where = DatastorePath.parse(path)
+        if self._storage.mount(where.datastore) is not None:
+            raise VmdkError(file=path, reason="a raw device mapping can only lie on VMFS, and this is a mount")
+        return self._volume(where.datastore).open_mapping(where.path)
 
     def names(self, directory: DatastorePath) -> list[str]:
         """What lies in a directory, by name.

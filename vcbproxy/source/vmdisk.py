@@ -12,13 +12,15 @@ of their own (descriptor texts, grain directories and tables), and what differs 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Changed, Relocked, SourceError, VmdkError
 from vcbproxy.extent import Extent
-from vcbproxy.manager.disk import Disk
+from vcbproxy.manager.disk import Disk, DiskKind
+from vcbproxy.source.rawlun import open_mapped
 from vcbproxy.source.storage import Storage
 from vcbproxy.vmdk.chain import VirtualDisk, open_disk
 
@@ -118,7 +120,8 @@ def open_vm_disk(storage: Storage, disk: Disk, clock: Clock) -> VmDisk:
 
 
 def _open(storage: Storage, disk: Disk) -> VmDisk:
-    chain = open_disk(storage.files(), str(disk.path))
+    files = storage.files()
+    chain = open_disk(files, str(disk.path), partial(open_mapped, storage, files, disk))
     try:
         _check(disk, chain)
     except VmdkError:
@@ -135,6 +138,9 @@ def _check(disk: Disk, chain: VirtualDisk) -> None:
     """
     if chain.size_bytes != disk.capacity_bytes:
         reason = f"it holds {chain.size_bytes} bytes, the manager says {disk.capacity_bytes}"
+        raise VmdkError(file=str(disk.path), reason=reason)
+    if chain.links[-1].is_raw_map != (disk.kind is DiskKind.RDM_VIRTUAL):
+        reason = f"its base is of type {chain.links[-1].kind}, and the manager says {disk.kind.value}"
         raise VmdkError(file=str(disk.path), reason=reason)
     parents = [link.path for link in chain.links[1:]]
     if disk.parents and parents != [str(path) for path in disk.parents]:

@@ -80,6 +80,8 @@ READABLE_TYPES = MappingProxyType(
         "twoGbMaxExtentSparse": frozenset({"SPARSE"}),
         "2GbMaxExtentSparse": frozenset({"SPARSE"}),
         "streamOptimized": frozenset({"SPARSE"}),
+        "vmfsRawDeviceMap": frozenset({"VMFSRDM"}),
+        "vmfsRDM": frozenset({"VMFSRDM"}),
     }
 )
 """createType: the extent types it may hold (ZERO besides)."""
@@ -88,12 +90,13 @@ ALWAYS_A_DELTA = "vmfsSparse"
 """ESXi makes it for snapshots alone. seSparse is not so: since 5.1 a base disk may be of it."""
 
 _RAW = "a raw LUN or disk, not files of a datastore; back it up from inside the guest, or by the array"
-_RDM = "a raw device mapping in virtual mode: its data lie on a LUN of their own"
+RDM = "a raw device mapping in virtual mode: its data lie on a LUN of their own"
+RAW_MAPS = frozenset({"vmfsRawDeviceMap", "vmfsRDM"})
+"""Bases whose bytes are those of a whole LUN; ESXi has called them by the first name since it has had VMFS-3."""
+
 _RDMP = "a raw device mapping in physical mode: its data lie on a LUN of their own, and no snapshot can hold them still"
 REFUSED_TYPES = MappingProxyType(
     {
-        "vmfsRDM": _RDM,
-        "vmfsRawDeviceMap": _RDM,
         "vmfsRDMP": _RDMP,
         "vmfsPassthroughRawDeviceMap": _RDMP,
         "vmfsRaw": _RAW,
@@ -105,7 +108,6 @@ REFUSED_TYPES = MappingProxyType(
 )
 REFUSED_EXTENTS = MappingProxyType(
     {
-        "VMFSRDM": "a raw device mapping: its data lie on a LUN of their own",
         "VMFSRDMP": _RDMP,
         "VMFSRAW": _RAW,
         "VSANSPARSE": "a snapshot on vSAN, whose objects lie on no shared LUN",

@@ -22,7 +22,7 @@ from vcbproxy.vmdk import c_vmdk
 from vcbproxy.vmdk.files import Files, FolderFiles
 from vcbproxy.vmdk.layer import Gap, zero
 from vcbproxy.vmdk.link import Link
-from vcbproxy.vmdk.opener import Opener
+from vcbproxy.vmdk.opener import Opener, RawLunOpener, no_raw_lun
 from vcbproxy.vmdk.overlay import overlay
 
 __all__ = ["Files", "FolderFiles", "VirtualDisk", "open_disk"]
@@ -92,15 +92,20 @@ class VirtualDisk:
         self.close()
 
 
-def open_disk(files: Files, path: str) -> VirtualDisk:
+def open_disk(files: Files, path: str, raw_lun: RawLunOpener = no_raw_lun) -> VirtualDisk:
     """Open the disk whose newest link's descriptor is at ``path``, with all its parents.
+
+    Args:
+        files: where they lie.
+        path: the newest link's.
+        raw_lun: opens the LUN behind a raw device mapping, by the mapping's path.
 
     Raises:
         VmdkError: a descriptor, an extent or the chain is damaged, unknown or not whole.
         SourceError: a file is missing or cannot be read.
     """
     with ExitStack() as stack:
-        opener = Opener(files, stack)
+        opener = Opener(files, stack, raw_lun)
         links = [opener.link(path)]
         seen = {path}
         while (hint := links[-1].descriptor.parent_hint) is not None:

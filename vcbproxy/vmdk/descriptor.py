@@ -43,6 +43,7 @@ class ExtentType(Enum):
     FLAT = "FLAT"
     SPARSE = "SPARSE"
     ZERO = "ZERO"
+    RAW_MAP = "VMFSRDM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Descriptor:
         return sum(extent.sectors for extent in self.extents)
 
 
+_HIDING = frozenset({ExtentType.FLAT, ExtentType.VMFS, ExtentType.ZERO, ExtentType.RAW_MAP})
+"""Extents that leave nothing to a parent."""
 _KEY_VALUE = re.compile(r'\s*([A-Za-z][\w.:-]*)\s*=\s*(?:"([^"]*)"|([^"\s](?:[^"]*[^"\s])?)|)\s*')
 _EXTENT = re.compile(r'\s*(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z]+)(?:\s+"([^"]*)"(?:\s+(\d{1,19}))?)?\s*', re.ASCII)
 _EXTENT_START = re.compile(r"\s*(RW|RDONLY|NOACCESS)\s", re.IGNORECASE)
@@ -268,9 +271,11 @@ class _Parser:
         for extent in extents:
             if extent.type.value not in allowed and extent.type is not ExtentType.ZERO:
                 self._refuse(f"an extent of type {extent.type.value} in a disk of createType {create_type}")
-            if parent_cid is not None and extent.type in {ExtentType.FLAT, ExtentType.VMFS, ExtentType.ZERO}:
+            if parent_cid is not None and extent.type in _HIDING:
                 # Such an extent hides all of its parent: then one of the two is not meant.
                 self._refuse(f"an extent of type {extent.type.value} in a disk that has a parent")
+        if create_type in c_vmdk.RAW_MAPS and [extent.type for extent in extents] != [ExtentType.RAW_MAP]:
+            self._refuse(f"createType {create_type} is one LUN, and there are {len(extents)} extents")
         if create_type == c_vmdk.ALWAYS_A_DELTA and parent_cid is None:
             # A hand that mended a chain took the parent out: all that lay there would read as zeroes.
             self._refuse(f"createType {create_type} is a snapshot's delta, and it names no parent")

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 from vcbproxy.errors import Changed, VmdkError
+from vcbproxy.vmdk import c_vmdk
 from vcbproxy.vmdk.descriptor import Descriptor
 from vcbproxy.vmdk.layer import Gap, Layer, Tile, joined
 
@@ -32,6 +33,11 @@ class Link:
     def kind(self) -> str:
         """Its createType."""
         return self.descriptor.create_type
+
+    @property
+    def is_raw_map(self) -> bool:
+        """Whether its bytes are those of a whole LUN."""
+        return self.descriptor.create_type in c_vmdk.RAW_MAPS
 
     @property
     def cid(self) -> int:

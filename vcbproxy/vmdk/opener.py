@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NoReturn
 
@@ -23,11 +24,25 @@ CACHE_BYTES = 16 << 20
 """For one disk: some 400 tables of 4096 grains. A sequential read needs one a link."""
 
 
+RawLunOpener = Callable[[str], MappedDevice]
+"""By the path of a raw device mapping: the LUN that it leads to, whole."""
+
+
+def no_raw_lun(path: str) -> MappedDevice:
+    """Where there are only files, there is no LUN to follow a mapping to.
+
+    Raises:
+        VmdkError: always.
+    """
+    raise VmdkError(file=path, reason=f"{c_vmdk.RDM}, and no LUN is known for it here")
+
+
 class Opener:
     """Opens links; whatever it opened is closed with the stack."""
 
-    def __init__(self, files: Files, stack: ExitStack) -> None:
+    def __init__(self, files: Files, stack: ExitStack, raw_lun: RawLunOpener = no_raw_lun) -> None:
         self._files = files
+        self._raw_lun = raw_lun
         self._stack = stack
         self._cache = Cache(CACHE_BYTES)
         self._descriptors: set[str] = set()
@@ -67,11 +82,23 @@ class Opener:
         file = self._extent_file(path, line)
         if line.type in {ExtentType.FLAT, ExtentType.VMFS}:
             return FlatLayer(file, line.offset_sectors * SECTOR, size_bytes)
+        if line.type is ExtentType.RAW_MAP:
+            return self._whole_lun(file, size_bytes)
         if line.type is ExtentType.SE_SPARSE:
             return open_sesparse(file, line.sectors, self._cache)
         if line.type is ExtentType.VMFS_SPARSE or _magic(file) == c_vmdk.COWD_MAGIC:
             return open_cowd(file, line.sectors, self._cache)
         return open_hosted(file, line.sectors, self._cache)
+
+    def _whole_lun(self, lun: MappedDevice, size_bytes: int) -> Layer:
+        """A mapping is of all of its LUN. One of another size is another LUN, or the mapping is older than its size."""
+        if lun.size_bytes != size_bytes:
+            reason = (
+                f"the descriptor maps a LUN of {size_bytes} bytes, this one has {lun.size_bytes}; rescan it here, or"
+                " remove and add the disk in the VM's settings if the LUN was resized"
+            )
+            self._refuse(lun, reason)
+        return FlatLayer(lun, 0, size_bytes)
 
     def _extent_file(self, path: str, line: ExtentLine) -> MappedDevice:
         """Open an extent's file. Only FLAT extents, which say where they begin, may share one."""
@@ -80,11 +107,14 @@ class Opener:
             return self._extents[extent_path]
         if extent_path in self._extents or extent_path in self._descriptors:
             raise VmdkError(file=path, reason=f"its extent {line.file_name!r} is used twice in the chain")
-        self._extents[extent_path] = self._open(extent_path)
+        opens = self._raw_lun if line.type is ExtentType.RAW_MAP else self._files.open
+        self._extents[extent_path] = self._kept(opens(extent_path))
         return self._extents[extent_path]
 
     def _open(self, path: str) -> MappedDevice:
-        file = self._files.open(path)
+        return self._kept(self._files.open(path))
+
+    def _kept(self, file: MappedDevice) -> MappedDevice:
         close = getattr(file, "close", None)
         if close is not None:
             self._stack.callback(close)

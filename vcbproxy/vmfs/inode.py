@@ -98,7 +98,7 @@ class Inode:
     blocks_large: int  # numLFB
     tbz_shift: int
     raw: bytes = field(repr=False)
-    resident: bytes = field(repr=False)  # the file's own bytes, if they lie here
+    resident: bytes = field(repr=False)  # the file's own bytes, if they lie here; of a raw device mapping, which LUN
 
     @property
     def stamp(self) -> Stamp:
@@ -144,6 +144,7 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
     if generation is not None and meta["generation"] != generation:
         raise fail(f"generation {meta['generation']} in its file descriptor, {generation} in its directory")
     known = _known(Layout, meta["zla"], "block layout (ZLA)", fail)
+    kind = _known(FileType, meta["type"], "type", fail)
     return Inode(
         name=name,
         address=address,
@@ -152,7 +153,7 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
         lock_mode=lock["mode"],
         generation=meta["generation"],
         links=meta["linkCount"],
-        type=_known(FileType, meta["type"], "type", fail),
+        type=kind,
         flags=meta["flags"],
         length=meta["length"],
         block_size_bytes=meta["blockSize"],
@@ -168,8 +169,14 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
         blocks_large=meta["numLFB"] if fs.alignment else 0,
         tbz_shift=meta["tbzGranularityShift"] if fs.alignment else 0,
         raw=raw,
-        resident=raw[fs.resident_offset :][: meta["length"]] if known is Layout.RESIDENT else b"",
+        resident=raw[fs.resident_offset :][: _resident_bytes(kind, known, meta["length"])],
     )
+
+
+def _resident_bytes(kind: FileType, known: Layout, length: int) -> int:
+    if kind is FileType.RDM:
+        return c_vmfs.SCSI_DISK_ID_SIZE
+    return length if known is Layout.RESIDENT else 0
 
 
 def _known(kind: type[_E], value: int, what: str, fail: Callable[[str], VmfsError]) -> _E:

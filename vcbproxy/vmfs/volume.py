@@ -21,6 +21,8 @@ from vcbproxy.vmfs import descriptor, lvm, span
 from vcbproxy.vmfs.descriptor import FileSystem
 from vcbproxy.vmfs.directory import Entry
 from vcbproxy.vmfs.file import FileInfo, Found, VmfsFile
+from vcbproxy.vmfs.inode import FileType, Inode
+from vcbproxy.vmfs.mapping import RawMapping
 from vcbproxy.vmfs.span import LogicalVolume
 from vcbproxy.vmfs.tree import Tree
 from vcbproxy.vmfs.view import View
@@ -118,6 +120,23 @@ class Volume:
         if found[0].is_directory:
             raise VmfsError(volume=self.fs.name, file=path, reason="is a directory", offset=found[0].offset)
         return VmfsFile(found[0].name, self.fs.name, self.devices, found, lambda: self._find(path))
+
+    def open_mapping(self, path: str) -> RawMapping:
+        """Open a raw device mapping: which LUN the disk's bytes lie on.
+
+        Raises:
+            PathNotFound: there is none.
+            VmfsError: it is another kind of file, or damaged.
+        """
+
+        def look(tree: Tree) -> Inode:
+            return tree.find(path)
+
+        inode = self._tried(look)
+        if inode.type is not FileType.RDM:
+            reason = f"is no raw device mapping but a {inode.type.name.lower()}"
+            raise VmfsError(volume=self.fs.name, file=inode.name, reason=reason, offset=inode.offset)
+        return RawMapping(self.fs.name, inode, lambda: self._tried(look))
 
     def _find(self, path: str) -> Found:
         """Look up and map, afresh."""
