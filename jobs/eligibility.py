@@ -26,20 +26,21 @@ def refusals(disks: Iterable[Disk], storage: Storage) -> dict[str, str]:
         names = dict.fromkeys(path.datastore for path in (disk.path, *disk.parents))
         for name in names if reason is None else ():
             reason = reason or _by_kind(storage, disk, name) or unreadable(name)
-        reason = reason or raw_lun_trouble(disk, storage)
+        if reason is None and (trouble := raw_lun_trouble(disk, storage)) is not None:
+            reason = str(trouble)
         if reason is not None:
             reasons[disk.key] = reason
     return reasons
 
 
-def raw_lun_trouble(disk: Disk, storage: Storage) -> str | None:
+def raw_lun_trouble(disk: Disk, storage: Storage) -> SourceError | None:
     """Why the LUN behind a raw device mapping cannot be read here; None when it can, or the disk is none."""
     if disk.kind is not DiskKind.RDM_VIRTUAL:
         return None
     try:
         storage.raw_lun(disk)
     except SourceError as error:
-        return str(error)
+        return error
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from jobs.cleanup import Action, Cleanup, Finding
 from jobs.eligibility import raw_lun_trouble
-from jobs.preflight.result import Result, failed, named, ok, warning
+from jobs.preflight.result import Result, broken, failed, named, ok, warning
 from vcbproxy.errors import ManagerError, NothingProtected, SourceError
 from vcbproxy.manager import inventory, overview, privileges
 from vcbproxy.manager.disk import Disk, refusal
@@ -50,7 +50,7 @@ def permitted(session: Session, vms: Sequence[VmSummary]) -> Iterator[Result]:
 
 
 def readable(vms: Sequence[Vm], storage: Storage) -> Iterator[Result]:
-    """Disks that no LUN would help to read: each VM that has one is named."""
+    """Disks that no LUN would help to read, and raw ones whose LUN is not here: each VM that has one is named."""
     for vm in vms:
         reasons = {disk.key: reason for disk in vm.disks if (reason := _refusal(disk, storage)) is not None}
         if reasons:
@@ -59,6 +59,10 @@ def readable(vms: Sequence[Vm], storage: Storage) -> Iterator[Result]:
                 "a backup fails it" if len(reasons) == len(vm.disks) else "`backup --partial` keeps its other disks"
             )
             yield warning(f"VM {vm.name}", told, remedy)
+        for disk in vm.disks:
+            trouble = raw_lun_trouble(disk, storage) if disk.key not in reasons else None
+            if trouble is not None:
+                yield broken(f"VM {vm.name}", SourceError(f"{disk.key}: {trouble}"))
 
 
 def _refusal(disk: Disk, storage: Storage) -> str | None:
@@ -68,7 +72,7 @@ def _refusal(disk: Disk, storage: Storage) -> str | None:
             reason = reason or refusal(disk, storage.datastore(name))
         except SourceError:
             reason = reason or f"its datastore {name} is not shown to us: is the role given on the datastores, too?"
-    return reason or raw_lun_trouble(disk, storage)
+    return reason
 
 
 def connected(vms: Sequence[VmSummary]) -> Iterator[Result]:

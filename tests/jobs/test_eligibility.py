@@ -16,7 +16,6 @@ GOOD = DiskSpec(4 * MiB)
 
 # name, its second disk (or the VM's oddity), and what the refusal says of it
 REFUSED = {
-    "rdm-virtual": (DiskSpec(4 * MiB, mapping="virtual"), "raw device mapping (virtual mode)"),
     "rdm-physical": (DiskSpec(4 * MiB, mapping="physical"), "raw device mapping (physical mode)"),
     "independent": (DiskSpec(4 * MiB, independent=True), "its mode is independent_persistent"),
     "nonpersistent": (DiskSpec(4 * MiB, mode="nonpersistent"), "its mode is nonpersistent"),
@@ -84,7 +83,7 @@ def test_a_disk_that_cannot_be_read_is_refused_by_name_before_any_snapshot(lab: 
     assert reason in plan[1]["reason"]
 
 
-@pytest.mark.parametrize("vm", ["rdm-virtual", "rdm-physical", "independent", "vsan"])
+@pytest.mark.parametrize("vm", ["rdm-physical", "independent", "vsan"])
 def test_the_others_are_kept_where_that_was_asked_for(lab: Lab, vm: str) -> None:
     (row,) = lab.vcbproxy("backup", vm, "--partial", "--json", code=3).json
     assert row["outcome"] == "partial"

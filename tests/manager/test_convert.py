@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from tests.manager.configurations import config, controller, disk, flat
+from tests.manager.configurations import config, controller, disk, flat, mapping
 from vcbproxy.errors import ManagerError
 from vcbproxy.manager import convert
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
@@ -84,7 +84,7 @@ REFUSED = [
         _backing.RawDiskMappingVer1BackingInfo(fileName="[san0] a.vmdk", compatibilityMode="physicalMode"),
         "physical mode",
     ),
-    (_backing.RawDiskMappingVer1BackingInfo(fileName="[san0] a.vmdk", compatibilityMode="virtualMode"), "virtual mode"),
+    (_backing.RawDiskMappingVer1BackingInfo(fileName="[san0] a.vmdk", compatibilityMode="virtualMode"), "of which LUN"),
     (_backing.RawDiskMappingVer1BackingInfo(fileName="[san0] a.vmdk"), "physical mode"),
     (_backing.LocalPMemBackingInfo(fileName="[san0] a.vmdk", diskMode="persistent"), "persistent memory"),
     (_backing.RawDiskVer2BackingInfo(deviceName="/dev/sdb", descriptorFileName="[san0] a.vmdk"), "physical disk"),
@@ -102,6 +102,32 @@ def test_readable_disks(backing: Any, kind: DiskKind) -> None:
     found = only(controller(), disk(backing))
     assert found.kind is kind
     assert refusal(found) is None
+
+
+# As in Broadcom KB 320217, and a disk that has only a serial number.
+RAW_LUNS = [
+    ("02000000006000eb3952315fbe000000000000001b695343534944", "naa.6000eb3952315fbe000000000000001b"),
+    ("02000501006000EB3952315FBE0000000000000041695343534944", "naa.6000eb3952315fbe0000000000000041"),
+    ("0200000000500a07510fa0b2c44d5446444441", "naa.500a07510fa0b2c4"),
+    ("0100000000514d303030313520202020202020202020202020202051454d552048", None),
+    ("02000000006000eb39", None),
+    ("0200000000", None),
+    ("vml.02", None),
+]
+
+
+@pytest.mark.parametrize(("uuid", "name"), RAW_LUNS)
+def test_a_raw_lun_is_named_by_its_uuid(uuid: str, name: str | None) -> None:
+    """Deltas over it say so too, or leave it to their base; of a name that is not sure there is none."""
+    base = mapping(compatibilityMode="virtualMode", diskMode="persistent", lunUuid=uuid)
+    over = mapping(compatibilityMode="virtualMode", diskMode="persistent", deltaDiskFormat="seSparseFormat")
+    over.parent = base
+    for backing in (base, over):
+        found = only(controller(), disk(backing))
+        assert found.kind is DiskKind.RDM_VIRTUAL
+        assert refusal(found) is None
+        assert found.raw_lun is not None
+        assert (found.raw_lun.decoded, found.raw_lun.name) == (name, name)
 
 
 @pytest.mark.parametrize(("backing", "why"), REFUSED)

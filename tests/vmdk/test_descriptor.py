@@ -98,8 +98,8 @@ def test_reads_flat_split_and_zero_extents():
 @pytest.mark.parametrize(
     ("create_type", "reason"),
     [
-        ("vmfsRDM", "virtual mode"),
-        ("vmfsRawDeviceMap", "virtual mode"),
+        ("vmfsRDM", "extent of type VMFS"),
+        ("vmfsRawDeviceMap", "extent of type VMFS"),
         ("vmfsRDMP", "physical mode"),
         ("vmfsPassthroughRawDeviceMap", "physical mode"),
         ("vmfsRaw", "raw LUN"),
@@ -115,7 +115,22 @@ def test_refuses_disks_that_are_not_files_by_name(create_type, reason):
     assert reason in refusal(descriptor(create_type, ['RW 10 VMFS "a-flat.vmdk"']))
 
 
-@pytest.mark.parametrize("word", ["VMFSRDM", "VMFSRAW", "VSANSPARSE", "NFS", "vmfs"])
+def test_reads_a_raw_device_mapping():
+    """As ESXi writes it in virtual mode; in physical mode only the createType differs, and is refused."""
+    line = 'RW 14615052288 VMFSRDM "a-rdm.vmdk"'
+    assert good(descriptor("vmfsRawDeviceMap", [line])).extents == (
+        ExtentLine(14615052288, ExtentType.RAW_MAP, "a-rdm.vmdk", 0),
+    )
+    assert "physical mode" in refusal(descriptor("vmfsPassthroughRawDeviceMap", [line]))
+    assert "2 extents" in refusal(descriptor("vmfsRawDeviceMap", [line, line.replace("a-", "b-")]))
+    assert "1 extents" in refusal(descriptor("vmfsRawDeviceMap", ["RW 10 ZERO"]))
+    assert "a disk that has a parent" in refusal(
+        descriptor("vmfsRawDeviceMap", [line], parent_cid="0000000a", parent="b.vmdk")
+    )
+    assert "createType vmfs" in refusal(descriptor("vmfs", [line]))
+
+
+@pytest.mark.parametrize("word", ["VMFSRAW", "VSANSPARSE", "NFS", "vmfs"])
 def test_refuses_extents_of_other_types(word):
     assert "extent line" in refusal(descriptor("vmfs", [f'RW 10 {word} "a-rdm.vmdk"']))
 

@@ -10,13 +10,14 @@ import pytest
 from tests.images import read_over
 from tests.real.fetch import image, sesparse_delta
 from tests.vmdk.builders import descriptor
-from vcbproxy.device import FileDevice, MappedDevice, read
+from vcbproxy.device import FileDevice, MappedDevice, MemoryDevice, read
 from vcbproxy.errors import VmdkError
 from vcbproxy.extent import Extent, Kind
 from vcbproxy.units import GiB, KiB, MiB
 from vcbproxy.vmdk.chain import VirtualDisk, open_disk
 from vcbproxy.vmdk.image import open_image
 from vcbproxy.vmdk.paths import resolve_inside
+from vcbproxy.vmfs.mapping import DiskId
 from vcbproxy.vmfs.volume import Volume
 
 pytestmark = pytest.mark.real
@@ -26,13 +27,13 @@ class OnVolume:
     """The files of a volume, by their paths from its root."""
 
     def __init__(self, volume: Volume) -> None:
-        self._volume = volume
+        self.volume = volume
 
     def open(self, path: str) -> MappedDevice:
-        return self._volume.open_file(path)
+        return self.volume.open_file(path)
 
     def resolve(self, base_path: str, reference: str) -> str:
-        return resolve_inside(base_path, reference, (self._volume.label, self._volume.uuid))
+        return resolve_inside(base_path, reference, (self.volume.label, self.volume.uuid))
 
 
 @contextmanager
@@ -59,9 +60,18 @@ def test_thin_disks(name, disk_name, sectors, gib):
 
 
 @pytest.mark.parametrize("name", ["vmfs/vmfs5.bin", "vmfs/vmfs6.bin"])
-def test_a_raw_device_mapping_is_refused_by_name(name):
-    with datastore(name) as files, pytest.raises(VmdkError, match="vmfsRawDeviceMap: a raw device mapping in virtual"):
-        open_disk(files, "rdm.vmdk")
+def test_a_raw_device_mapping(name):
+    """Of a disk without an NAA name: its serial number, and six bytes of its model. No LUN is behind it here."""
+    with datastore(name) as files:
+        mapping = files.volume.open_mapping("/rdm-rdm.vmdk")
+        assert mapping.disk_id == DiskId(1, b"QM00015             QEMU H")
+        assert mapping.size_bytes == 14615052288 * 512
+        mapping.recheck()
+        with pytest.raises(VmdkError, match="a raw device mapping in virtual mode"):
+            open_disk(files, "rdm.vmdk")
+        small = MemoryDevice(bytes(512), "a LUN")
+        with pytest.raises(VmdkError, match="maps a LUN of 7482906771456 bytes, this one has 512"):
+            open_disk(files, "rdm.vmdk", lambda path: small)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from vcbproxy.lab.chain import Chain
 from vcbproxy.lab.descriptor import ExtentKind
 from vcbproxy.lab.guest import burst
 from vcbproxy.lab.machine import Machine
-from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, Fill, VmSpec
+from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, Fill, LabSpec, VmSpec
 from vcbproxy.lab.state import DatastoreState, DiskState, LunState, State, VmState
 from vcbproxy.lab.store import FolderStore, Store
 from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
@@ -80,11 +80,25 @@ def luns(spec: DatastoreSpec, seed: int) -> list[tuple[str, str]]:
     return [(f"luns/{spec.name}-{lun}.img", _wwn(seed, spec.name, lun)) for lun in range(count)]
 
 
+def raw_luns(spec: LabSpec) -> list[tuple[str, str]]:
+    """(path in the lab's folder, WWN) of the LUNs that VMs have raw."""
+    known = [
+        _raw(disk, spec.seed, number, at) for number, vm in enumerate(spec.vms) for at, disk in enumerate(vm.disks)
+    ]
+    return [(lun.path, lun.wwn) for lun in known if lun is not None]
+
+
+def _raw(spec: DiskSpec, seed: int, vm: int, disk: int) -> LunState | None:
+    if not spec.mapping:
+        return None
+    return LunState(f"luns/raw-{vm}-{disk}.img", _wwn(seed, f"raw {vm}", disk))
+
+
 def new_vm(site: Site, spec: VmSpec, number: int) -> VmState:
     """Make a VM's folder, disks and configuration; the disks hold what the specification says."""
     seed = site.state.spec.seed
     folder = _new_folder(site, spec)
-    disks = list(_cloned(site, spec, folder) if spec.clone_of else _disks(spec, seed))
+    disks = list(_cloned(site, spec, folder) if spec.clone_of else _disks(spec, seed, number))
     for at, disk in enumerate(disks if not spec.clone_of else ()):
         name = spec.name + (f"_{at}" if at else "")
         chain = site.chain(disk, path=f"{folder}/{name}.vmdk")
@@ -150,7 +164,7 @@ def new_disk(site: Site, vm: VmState, spec: DiskSpec, node: str) -> DiskState:
     return disk
 
 
-def _disks(spec: VmSpec, seed: int) -> Iterator[DiskState]:
+def _disks(spec: VmSpec, seed: int, vm: int) -> Iterator[DiskState]:
     taken = {disk.node for disk in spec.disks}
     # Unit 7 is the SCSI controller itself.
     free = (f"scsi0-{unit}" for unit in range(16) if unit != 7 and f"scsi0-{unit}" not in taken)
@@ -158,7 +172,8 @@ def _disks(spec: VmSpec, seed: int) -> Iterator[DiskState]:
         node = disk.node or next(free, "")
         if not node:
             raise ConfigError(f"{spec.name}: more disks than one SCSI controller takes; give them nodes")
-        yield _disk(disk, node, seed, spec.label, f"Hard disk {number}", disk.datastore or spec.datastore)
+        made = _disk(disk, node, seed, spec.label, f"Hard disk {number}", disk.datastore or spec.datastore)
+        yield replace(made, raw=_raw(disk, seed, vm, number - 1))
 
 
 def _disk(spec: DiskSpec, node: str, seed: int, vm: str, label: str, datastore: str) -> DiskState:

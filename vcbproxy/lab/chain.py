@@ -20,11 +20,12 @@ from vcbproxy.lab.grains import PARENT, ZERO, GrainFile, Segment
 from vcbproxy.lab.sesparse import SeSparseFile
 from vcbproxy.lab.state import DiskState, Link
 from vcbproxy.lab.store import Store
-from vcbproxy.lab.vmfs import Allocation
+from vcbproxy.lab.vmfs import Allocation, LabVolume
 from vcbproxy.units import MiB, align_down, align_up
 
 _STEP_BYTES = 1 * MiB
 _TRACK_FILE = b"\x53\x02\xcc\x52" + bytes(508)  # What lies in it nobody but the host reads.
+_BASES = {"": ExtentKind.FLAT, "virtual": ExtentKind.RDM, "physical": ExtentKind.RDMP}
 _SUFFIX = {ExtentKind.COWD: "delta", ExtentKind.SESPARSE: "sesparse"}
 
 NewCid = Callable[[], str]
@@ -44,8 +45,11 @@ class Chain:
         delta_kind: ExtentKind,
         new_cid: NewCid,
         elsewhere: Elsewhere | None = None,
+        raw: Store | None = None,
     ) -> None:
+        """Drive the chain of ``disk``; ``raw`` holds the LUN that its base is, when it is one."""
         self.store = store
+        self._raw = raw
         self.disk = disk
         self._delta_kind = delta_kind
         self._new_cid = new_cid
@@ -53,12 +57,27 @@ class Chain:
         self._deltas: dict[str, GrainFile] = {}
 
     @classmethod
-    def create(cls, store: Store, disk: DiskState, delta_kind: ExtentKind, new_cid: NewCid, path: str) -> Chain:
-        """Make the base: a descriptor and its flat file."""
-        flat = path.removesuffix(".vmdk") + "-flat.vmdk"
-        disk.links.append(Link(path, flat, ExtentKind.FLAT, new_cid()))
-        store.create_file(flat, size_bytes=disk.size_bytes, allocation=disk.allocation)
-        chain = cls(store, disk, delta_kind, new_cid)
+    def create(
+        cls,
+        store: Store,
+        disk: DiskState,
+        delta_kind: ExtentKind,
+        new_cid: NewCid,
+        path: str,
+        raw: Store | None = None,
+    ) -> Chain:
+        """Make the base: a descriptor, and its flat file or the mapping of its LUN."""
+        kind = _BASES[disk.mapping]
+        extent_path = f"{path.removesuffix('.vmdk')}-{kind.value}.vmdk"
+        disk.links.append(Link(path, extent_path, kind, new_cid()))
+        if disk.raw is None:
+            store.create_file(extent_path, size_bytes=disk.size_bytes, allocation=disk.allocation)
+        else:
+            assert isinstance(store, LabVolume), "the specification puts mappings on VMFS alone"
+            assert raw is not None
+            raw.create_file(f"/{disk.raw.path}", size_bytes=disk.size_bytes)
+            store.rdm(extent_path, disk.raw.wwn, disk.size_bytes)
+        chain = cls(store, disk, delta_kind, new_cid, raw=raw)
         store.create_file(path, data=chain._descriptor(0).text().encode())
         return chain
 
@@ -73,8 +92,8 @@ class Chain:
         if offset < 0 or offset + len(data) > self.disk.size_bytes:
             raise ValueError(f"{self.disk.live.path}: {len(data)} bytes at {offset} are past the end")
         top = len(self.disk.links) - 1
-        if self.disk.live.kind is ExtentKind.FLAT:
-            self.store.write(self.disk.live.extent_path, offset, data)
+        if self.disk.live.kind.is_base:
+            self._write_base(self.disk.live, offset, data)
             return
         delta = self._delta(top)
         start = align_down(offset, delta.grain_bytes)
@@ -88,8 +107,8 @@ class Chain:
 
     def zero(self, offset: int, length: int) -> None:
         """A guest writes zeroes to whole 4 KiB pages; SE-sparse files only mark them."""
-        if self.disk.live.kind is ExtentKind.FLAT:
-            self.store.write(self.disk.live.extent_path, offset, bytes(length))
+        if self.disk.live.kind.is_base:
+            self._write_base(self.disk.live, offset, bytes(length))
         else:
             self._delta(len(self.disk.links) - 1).zero(offset, length)
 
@@ -97,7 +116,7 @@ class Chain:
         """(offset, length) in order, of all that may be other than zeroes, seen from a link."""
         top = len(self.disk.links) - 1 if level is None else level
         base = self.disk.links[0]
-        found = list(self._store_of(base).data_ranges(base.extent_path))
+        found = list(self._store_of(base).data_ranges(self._bytes_at(base)))
         for number in range(1, top + 1):
             found += [(segment.start, segment.length) for segment in self._delta(number).written()]
         return _union(found, self.disk.size_bytes)
@@ -149,7 +168,17 @@ class Chain:
         self.disk.size_bytes = size_bytes
         self._rewrite(0)
 
+    def _bytes_at(self, link: Link) -> str:
+        """The file with a link's bytes, in ``_store_of`` it."""
+        return f"/{self.disk.raw.path}" if self.disk.raw is not None and link.kind.is_raw else link.extent_path
+
+    def _write_base(self, base: Link, offset: int, data: bytes) -> None:
+        self._store_of(base).write(self._bytes_at(base), offset, data)
+
     def _store_of(self, link: Link) -> Store:
+        if link.kind.is_raw:
+            assert self._raw is not None
+            return self._raw
         if link.datastore and self._elsewhere is not None:
             return self._elsewhere(link.datastore)[0]
         return self.store
@@ -173,7 +202,7 @@ class Chain:
         The parent takes the child's CID with its content, so that a grandchild's parentCID stays right.
         """
         parent, child = self.disk.links[level], self.disk.links[level + 1]
-        target = None if parent.kind is ExtentKind.FLAT else self._delta(level)
+        target = None if parent.kind.is_base else self._delta(level)
         for segment in _stepped(self._delta(level + 1).written()):
             if segment.file_offset == ZERO and target is not None:
                 target.zero(segment.start, segment.length)
@@ -183,7 +212,7 @@ class Chain:
             else:
                 data = self.store.read(child.extent_path, segment.file_offset, segment.length)
             if target is None:
-                self.store.write(parent.extent_path, segment.start, data)
+                self._write_base(parent, segment.start, data)
             else:
                 target.write(segment.start, data)
         del self.disk.links[level + 1]
@@ -208,8 +237,8 @@ class Chain:
 
     def _fill(self, level: int, offset: int, buf: memoryview) -> None:
         link = self.disk.links[level]
-        if link.kind is ExtentKind.FLAT:
-            buf[:] = self._store_of(link).read(link.extent_path, offset, len(buf))
+        if link.kind.is_base:
+            buf[:] = self._store_of(link).read(self._bytes_at(link), offset, len(buf))
             return
         delta = self._delta(level)
         start = align_down(offset, delta.grain_bytes)
@@ -246,7 +275,7 @@ class Chain:
             parent_cid=parent.cid if parent else descriptor.NO_PARENT,
             parent_hint=self._hint(link, parent) if parent else "",
             uuid=bytes.fromhex(self.disk.uuid),
-            thin=self.disk.allocation is Allocation.THIN,
+            thin=self.disk.allocation is Allocation.THIN and self.disk.raw is None,
             track_name=posixpath.basename(link.track_path),
         )
 

@@ -29,6 +29,7 @@ def set_port(directory: Path, spec: LabSpec, port: int) -> None:
         for datastore in spec.datastores
         for path, wwn in build.luns(datastore, spec.seed)
     ]
+    images += [f"    {{ path = {_quoted(path)}, wwn = {_quoted(wwn)} }},\n" for path, wwn in build.raw_luns(spec)]
     mounts = [
         f"    {{ datastore = {_quoted(datastore.name)}, path = {_quoted(f'nfs/{datastore.name}')} }},\n"
         for datastore in spec.datastores

@@ -44,6 +44,7 @@ class Datacenter:
         self.directory = directory
         self.state = known
         self._stores = stores
+        self._raw = FolderStore(directory)
         self._lock = lock
         self._clock = clock
         self._mutex = threading.RLock()
@@ -155,6 +156,17 @@ class Datacenter:
         wanted = [known for known in self.state.datastores if datastore in (None, known.name)]
         return [self.directory / lun.path for known in wanted for lun in known.luns]
 
+    def raw_lun(self, vm: str, node: str) -> Path:
+        """The image of the LUN that a disk is.
+
+        Raises:
+            KeyError: no such disk, or it is none.
+        """
+        raw = self.machine(vm).state.disk(node).raw
+        if raw is None:
+            raise KeyError(f"{vm} {node} is no raw device mapping")
+        return self.directory / raw.path
+
     def take_snapshot(self, vm: str, name: str, description: str = "", *, quiesced: bool = False) -> SnapshotState:
         """Take a snapshot, and record the truth of what it froze.
 
@@ -221,8 +233,8 @@ class Datacenter:
         datastore = next(known for known in self.state.datastores if known.name == disk.datastore)
         store, kind = self._stores[disk.datastore], build.delta_kind(datastore.version)
         if path:
-            return Chain.create(store, disk, kind, self._new_cid, path)
-        return Chain(store, disk, kind, self._new_cid, self._elsewhere)
+            return Chain.create(store, disk, kind, self._new_cid, path, self._raw)
+        return Chain(store, disk, kind, self._new_cid, self._elsewhere, self._raw)
 
     def _elsewhere(self, name: str) -> tuple[Store, str]:
         return self._stores[name], next(known.uuid or name for known in self.state.datastores if known.name == name)

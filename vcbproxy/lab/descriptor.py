@@ -16,10 +16,34 @@ class ExtentKind(Enum):
     FLAT = "flat"
     COWD = "cowd"
     SESPARSE = "sesparse"
+    RDM = "rdm"
+    RDMP = "rdmp"
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it holds the whole disk, in place: a flat file or a whole LUN."""
+        return self not in (ExtentKind.COWD, ExtentKind.SESPARSE)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether its bytes lie on a LUN of their own; the file beside it only says on which."""
+        return self in (ExtentKind.RDM, ExtentKind.RDMP)
 
 
-_CREATE_TYPE = {ExtentKind.FLAT: "vmfs", ExtentKind.COWD: "vmfsSparse", ExtentKind.SESPARSE: "seSparse"}
-_EXTENT_TYPE = {ExtentKind.FLAT: "VMFS", ExtentKind.COWD: "VMFSSPARSE", ExtentKind.SESPARSE: "SESPARSE"}
+_CREATE_TYPE = {
+    ExtentKind.FLAT: "vmfs",
+    ExtentKind.COWD: "vmfsSparse",
+    ExtentKind.SESPARSE: "seSparse",
+    ExtentKind.RDM: "vmfsRawDeviceMap",
+    ExtentKind.RDMP: "vmfsPassthroughRawDeviceMap",
+}
+_EXTENT_TYPE = {
+    ExtentKind.FLAT: "VMFS",
+    ExtentKind.COWD: "VMFSSPARSE",
+    ExtentKind.SESPARSE: "SESPARSE",
+    ExtentKind.RDM: "VMFSRDM",
+    ExtentKind.RDMP: "VMFSRDM",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +83,7 @@ class Descriptor:
         )
 
     def _database(self) -> dict[str, str]:
-        if self.kind is not ExtentKind.FLAT:
+        if not self.kind.is_base:
             return {"longContentID": self.cid.rjust(32, "0")}
         facts = {
             "adapterType": "lsilogic",

@@ -95,12 +95,16 @@ class Moves:
             disk = machine.state.disk(node)
             if len(disk.links) > 1:
                 raise UsageError(f"{vm}: the disk {node} has snapshots")
+            if disk.raw is not None:
+                raise UsageError(f"{vm}: the disk {node} is a whole LUN")
             machine.chain(node).resize(size_bytes)
         self._site.changed(machine)
 
     def add_disk(self, vm: str, node: str, spec: DiskSpec) -> None:
         """Give a VM another disk."""
         machine = self._site.machine(vm)
+        if spec.mapping:
+            raise UsageError("a raw device mapping belongs into the specification: its LUN is made with the lab")
         with machine.operation("add a disk"), machine.still:
             disk = build.new_disk(self._site, machine.state, spec, node)
             machine.state.disks.append(disk)
@@ -125,6 +129,8 @@ class Moves:
         machine = self._site.machine(vm)
         if any(link.shared for disk in machine.state.disks for link in disk.links):
             raise UsageError(f"{vm} is a linked clone: the lab moves only whole disks")
+        if any(disk.raw is not None for disk in machine.state.disks):
+            raise UsageError(f"{vm} has a raw device mapping: the lab moves only files")
         with machine.operation("relocate"), machine.still:
             to = self._site.store(datastore)
             if not to.exists(machine.state.folder):

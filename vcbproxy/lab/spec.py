@@ -61,7 +61,7 @@ class ContentSpec:
 class DiskSpec:
     """One virtual disk. Without a node it takes the next one of the first SCSI controller.
 
-    The last four are for what a backup must refuse: the manager shows the disk so, its files are those of any disk.
+    The last three are for what a backup must refuse: the manager shows the disk so, its files are those of any disk.
     """
 
     size_bytes: int = 64 * MiB
@@ -73,7 +73,7 @@ class DiskSpec:
     independent: bool = False
     """Left out of snapshots; it can not be backed up this way."""
     mapping: Literal["", "virtual", "physical"] = ""
-    """A raw device mapping."""
+    """A raw device mapping: the disk is a LUN of its own; on VMFS only. In physical mode snapshots leave it out."""
     multi_writer: bool = False
     encrypted: bool = False
     mode: str = "persistent"
@@ -214,11 +214,17 @@ class LabSpec:
             for name in {vm.datastore, *(disk.datastore or vm.datastore for disk in vm.disks)} - datastores:
                 raise ConfigError(f"{vm.name} is on datastore {name!r}, which the lab does not have")
             before = [other.name for other in self.vms[: self.vms.index(vm)]]
+            mapped = [other.name for other in self.vms if any(disk.mapping for disk in other.disks)]
+            if vm.clone_of in mapped:
+                raise ConfigError(f"{vm.name}: {vm.clone_of!r} has a raw device mapping, and a LUN is not cloned")
             if vm.clone_of and (vm.clone_of not in before or vm.disks != (DiskSpec(),)):
                 raise ConfigError(
                     f"{vm.name} is a clone of {vm.clone_of!r}: that VM goes before it, and it has its disks"
                 )
+            filed = {datastore.name for datastore in self.datastores if not datastore.version}
             for disk in vm.disks:
+                if disk.mapping and (disk.datastore or vm.datastore) in filed:
+                    raise ConfigError(f"{vm.name}: a raw device mapping lies on VMFS, not on an NFS export")
                 if disk.size_bytes <= 0 or disk.size_bytes % 4096:
                     raise ConfigError(f"{vm.name}: a disk of {disk.size_bytes} bytes is not whole grains of 4096")
 

@@ -19,6 +19,22 @@ from vcbproxy.lab.vmfs import Allocation
 _STRICT = ConfigDict(extra="forbid")
 
 
+_MODEL = b"Virtua"
+
+
+def lun_uuid(wwn: str) -> str:
+    """What hosts call a LUN beside its NAA name: what kind of id, of device, LUN number 0, the id, of which model."""
+    return f"0200000000{wwn}{_MODEL.hex()}"
+
+
+@dataclass(slots=True, config=_STRICT)
+class LunState:
+    """One LUN image."""
+
+    path: str
+    wwn: str
+
+
 @dataclass(slots=True, config=_STRICT)
 class Link:
     """One file of a chain: its descriptor, and the extent with the bytes."""
@@ -48,6 +64,8 @@ class DiskState:
     links: list[Link]
     independent: bool = False
     mapping: str = ""
+    raw: LunState | None = None
+    """Of a raw device mapping: the LUN that it is."""
     multi_writer: bool = False
     encrypted: bool = False
     mode: str = "persistent"
@@ -161,14 +179,6 @@ class VmState:
     def running(self) -> bool:
         """Whether its guest runs, and writes."""
         return self.powered_on and not self.suspended and self.connected
-
-
-@dataclass(slots=True, config=_STRICT)
-class LunState:
-    """One LUN image."""
-
-    path: str
-    wwn: str
 
 
 @dataclass(slots=True, config=_STRICT)

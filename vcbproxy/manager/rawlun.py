@@ -24,6 +24,7 @@ from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.wire import moref_of
 
+_UNTOLD = (Trouble.GONE, Trouble.PERMISSION)
 _LUNS = "config.storageDevice.scsiLun"
 
 
@@ -60,7 +61,7 @@ def _names(session: Session, vm: str) -> Mapping[str, str]:
             return {}
         row = session.read(lambda wire: properties.of_one(wire, wire.object(vim.HostSystem, moref_of(host)), [_LUNS]))
     except ManagerError as error:
-        if trouble_of(error) is not Trouble.GONE:
+        if trouble_of(error) not in _UNTOLD:
             raise
         return {}
     return {lun.uuid.lower(): lun.canonicalName for lun in row.get(_LUNS) or () if lun.uuid and lun.canonicalName}

@@ -206,15 +206,18 @@ class Storage:
         """
         raw = disk.raw_lun
         if raw is None or raw.name is None:
-            raise SourceError("it is a raw device mapping, and neither the manager nor its host names the LUN")
+            raise SourceError(
+                "it is a raw device mapping, and neither the manager nor the VM's host names its LUN; see that the host"
+                " is connected and sees it, and that our user may look at the host"
+            )
         if raw.told is not None and raw.decoded is not None and naa.bare(raw.told) != naa.bare(raw.decoded):
             reason = f"it is a raw device mapping of {raw.decoded} by its backing, of {raw.told} by the VM's host"
-            raise SourceError(f"{reason}: which LUN is meant cannot be told; rescan storage on that host")
+            raise SourceError(f"{reason}, and which is meant cannot be told; rescan storage on that host")
         found = [lun for lun in self._luns if lun.wwn and lun.wwn == naa.bare(raw.name)]
         if not found:
             raise SourceError(
-                f"it is a raw device mapping of LUN {raw.name}, which is not seen here: map that LUN to this proxy,"
-                " read-only (one that this machine has mounted or holds in LVM itself is not read)"
+                f"it is a raw device mapping of LUN {raw.name}, which is not seen here; map that LUN to this proxy,"
+                " read-only (one that this machine itself has mounted, or holds in LVM, is not read)"
             )
         if len(found) > 1:
             names = ", ".join(lun.name for lun in found)
@@ -222,7 +225,7 @@ class Storage:
         if found[0].size_bytes != disk.capacity_bytes:
             raise SourceError(
                 f"it is a raw device mapping of LUN {raw.name}, which has {found[0].size_bytes} bytes here, and the"
-                f" manager says {disk.capacity_bytes}: rescan it here, or remove and add the disk if it was resized"
+                f" manager says {disk.capacity_bytes}; rescan it here, or remove and add the disk if it was resized"
             )
         return found[0]
 

@@ -20,7 +20,7 @@ from vcbproxy.lab.spec import DatastoreSpec
 from vcbproxy.lab.state import DatastoreState
 from vcbproxy.lab.tracking import HONEST
 from vcbproxy.lab.vcenter import crowd as crowds
-from vcbproxy.lab.vcenter import render
+from vcbproxy.lab.vcenter import hostluns, render
 from vcbproxy.lab.vcenter.faults import Faults
 from vcbproxy.lab.vcenter.inventory import Inventory, Managed
 from vcbproxy.lab.vcenter.permissions import Permissions
@@ -186,6 +186,9 @@ class Centre:
         put(folders["host"], childEntity=[cluster.ref])
 
     def _add_datastores(self, folder: Managed) -> None:
+        about = self._persona.about(self.datacenter.state.instance_uuid)
+        for host in self._hosts.values():
+            self.inventory.set(host, config=hostluns.config(self.datacenter.state, host.ref, about))
         refs = []
         for known in self.datacenter.state.datastores:
             managed = self.inventory.add(

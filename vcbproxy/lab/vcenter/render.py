@@ -8,7 +8,7 @@ from typing import Any
 
 from vcbproxy.lab.descriptor import ExtentKind
 from vcbproxy.lab.spec import VmSpec
-from vcbproxy.lab.state import DiskState, Link, SnapshotState, VmState
+from vcbproxy.lab.state import DiskState, Link, SnapshotState, VmState, lun_uuid
 from vcbproxy.lab.vcenter.schema import vim
 from vcbproxy.lab.vmfs import Allocation
 from vcbproxy.units import KiB
@@ -136,14 +136,16 @@ def _one_backing(disk: DiskState, link: Link, datastores: Refs, parent: Any) -> 
     datastore = link.datastore or disk.datastore
     where = {"fileName": f"[{datastore}] {link.path[1:]}", "datastore": datastores[datastore], "parent": parent}
     mode = "independent_persistent" if disk.independent else disk.mode
-    if disk.mapping:
+    if disk.raw is not None:
         return _Disk.RawDiskMappingVer1BackingInfo(
             **where,
             diskMode="independent_persistent" if disk.mapping == "physical" else mode,
             compatibilityMode=f"{disk.mapping}Mode",
-            deviceName="vml.0200000000600144f0",
-            lunUuid="0200000000600144f0",
+            deviceName=f"vml.{lun_uuid(disk.raw.wwn)}",
+            lunUuid=lun_uuid(disk.raw.wwn),
             uuid=f"{pairs[:23]}-{pairs[24:]}",
+            contentId=link.cid.rjust(32, "0"),
+            deltaDiskFormat=_DELTA_FORMATS.get(link.kind),
         )
     backing = _Disk.FlatVer2BackingInfo(
         **where,

@@ -51,6 +51,12 @@ def _bare(wwn: str) -> str:
     return wwn.lower().removeprefix("naa.").removeprefix("0x")
 
 
+def mapped_id(wwn: str, model: bytes) -> bytes:
+    """The same as a raw device mapping has it: an NAA name, and six bytes of the model behind it."""
+    name = bytes.fromhex(_bare(wwn)) + model
+    return struct.pack("<BBHBB8s16s4s44s", 2, len(name), 0, 0, 6, b"LAB", b"Virtual LUN", b"1.0", name)
+
+
 def disk_id(wwn: str, lun: int) -> bytes:
     """The 78-byte SCSI disk id by which hosts tell a LUN from its snapshot copy."""
     name = bytes.fromhex(wwn) if len(wwn) % 2 == 0 and set(wwn) <= set("0123456789abcdef") else wwn.encode()

@@ -134,7 +134,7 @@ class LabVolume:
         with self._tree:
             parent, name = self._parent_of_new(path)
             node = self.store.new_node(FileKind.RDM, Zla.RDM, parent.address, 0o600)
-            node.small = identity.disk_id(wwn, 0)
+            node.small = identity.mapped_id(wwn, b"Virtua")
             node.length = size_bytes
             self.store.write_descriptor(node, data=True)
             self._link(parent, name, node)
