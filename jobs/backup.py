@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from jobs.bases import History
+from jobs.choices import Choices, Surroundings
 from jobs.cleanup import Action, Cleanup, Rules
 from jobs.outcome import Outcome, Report, VmResult
-from jobs.vmbackup import Choices, Surroundings, back_up_vm
+from jobs.vmbackup import back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.choice import refuse
@@ -40,11 +42,12 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
 
     chosen = inventory.chosen(around.session, selectors, unmet=unmet if choices.keep_going else refuse)
     left = _clean_up(around, {vm.moref for vm in chosen})
+    history = History(around.target)
     for number, vm in enumerate(chosen, 1):
         if len(chosen) > 1:
             around.watcher.step(f"{vm.name}: {number} of {len(chosen)}")
         try:
-            result = _one(around, vm, choices)
+            result = _one(around, vm, choices, history)
         except Error as error:
             if results:
                 error.add_note(_before_that(results, chosen))
@@ -83,7 +86,7 @@ def _with_leftover(result: VmResult, reason: str | None) -> VmResult:
     """A VM on which an older snapshot of ours grows on is not simply OK."""
     if reason is None:
         return result
-    outcome = Outcome.PARTIAL if result.outcome is Outcome.OK else result.outcome
+    outcome = Outcome.PARTIAL if result.outcome in (Outcome.OK, Outcome.ALARM) else result.outcome
     return replace(result, outcome=outcome, snapshot_left=result.snapshot_left or reason)
 
 
@@ -98,10 +101,10 @@ def _before_that(results: Sequence[VmResult], chosen: Sequence[VmSummary]) -> st
     return f"before that, restore points were made of {len(kept)} of {len(chosen)}: {', '.join(kept) or 'none'}"
 
 
-def _one(around: Surroundings, vm: VmSummary, choices: Choices) -> VmResult:
+def _one(around: Surroundings, vm: VmSummary, choices: Choices, history: History) -> VmResult:
     started = around.clock.monotonic()
     try:
-        return back_up_vm(around, described(around.session, vm), choices)
+        return back_up_vm(around, described(around.session, vm), choices, history)
     except (SourceError, NothingProtected, UsageError) as error:
         return VmResult(
             vm=vm.name,

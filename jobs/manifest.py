@@ -6,19 +6,21 @@ the repository's; restore points of before that have a second one here, which no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from jobs.outcome import DiskResult
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.snapshot import Marker, VmSnapshot
-from vcbproxy.pipeline.chunker import Rule
+from vcbproxy.pipeline.chunker import Parameters, Rule
 from vcbproxy.pipeline.content import CopyStats
+from vcbproxy.repository.points import PointSummary
 
 
-def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule) -> dict[str, Any]:
-    """One disk: which it was, what it was read from, and how it was cut."""
+def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule, result: DiskResult) -> dict[str, Any]:
+    """One disk: which it was, what it was read from, by which method and from which base, and how it was cut."""
     return {
         "key": disk.key,
         "device_key": disk.device_key,
@@ -30,8 +32,11 @@ def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule
         "uuid": disk.uuid,
         "thin": disk.thin,
         "change_id": disk.change_id,
-        "method": "full",
-        "base": None,
+        "method": result.method,
+        "base": result.base,
+        "full_because": result.full_because,
+        "bytes_changed": result.bytes_changed,
+        "audit": result.audit and result.audit.as_json(),
         "bytes_read": stats.bytes_read,
         "bytes_zero": stats.bytes_zero,
         "chunker": rule.parameters.as_json(),
@@ -44,21 +49,77 @@ def document(
     disks: Sequence[dict[str, Any]],
     results: Sequence[DiskResult],
     config: dict[str, Any],
+    suspects: Sequence[PointSummary],
 ) -> dict[str, Any]:
-    """The whole manifest of a full backup."""
+    """The whole manifest."""
     failed = [{"key": result.key, "reason": result.error} for result in results if result.error is not None]
+    bases = {result.base for result in results if result.base is not None}
     return {
         "program": f"vcbproxy {version('vcbproxy')}",
         "job_run": marker.job_run_id,
         "proxy": marker.host,
         "time": frozen.created.isoformat(),
-        "method": "full",
-        "base": None,
+        "method": method_of(results),
+        "base": bases.pop() if len(bases) == 1 else None,
         "quiesced": frozen.quiesced,
         "not_quiesced_because": frozen.not_quiesced_because,
         "not_quiesced_cause": frozen.unquiesced and frozen.unquiesced.cause.value,
         "partial": bool(failed),
         "disks_failed": failed,
+        "suspects": [point.original for point in suspects],
         "disks": list(disks),
         "vm": config,
     }
+
+
+def method_of(results: Sequence[DiskResult]) -> str | None:
+    """``full``, ``incremental``, or ``mixed``; None when no disk was read."""
+    methods = {result.method for result in results if result.method is not None}
+    return methods.pop() if len(methods) == 1 else "mixed" if methods else None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDisk:
+    """What an earlier restore point recorded of a disk, as far as a new one asks for it.
+
+    Attributes:
+        paths: its descriptors, newest first; the last is the base disk's.
+        change_id: the landmark of that moment; None where changes were not tracked.
+        parameters: how it was cut; None when that is not known here.
+    """
+
+    key: str
+    uuid: str | None
+    paths: tuple[str, ...]
+    capacity_bytes: int
+    change_id: str | None
+    method: str
+    parameters: Parameters | None
+
+
+def kept_disks(manifest: Mapping[str, Any]) -> tuple[KeptDisk, ...]:
+    """The disks of an earlier restore point; what was written otherwise than we do is left out."""
+    listed = manifest.get("disks")
+    found = (_kept(disk) for disk in listed) if isinstance(listed, list) else ()
+    return tuple(disk for disk in found if disk is not None)
+
+
+def _kept(disk: object) -> KeptDisk | None:
+    if not isinstance(disk, dict):
+        return None
+    key, capacity, links, chunker = (disk.get(name) for name in ("key", "capacity_bytes", "links", "chunker"))
+    if not (isinstance(key, str) and isinstance(capacity, int)):
+        return None
+    return KeptDisk(
+        key=key,
+        uuid=_text(disk.get("uuid")),
+        paths=tuple(str(link) for link in links) if isinstance(links, list) else (),
+        capacity_bytes=capacity,
+        change_id=_text(disk.get("change_id")),
+        method=_text(disk.get("method")) or "full",
+        parameters=Parameters.from_json(chunker) if isinstance(chunker, dict) else None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

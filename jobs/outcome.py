@@ -6,8 +6,9 @@ Nothing is OK when no VM matched, when a disk was skipped, or when nothing was r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 from vcbproxy.errors import Error, NothingProtected, Partial
 
@@ -16,8 +17,31 @@ class Outcome(Enum):
     """How well it went."""
 
     OK = "ok"
+    ALARM = "alarm"
+    """Backed up well, and found out that earlier restore points cannot be relied upon."""
     PARTIAL = "partial"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What came of reading some of what did not change, it is said.
+
+    Attributes:
+        seed: draws the same sample again.
+        chunks: how many were read.
+        bytes_read: how much that was.
+        differing: where chunks begin that did change; none, or it was a lie.
+    """
+
+    seed: int
+    chunks: int
+    bytes_read: int
+    differing: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For manifests and output."""
+        return {**asdict(self), "differing": list(self.differing)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +49,14 @@ class DiskResult:
     """One disk that was copied, or the reason why it was not.
 
     Attributes:
-        bytes_read: bytes read from the LUNs; the rest of ``size_bytes`` is known to be zero.
+        bytes_read: bytes read from the LUNs; the rest of ``size_bytes`` is known to be zero, or unchanged.
         bytes_stored: how much the repository grew by it, compressed.
         attempts: how often it was read from its start.
+        method: ``full`` or ``incremental``; None when it was not copied.
+        base: the restore point that an incremental grew out of.
+        full_because: why it was read whole, where an incremental was wanted.
+        bytes_changed: how much the manager said had changed.
+        audit: what came of looking whether that was all.
     """
 
     key: str
@@ -36,6 +65,11 @@ class DiskResult:
     bytes_stored: int = 0
     attempts: int = 1
     error: str | None = None
+    method: str | None = None
+    base: str | None = None
+    full_because: str | None = None
+    bytes_changed: int | None = None
+    audit: AuditResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +80,7 @@ class VmResult:
         point: id of the restore point, None when nothing was committed.
         quiesced: whether the guest came to rest for the snapshot.
         snapshot_left: why our VM snapshot could not be removed; None when it is gone.
+        suspects: names of earlier restore points that an audit found not to be relied upon.
     """
 
     vm: str
@@ -56,6 +91,7 @@ class VmResult:
     snapshot_left: str | None = None
     error: Error | None = None
     warnings: tuple[str, ...] = ()
+    suspects: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -69,8 +105,8 @@ class Report:
     def outcome(self) -> Outcome:
         """OK only when every VM is, and there was one."""
         outcomes = {result.outcome for result in self.results}
-        if outcomes == {Outcome.OK}:
-            return Outcome.OK
+        if outcomes and outcomes <= {Outcome.OK, Outcome.ALARM}:
+            return Outcome.ALARM if Outcome.ALARM in outcomes else Outcome.OK
         if not outcomes or outcomes == {Outcome.FAILED}:
             return Outcome.FAILED
         return Outcome.PARTIAL
@@ -88,6 +124,11 @@ class Report:
         if self.outcome is Outcome.OK:
             return
         bad = [result for result in self.results if result.outcome is not Outcome.OK]
+        if self.outcome is Outcome.ALARM:
+            raise Partial(
+                f"all was backed up, but change tracking had lied about {_names(bad)}: earlier restore points may be "
+                "wrong; `vcbproxy points list` shows which are suspect"
+            )
         if self.outcome is Outcome.PARTIAL:
             share = f" ({len(bad)} of {len(self.results)} VMs)" if len(self.results) > 1 else ""
             raise Partial(f"not fully protected: {_names(bad)}{share}")

@@ -10,83 +10,41 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 from jobs import manifest
+from jobs.bases import History
+from jobs.choices import Choices, Surroundings
 from jobs.cleanup import manager_of
+from jobs.copying import Copied, DiskCopier
 from jobs.eligibility import refusals, told
-from jobs.outcome import DiskResult, Outcome, VmResult
-from jobs.ownership import FrozenVm, JobRun, Registry
+from jobs.incremental import Planner
+from jobs.outcome import Outcome, VmResult
+from jobs.ownership import FrozenVm
 from jobs.standstill import Standstill
-from jobs.watcher import Watcher
-from vcbproxy.clock import Clock
-from vcbproxy.config import Quiesce
-from vcbproxy.errors import (
-    Changed,
-    Diverged,
-    ManagerError,
-    NothingProtected,
-    SnapshotLeft,
-    SourceError,
-    Thawed,
-)
-from vcbproxy.extent import Kind
+from vcbproxy.errors import Changed, ManagerError, NothingProtected, SnapshotLeft, SourceError
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
-from vcbproxy.manager.disk import Disk, refusal
+from vcbproxy.manager.disk import refusal
 from vcbproxy.manager.quiesce import Cause
-from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
 from vcbproxy.manager.vmconfig import VmConfig
-from vcbproxy.pipeline import backup as pipeline
-from vcbproxy.pipeline.chunker import Rule
-from vcbproxy.repository.target import RepositoryTarget
-from vcbproxy.repository.writer import DiskWriter, PointInfo, PointWriter
+from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.writer import PointInfo, PointWriter
 from vcbproxy.source.configfiles import read_all, vss_manifests
-from vcbproxy.source.storage import Storage
-from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
 
-ATTEMPTS_MAX = 2
 _AS_WANTED = (Cause.NOT_ASKED, Cause.POWERED_OFF)
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the operator or the policy decided.
-
-    Attributes:
-        partial: keep the other disks of a VM when some cannot be read, or fail while they are; else such a VM fails.
-        limits: how long the steps of the VM snapshot's life may take.
-        keep_going: a selector that means no VM fails for itself, and what the others mean is backed up. For standing
-            orders: one VM that was deleted must not cost all others their night. A person's are refused at once.
-    """
-
-    quiesce: Quiesce = Quiesce.TRY
-    partial: bool = False
-    workers: int = 2
-    policy: str = ""
-    limits: vm_snapshot.Limits = field(default_factory=vm_snapshot.Limits)
-    keep_going: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a backup works with; made once per job run."""
-
-    session: Session
-    storage: Storage
-    target: RepositoryTarget
-    rule: Rule
-    job_run: JobRun
-    registry: Registry
-    clock: Clock
-    watcher: Watcher
-
-
-def back_up_vm(around: Surroundings, vm: Vm, choices: Choices) -> VmResult:
+def back_up_vm(around: Surroundings, vm: Vm, choices: Choices, history: History) -> VmResult:
     """Back up one VM.
+
+    Args:
+        around: what to work with.
+        vm: as it is now.
+        choices: how.
+        history: the restore points that it may grow out of.
 
     Returns:
         What became of it; OK or PARTIAL means that its restore point is committed.
@@ -97,17 +55,16 @@ def back_up_vm(around: Surroundings, vm: Vm, choices: Choices) -> VmResult:
         TargetError: the repository failed: the whole job run is over.
         Cancelled: likewise.
     """
-    return _VmBackup(around, vm, choices).run()
+    return _VmBackup(around, vm, choices, history).run()
 
 
 class _VmBackup:
-    def __init__(self, around: Surroundings, vm: Vm, choices: Choices) -> None:
+    def __init__(self, around: Surroundings, vm: Vm, choices: Choices, history: History) -> None:
         self._around = around
         self._vm = vm
         self._choices = choices
-        self._disks: list[DiskResult] = []
+        self._history = history
         self._warnings: list[str] = []
-        self._documents: list[dict[str, Any]] = []
         self._vmx_missing = False
 
     def run(self) -> VmResult:
@@ -121,6 +78,9 @@ class _VmBackup:
         left: str | None = None
         read = False
         with around.target.begin(point) as writer:
+            history = self._history.of(vm.instance_uuid)
+            planner = Planner(around, vm, self._choices.tracking, self._choices.limits, history, self._warn)
+            planner.prepare(refused)
             try:
                 self._step("freezing it by a snapshot")
                 around.job_run.freezing(FrozenVm(manager_of(around.session), vm.moref, vm.name))
@@ -135,12 +95,13 @@ class _VmBackup:
                 ) as frozen:
                     since_s = around.clock.monotonic()
                     still = Standstill(around.session, vm, frozen, around.job_run.marker, around.clock, self._warn)
+                    copier = DiskCopier(around, writer, vm, self._choices, history, still, self._warn)
                     writer.taken_at(frozen.created)
                     self._step(f"frozen{', quiesced' if frozen.quiesced else ''}; reading it off the SAN")
                     try:
                         # Asked now: a manager that restarts in the hours of reading then spoils nothing.
                         known = vmconfig.capture(around.session, vm, frozen)
-                        self._read(writer, frozen, refused, still)
+                        self._read(frozen, refused, planner, copier)
                         config = self._config(writer, frozen, known)
                         read = True
                     finally:
@@ -153,20 +114,34 @@ class _VmBackup:
                 # All was read and checked before the removal failed: the point is good, and the operator is told.
                 left = str(error)
                 self._warn(f"its restore point is good, but: {left}")
-            self._require_protection()
-            document = manifest.document(around.job_run.marker, frozen, self._documents, self._disks, config)
-            failed = [disk for disk in self._disks if disk.error is not None]
-            committed = writer.commit(document, partial=bool(failed))
+            committed = self._commit(writer, frozen, copier.copied, config)
+        copied = copier.copied
+        partial = bool(copied.failed or left or self._vmx_missing or still.added)
         return VmResult(
             vm=vm.name,
-            outcome=Outcome.PARTIAL if failed or left or self._vmx_missing or still.added else Outcome.OK,
-            disks=tuple(self._disks),
+            outcome=Outcome.PARTIAL if partial else Outcome.ALARM if copied.alarmed else Outcome.OK,
+            disks=tuple(copied.results),
             point=committed.id,
             quiesced=frozen.quiesced,
             snapshot_left=left,
             warnings=tuple(self._warnings),
+            suspects=tuple(point.name for point in copied.suspects),
             seconds=around.clock.monotonic() - started,
         )
+
+    def _commit(self, writer: PointWriter, frozen: VmSnapshot, copied: Copied, config: dict[str, Any]) -> PointSummary:
+        """Make it a restore point.
+
+        Raises:
+            NothingProtected: no disk was read.
+            TargetError: it could not be stored.
+        """
+        if len(copied.failed) == len(copied.results):
+            raise NothingProtected(f"{self._vm.name}: no disk was read")
+        document = manifest.document(
+            self._around.job_run.marker, frozen, copied.documents, copied.results, config, copied.suspects
+        )
+        return writer.commit(document, partial=bool(copied.failed))
 
     def _refused(self) -> dict[str, str]:
         """Refuse what cannot be read before any snapshot is made.
@@ -196,7 +171,7 @@ class _VmBackup:
             raise SourceError(f"{self._vm.name}: {told(frozen.disks, new)}; --partial backs up the other disks alone")
         return new
 
-    def _read(self, writer: PointWriter, frozen: VmSnapshot, refused: dict[str, str], still: Standstill) -> None:
+    def _read(self, frozen: VmSnapshot, refused: dict[str, str], planner: Planner, copier: DiskCopier) -> None:
         if frozen.unquiesced is not None and frozen.unquiesced.cause not in _AS_WANTED:
             self._warn(f"not quiesced, its disks are as after a power cut: {frozen.unquiesced}")
         # By the snapshot's own word too: a disk may have been made independent, or moved, since it was listed.
@@ -206,77 +181,18 @@ class _VmBackup:
             extra = {disk.key for disk in frozen.disks} - {disk.key for disk in self._vm.disks}
             changed = ", ".join(sorted(missing | extra))
             raise Changed(file=self._vm.name, reason=f"its disks changed as the snapshot was made: {changed}")
+        readable = [disk for disk in frozen.disks if disk.key not in refused]
+        plans = planner.plans(frozen, readable)
+        failures = [plan.failure for plan in plans.values() if plan.failure is not None]
+        if failures and not self._choices.partial:
+            raise failures[0]
         for disk in frozen.disks:
             if disk.key in refused:
-                self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=0, error=refused[disk.key]))
-                self._warn(f"{disk.key} skipped: {refused[disk.key]}")
-                continue
-            self._copy(writer, still, disk)
-        for key in sorted(set(refused) - {disk.key for disk in frozen.disks}):
-            self._disks.append(DiskResult(key, 0, attempts=0, error=refused[key]))
-            self._warn(f"{key} skipped: {refused[key]}")
-
-    def _copy(self, writer: PointWriter, still: Standstill, disk: Disk) -> None:
-        into = writer.disk(disk.key, disk.capacity_bytes)
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                self._disks.append(self._copy_once(into, still, disk, attempt))
-            except Thawed:
-                raise  # --partial or not: what was not read yet stands still no more
-            except Changed as error:
-                again = None if attempt == ATTEMPTS_MAX or isinstance(error, Diverged) else still.anew(disk)
-                if again is None:
-                    self._give_up(into, disk, attempt, error)
-                    return
-                self._warn(f"{disk.key} is read again from its start: {error}")
-                disk = again
-            except SourceError as error:
-                self._give_up(into, disk, attempt, error)
-                return
+                copier.leave_out(disk.key, disk.capacity_bytes, refused[disk.key])
             else:
-                return
-
-    def _give_up(self, into: DiskWriter, disk: Disk, attempts: int, error: SourceError) -> None:
-        """Go on without a disk, where that was asked for.
-
-        Raises:
-            SourceError: it was not.
-        """
-        if not self._choices.partial:
-            raise error
-        into.abandon()
-        self._disks.append(DiskResult(disk.key, disk.capacity_bytes, attempts=attempts, error=str(error)))
-        self._warn(f"{disk.key} failed: {error}")
-
-    def _copy_once(self, into: DiskWriter, still: Standstill, disk: Disk, attempt: int) -> DiskResult:
-        try:
-            return self._copied(into, still, disk, attempt)
-        except (Changed, ManagerError):
-            raise
-        except SourceError as error:
-            still.explain(disk, error)
-            raise
-
-    def _copied(self, into: DiskWriter, still: Standstill, disk: Disk, attempt: int) -> DiskResult:
-        around = self._around
-        with open_vm_disk(around.storage, disk, around.clock) as source:
-            with around.watcher.disk(f"{self._vm.name} {disk.key}", source.size_bytes) as advance:
-                content = pipeline.copy_disk(
-                    source,
-                    into,
-                    around.rule,
-                    options=pipeline.Options(workers=self._choices.workers),
-                    progress=lambda seen: advance(seen.bytes_done),
-                    interrupt=around.storage.patience.interrupt,
-                )
-            still.confirm(source, disk)
-            if content.stats.bytes_read == 0 and _has_data(source):
-                raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
-            into.finish(content.ids, content.lengths)
-            links = source.links
-        stats = content.stats
-        self._documents.append(manifest.disk_document(disk, links, stats, around.rule))
-        return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored, attempt)
+                copier.copy(disk, plans[disk.key])
+        for key in sorted(set(refused) - {disk.key for disk in frozen.disks}):
+            copier.leave_out(key, 0, refused[key])
 
     def _config_files(self, frozen: VmSnapshot, config: VmConfig) -> tuple[dict[str, bytes], dict[str, str]]:
         paths = [file.path for file in config.files]
@@ -302,17 +218,9 @@ class _VmBackup:
         self._vmx_missing = any(file.role is vmconfig.Role.VMX and file.path.name in failed for file in config.files)
         return {**config.document, "files": sorted(found), "files_missing": failed}
 
-    def _require_protection(self) -> None:
-        if not any(disk.error is None for disk in self._disks):
-            raise NothingProtected(f"{self._vm.name}: no disk was read")
-
     def _step(self, message: str) -> None:
         self._around.watcher.step(f"{self._vm.name}: {message}")
 
     def _warn(self, message: str) -> None:
         self._warnings.append(message)
         self._around.watcher.said(f"{self._vm.name}: {message}")
-
-
-def _has_data(source: VmDisk) -> bool:
-    return any(extent.kind is not Kind.ZERO for extent in source.extents())

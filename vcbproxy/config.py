@@ -29,6 +29,8 @@
     quiesce = "try"                             require | try | off
     compression = "auto"                        off | fastest | auto | max
     busy_timeout_s = 900                        how long to wait for other tasks on a VM
+    mode = "auto"                               auto | full | incremental
+    enable_cbt = true                           switch changed block tracking on where it is off
 
     [state]
     directory = "/var/lib/vcbproxy"             which job runs are alive
@@ -162,6 +164,23 @@ class Compression(Enum):
     FASTEST = "fastest"
     AUTO = "auto"
     MAX = "max"
+
+
+class Mode(Enum):
+    """What of a disk is read."""
+
+    AUTO = "auto"
+    """What changed since an earlier restore point, where that is known; else all of it."""
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    """What changed; fail where that is not known."""
+
+
+class OnCbtLost(Enum):
+    """What is done when changes were tracked, and what they were cannot be told any more."""
+
+    FULL = "full"
+    FAIL = "fail"
 
 
 class Manager(Secret):
@@ -328,6 +347,12 @@ class Backup(_Section):
     busy_timeout_s: float = Field(900, gt=0)
     quiesce_timeout_s: float = Field(900, gt=0)
     removal_timeout_s: float = Field(12 * 3600, gt=0)
+    mode: Mode = Mode.AUTO
+    enable_cbt: bool = False
+    on_cbt_lost: OnCbtLost = OnCbtLost.FULL
+    audit_fraction: float = Field(0.001, ge=0, le=1)
+    audit_chunks_min: int = Field(16, ge=1)
+    allocated_only: bool = False
     vms: tuple[str, ...] = ()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from jobs.vmbackup import Choices
+from jobs.choices import Choices
 from tests.jobs.rehearsal import SPEC, Action, Run, Stage, Upset
 from vcbproxy.config import Quiesce
 from vcbproxy.errors import Cancelled

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobs import backup as job
+from jobs.choices import Choices, Surroundings
 from jobs.outcome import VmResult
-from jobs.vmbackup import Choices, Surroundings
 from jobs.watcher import Advance
 from tests.program import Lab
 from vcbproxy import config

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Self
 
 from jobs import backup, restore
+from jobs.choices import Choices, Surroundings
 from jobs.cleanup import Cleanup, Rules
 from jobs.ownership import Registry
-from jobs.vmbackup import Choices, Surroundings
 from jobs.watcher import Advance, Nobody
 from tests.jobs.test_main_job import sha256
 from tests.repository.faulty import FailingBackend

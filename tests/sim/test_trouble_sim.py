@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from pyVmomi import vim, vmodl
 
-from jobs.vmbackup import Choices
+from jobs.choices import Choices
 from tests.jobs.rehearsal import SPEC, Action, Run, Stage, Upset
 from vcbproxy.config import Quiesce
 from vcbproxy.errors import Cancelled

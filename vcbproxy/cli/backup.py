@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
-from vcbproxy.config import Compression, Config, Quiesce
+from vcbproxy.config import Compression, Config, Mode, Quiesce
 from vcbproxy.errors import UsageError
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
+    from jobs.choices import Choices, Surroundings
     from jobs.outcome import Report, VmResult
     from jobs.ownership import JobRun, Registry
-    from jobs.vmbackup import Choices, Surroundings
+    from jobs.tracking import Tracking
     from vcbproxy.manager.session import Session
     from vcbproxy.manager.vm import Vm
     from vcbproxy.repository.target import RepositoryTarget
@@ -31,11 +32,29 @@ if TYPE_CHECKING:
         "vcbproxy backup web01 db01",
         "vcbproxy backup --all --dry-run        what would be read, from which LUN",
         "vcbproxy backup 'folder:/DC0/prod/**' 'not:name:*-test'",
+        "vcbproxy backup --all --enable-cbt     the next backups read only what changes",
+        "vcbproxy backup --all --mode full      read all, as once in a while one should",
         "vcbproxy backup --all --json > /var/log/vcbproxy-last.json",
     ),
 )
 @click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Back up every VM that the manager has.")
+@click.option(
+    "--mode",
+    type=click.Choice([value.value for value in Mode]),
+    help="What to read: all of each disk, only what changed, or (auto) what changed where that is known.",
+)
+@click.option(
+    "--enable-cbt/--no-enable-cbt",
+    default=None,
+    help="Let hosts track changes of VMs whose changes are not tracked yet.",
+)
+@click.option(
+    "--audit",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of the unchanged chunks to read and compare all the same: 0.001, 1 for all.",
+)
 @click.option("--quiesce", type=click.Choice([value.value for value in Quiesce]), help="Ask the guest to come to rest.")
 @click.option("--partial", is_flag=True, help="Back up a VM's readable disks when others cannot be read (exit code 3).")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that digest and compress.")
@@ -50,6 +69,9 @@ if TYPE_CHECKING:
 def backup(
     selectors: tuple[str, ...],
     everything: bool,
+    mode: str | None,
+    enable_cbt: bool | None,
+    audit: float | None,
     quiesce: str | None,
     partial: bool,
     workers: int | None,
@@ -64,8 +86,11 @@ def backup(
     Each VM is frozen by a snapshot, its disks are read from the LUNs, and the snapshot is removed, whatever happens.
     A selector is a name, moref, UUID or address of one VM, or means a set: name:web*, folder:/DC0/prod/**, tag:gold,
     powerstate:on, datastore:san*, any:; not: before it takes away. `vcbproxy vm list` shows what selectors mean.
-    Without any, those under [backup] vms count. On a terminal each step and each disk is shown; elsewhere only what
-    went wrong is said on stderr.
+    Without any, those under [backup] vms count.
+
+    Where an earlier restore point is there and the VM's changes are tracked, only what changed is read; a sample of the
+    rest is read, too, and compared. On a terminal each step and each disk is shown; elsewhere only what went wrong is
+    said on stderr.
     """
     wanted = _wanted(selectors, everything, config)
     standing = not selectors and not everything
@@ -77,6 +102,7 @@ def backup(
         partial=partial,
         workers=workers or config.backup.workers,
         compression=Compression(compression) if compression else config.backup.compression,
+        tracking=_tracking(mode, enable_cbt, audit, config),
         standing=standing,
     )
     report = _run(wanted, given, repository, config)
@@ -92,7 +118,22 @@ class _Given:
     partial: bool
     workers: int
     compression: Compression
+    tracking: Tracking
     standing: bool
+
+
+def _tracking(mode: str | None, enable: bool | None, audit: float | None, config: Config) -> Tracking:
+    from jobs.tracking import Tracking
+
+    known = config.backup
+    return Tracking(
+        mode=Mode(mode) if mode else known.mode,
+        enable=known.enable_cbt if enable is None else enable,
+        on_lost=known.on_cbt_lost,
+        audit_fraction=known.audit_fraction if audit is None else audit,
+        audit_chunks_min=known.audit_chunks_min,
+        allocated_only=known.allocated_only,
+    )
 
 
 def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tuple[str, ...]:
@@ -138,7 +179,7 @@ def _opened(repository: frame.RepositoryAddress, compression: Compression, held:
 
 
 def _choices(given: _Given, config: Config) -> Choices:
-    from jobs.vmbackup import Choices
+    from jobs.choices import Choices
     from vcbproxy.manager.snapshot import Limits
 
     limits = Limits(
@@ -152,13 +193,14 @@ def _choices(given: _Given, config: Config) -> Choices:
         workers=given.workers,
         limits=limits,
         keep_going=given.standing,
+        tracking=given.tracking,
     )
 
 
 def _surroundings(
     session: Session, storage: Storage, target: RepositoryTarget, registry: Registry, job_run: JobRun
 ) -> Surroundings:
-    from jobs.vmbackup import Surroundings
+    from jobs.choices import Surroundings
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.clock import SystemClock
     from vcbproxy.pipeline.chunker import Rule
@@ -180,19 +222,25 @@ def _show(report: Report, as_json: bool) -> None:
     frame.emit(
         [_row(result) for result in report.results],
         as_json=as_json,
-        columns=("vm", "outcome", "point", "size", "read", "stored", "seconds", "quiesced"),
+        columns=("vm", "outcome", "point", "method", "size", "read", "stored", "seconds", "quiesced"),
+        columns_if_any=("why_full", "suspects"),
     )
 
 
 def _row(result: VmResult) -> dict[str, Any]:
+    from jobs.manifest import method_of
+
     size = sum(disk.size_bytes for disk in result.disks)
     read = sum(disk.bytes_read for disk in result.disks)
+    why = list(dict.fromkeys(disk.full_because for disk in result.disks if disk.full_because))
     stored = sum(disk.bytes_stored for disk in result.disks)
     return {
         "vm": result.vm,
         "outcome": result.outcome.value,
         "point": result.point and result.point[:8],
         "point_id": result.point,
+        "method": method_of(result.disks),
+        "why_full": "; ".join(why) or None,
         "size": human(size),
         "size_bytes": size,
         "read": human(read),
@@ -209,10 +257,16 @@ def _row(result: VmResult) -> dict[str, Any]:
                 "bytes_stored": disk.bytes_stored,
                 "attempts": disk.attempts,
                 "error": disk.error,
+                "method": disk.method,
+                "base": disk.base,
+                "full_because": disk.full_because,
+                "bytes_changed": disk.bytes_changed,
+                "audit": disk.audit and disk.audit.as_json(),
             }
             for disk in result.disks
         ],
         "snapshot_left": result.snapshot_left,
+        "suspects": list(result.suspects),
         "warnings": list(result.warnings),
         "error": None if result.error is None else str(result.error),
     }

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from vcbproxy.errors import Error, IntegrityError, UsageError
 from vcbproxy.repository import manifest as manifests
-from vcbproxy.repository import points, snapshot, times
+from vcbproxy.repository import points, records, snapshot, times
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.lock import HeldLock
@@ -218,6 +218,15 @@ class PointWriter:
             self._committed = True
         self._stack.close()
         return summary
+
+    def suspect(self, earlier: points.PointSummary) -> None:
+        """Mark an earlier restore point as not to be relied upon: what is written now has found that out.
+
+        Raises:
+            TargetError: it could not be stored.
+        """
+        with contextlib.suppress(UsageError):  # somebody removed it meanwhile
+            records.mark(self._repository, self._held, earlier, points.SUSPECT_TAG)
 
     def abort(self) -> None:
         """Leave no restore point. What is durable already is listed, if it can be, so that a second try finds it."""

@@ -1,0 +1,166 @@
+"""Which earlier restore point a disk can grow out of: the newest of its VM that has that very disk, in good order.
+
+    newest ──▶ … ──▶ oldest      suspect? ─▶ passed over
+      has the disk (by its uuid, wherever it is plugged in now), with a landmark of the change tracker,
+      of this size, cut by this rule ─▶ its base
+
+A disk that was added has no base, one that was detached for a week has one of a week ago, one that was moved to
+another controller is recognised by what it is and not by where it hangs. That the disk in that restore point really is
+what this one was at its landmark is for the change tracker to say: the landmark names the tracker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from jobs.manifest import KeptDisk, kept_disks
+from vcbproxy.errors import IntegrityError
+from vcbproxy.manager.changes import ChangeId
+from vcbproxy.manager.disk import Disk
+from vcbproxy.pipeline.base import Base
+from vcbproxy.pipeline.chunker import Rule
+from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.reader import PointReader
+from vcbproxy.repository.target import RepositoryTarget
+
+POINTS_MAX = 32
+"""So many restore points are looked into, at most, for a disk that the newest ones do not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskBase:
+    """A disk in an earlier restore point.
+
+    Attributes:
+        point: the restore point.
+        key: what the disk was called there.
+        change_id: its landmark then.
+    """
+
+    point: PointReader
+    key: str
+    change_id: ChangeId
+
+    @property
+    def id(self) -> str:
+        """The restore point's first id, which it keeps when stock restic rewrites its record."""
+        return self.point.summary.original
+
+    def load(self) -> Base:
+        """Its list of chunks, every one of which is in the index.
+
+        Raises:
+            IntegrityError: the list is damaged, or a chunk is missing.
+        """
+        ids, lengths = self.point.disk_content(self.key)
+        return Base(ids, lengths)
+
+
+class History:
+    """The restore points that were there when the job run began; the records are read once, when first asked for."""
+
+    def __init__(self, target: RepositoryTarget) -> None:
+        self._target = target
+
+    def of(self, instance_uuid: str) -> VmHistory:
+        """Those of one VM. The index has to be loaded before any of them is read."""
+        found = [point for point in self._points if point.instance_uuid == instance_uuid]
+        return VmHistory(self._target, found[::-1])
+
+    @cached_property
+    def _points(self) -> list[PointSummary]:
+        return self._target.points()
+
+
+class VmHistory:
+    """The restore points of one VM, newest first."""
+
+    def __init__(self, target: RepositoryTarget, newest_first: Sequence[PointSummary]) -> None:
+        self._target = target
+        self._points = newest_first
+        self._readers: dict[str, PointReader] = {}
+
+    def base_for(self, disk: Disk, disks: Sequence[Disk], rule: Rule) -> DiskBase | str:
+        """The base of a disk, or why it has none.
+
+        Args:
+            disk: as it is now.
+            disks: all of the VM's: two of them may claim one uuid, as copies do.
+            rule: by which it will be cut.
+        """
+        unambiguous = disk.uuid is not None and Counter(other.uuid for other in disks)[disk.uuid] == 1
+        first_reason = ""
+        for point in self._points[:POINTS_MAX]:
+            if point.suspect:
+                first_reason = first_reason or f"{point.name} is suspect, by an earlier audit"
+                continue
+            try:
+                reader = self._reader(point)
+            except IntegrityError as error:
+                first_reason = first_reason or f"{point.name} is damaged: {error}"
+                continue
+            found = _same(disk, kept_disks(reader.manifest), by_uuid_alone=unambiguous)
+            if found is None or reader.contents.disk(found.key) is None:
+                continue
+            reason = _unfit(found, disk, rule)
+            if reason is None and found.change_id is not None:
+                return DiskBase(reader, found.key, ChangeId.parse(found.change_id))
+            first_reason = first_reason or f"{point.name} {reason}"
+        return first_reason or "no earlier restore point has this disk"
+
+    def chain(self, base: DiskBase) -> list[PointSummary]:
+        """A base and those before it whose content of the disk rests, too, on what the change tracker told.
+
+        Newest first; the base is the first of them, however it was read.
+        """
+        keys = {point.id for point in self._points}
+        assert base.point.summary.id in keys, "a base of another VM"
+        found: list[PointSummary] = []
+        uuid = next((disk.uuid for disk in kept_disks(base.point.manifest) if disk.key == base.key), None)
+        for point in self._points:
+            if not found and point.id != base.point.summary.id:
+                continue
+            method = self._method(point, uuid, base.key)
+            if method == "incremental" or not found:
+                found.append(point)
+            if method == "full":
+                break
+        return found
+
+    def _method(self, point: PointSummary, uuid: str | None, key: str) -> str | None:
+        """How a disk was read for a restore point; None when it is not in it, or the point cannot be read."""
+        try:
+            kept = kept_disks(self._reader(point).manifest)
+        except IntegrityError:
+            return None
+        return next((disk.method for disk in kept if (disk.uuid == uuid if uuid else disk.key == key)), None)
+
+    def _reader(self, point: PointSummary) -> PointReader:
+        if point.id not in self._readers:
+            self._readers[point.id] = PointReader.unlocked(self._target.repository, point)
+        return self._readers[point.id]
+
+
+def _same(disk: Disk, kept: Sequence[KeptDisk], *, by_uuid_alone: bool) -> KeptDisk | None:
+    """The same disk among those of a restore point, by what it is; None when there is none for certain."""
+    if disk.uuid is None:
+        file = str((disk.path, *disk.parents)[-1])
+        return next((one for one in kept if not one.uuid and one.key == disk.key and one.paths[-1:] == (file,)), None)
+    named = [one for one in kept if one.uuid == disk.uuid]
+    if by_uuid_alone and len(named) == 1:
+        return named[0]
+    return next((one for one in named if one.key == disk.key), None)
+
+
+def _unfit(kept: KeptDisk, disk: Disk, rule: Rule) -> str | None:
+    """Why a disk in a restore point cannot be built upon; to follow the point's name."""
+    if kept.change_id is None:
+        return "was made while its changes were not tracked"
+    if kept.capacity_bytes != disk.capacity_bytes:
+        return f"has it with {kept.capacity_bytes} bytes; it was resized to {disk.capacity_bytes}"
+    if kept.parameters != rule.parameters:
+        return "was cut by another rule"
+    return None
