@@ -26,8 +26,8 @@ from vcbproxy.errors import Changed, Diverged, IntegrityError, ManagerError, Not
 from vcbproxy.extent import Kind
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.vm import Vm
-from vcbproxy.pipeline import audit
 from vcbproxy.pipeline.areas import Areas
+from vcbproxy.pipeline.audit import audit
 from vcbproxy.pipeline.backup import Options, Progress, copy_disk
 from vcbproxy.pipeline.base import Base
 from vcbproxy.pipeline.chunker import hole_lengths
@@ -224,7 +224,7 @@ class DiskCopier:
         """
         wanted = self._choices.tracking
         seed = wanted.audit_seed if wanted.audit_seed is not None else secrets.randbits(_SEED_BITS)
-        taken = audit.audit(
+        taken = audit(
             source,
             base,
             changed,

@@ -67,8 +67,15 @@ def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None
 
     with RepositoryTarget(repository.open()).open(point) as opened:
         summary, contents, manifest = opened.summary, opened.contents, opened.manifest
+    told = {str(disk.get("key")): disk for disk in manifest.get("disks") or ()}
     disks: list[dict[str, Any]] = [
-        {"key": disk.key, "size": human(disk.size_bytes), "size_bytes": disk.size_bytes, "chunks": disk.chunks}
+        {
+            "key": disk.key,
+            "size": human(disk.size_bytes),
+            "size_bytes": disk.size_bytes,
+            "chunks": disk.chunks,
+            **{fact: told.get(disk.key, {}).get(fact) for fact in ("method", "base", "full_because")},
+        }
         for disk in contents.disks
     ]
     document: dict[str, Any] = {
@@ -89,4 +96,6 @@ def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None
         return
     frame.emit(document, as_json=False)
     click.echo()
-    frame.emit(disks, as_json=False, columns=("key", "size", "chunks"))
+    shown = [{**disk, "base": disk["base"] and disk["base"][:8]} for disk in disks]
+    columns = ("key", "size", "chunks", "method")
+    frame.emit(shown, as_json=False, columns=columns, columns_if_any=("base", "full_because"))
