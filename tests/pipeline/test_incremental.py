@@ -124,7 +124,9 @@ def changes(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(changes(), st.sampled_from([8, 11, 16]), st.sampled_from([1, 2, 3, 1 << 30]), st.integers(1, 5), st.data())
+@given(
+    changes(), st.sampled_from([8, 11, 16, 40, 64]), st.sampled_from([1, 2, 3, 1 << 30]), st.integers(1, 5), st.data()
+)
 def test_a_splice_is_a_full_copy(
     change: tuple[bytes, bytes], window: int, hidden: int, segment: int, draws: st.DataObject
 ) -> None:
@@ -196,6 +198,39 @@ def test_a_long_piece_whose_splits_move_is_cut_anew_to_its_end() -> None:
         changed = Areas.of(difference(old, new), len(new))
         copied = copy_changes(mapped(bytes(new)), full(old), changed, MemorySink(), RULE, options=SMALL)
         assert same(copied, full(bytes(new)))
+
+
+def test_natural_cuts_at_the_greatest_length_are_found_among_splits() -> None:
+    """They look like splits in the base's list, and stay where they are when the splits move."""
+    blocks = [disks.noise(number, 4096) for number in range(20)]
+    digests = chunker.digest(RULE, memoryview(b"".join(blocks)))[0].tolist()
+    by_digest = sorted(range(20), key=digests.__getitem__)
+    most, low = blocks[by_digest[-1]], blocks[by_digest[0]]
+    longest = RULE.max_bytes // 4096
+    natural = [longest, 3 * longest, 4 * longest]  # the very first block makes a cut of its own
+    old = b"".join(low if number in natural else most for number in range(1 + 5 * longest))
+    new = b"".join(low if number in [20, *natural] else most for number in range(1 + 5 * longest))
+    assert full(old).lengths.tolist() == [4096, *[RULE.max_bytes] * 5]
+    copied = copy_changes(
+        mapped(new), full(old), Areas.of(difference(old, new), len(new)), MemorySink(), RULE, options=SMALL
+    )
+    assert same(copied, full(new))
+    assert len(copied.lengths) == 7
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cuts_look_over_a_hole_that_is_shorter_than_the_window(seed: int) -> None:
+    """One granule of zeroes, sixteen blocks: behind it, and before it, lies what decides the cuts on its other side."""
+    rng = random.Random(seed)
+    rule = Rule(disks.SEED, 64)
+    granules = [bytes(GRANULE) if rng.random() < 0.2 else rng.randbytes(GRANULE) for _ in range(100)]
+    old = b"".join(granules)
+    base = full(old, rule)
+    for number in range(5, 100, 9):
+        at = number * GRANULE
+        new = old[:at] + rng.randbytes(GRANULE) + old[at + GRANULE :]
+        copied = copy_changes(mapped(new), base, Areas.of([(at, GRANULE)], len(new)), MemorySink(), rule)
+        assert same(copied, full(new, rule)), f"granule {number}"
 
 
 def test_a_hole_that_reaches_512_kib_gets_its_head() -> None:
