@@ -29,7 +29,8 @@ from vcbproxy.repository.ids import BlobKind, digest
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
-from vcbproxy.repository.writer import DiskWriter, PointInfo
+from vcbproxy.repository.tree import Node, NodeKind
+from vcbproxy.repository.writer import DiskWriter, PointInfo, PointWriter
 
 
 class TestInMemory(TargetContract):
@@ -106,6 +107,46 @@ def test_a_disk_that_was_cut_out_of_the_tree_is_damage(repository: Repository) -
     problems = check(reopened(repository.backend), Subset()).problems
     assert len(problems) == 1
     assert "nothing is called 'scsi0-0'" in str(problems[0])
+
+
+def without_lengths(writer: PointWriter, lengths: bytes | None) -> None:
+    """Put another file of lengths, or none, into the tree of disk scsi0-0, of four chunks; as a rewrite might."""
+    ids = np.frombuffer(b"".join(digest(chunk(letter)) for letter in "abcd"), np.uint8).reshape(-1, 32)
+    nodes = [Node("scsi0-0.raw", NodeKind.FILE, 4 * CHUNK, ids)]
+    trees = writer._trees
+    if lengths is not None:
+        nodes.append(trees._store_file("scsi0-0.lengths", memoryview(lengths)))
+    trees._nodes[:] = [trees._store_tree("scsi0-0", nodes)]
+
+
+def test_a_base_is_its_list_and_the_file_of_its_lengths(repository: Repository) -> None:
+    write_point(repository, scsi0_0="abcd", scsi0_1="")
+    with RepositoryTarget(repository).open("web01@latest") as reader:
+        for key in ("scsi0-0", "scsi0-1"):
+            for found, expected in zip(reader.base_list(key), reader.disk_content(key), strict=True):
+                assert np.array_equal(found, expected)
+                assert found.dtype == expected.dtype
+
+
+def test_a_base_without_its_file_of_lengths_asks_the_index(repository: Repository) -> None:
+    target = RepositoryTarget(repository, SMALL)
+    with target.begin(info()) as writer:
+        write_disk(writer, "scsi0-0", "abcd")
+        without_lengths(writer, None)
+        writer.commit({})
+    with target.open("web01@latest") as reader:
+        assert reader.base_list("scsi0-0")[1].tolist() == [CHUNK] * 4
+
+
+@pytest.mark.parametrize("lengths", [[CHUNK] * 3, [CHUNK] * 5, [CHUNK, CHUNK, CHUNK, CHUNK + 1]])
+def test_a_base_whose_lengths_are_not_those_of_its_chunks_is_damage(repository: Repository, lengths: list[int]) -> None:
+    target = RepositoryTarget(repository, SMALL)
+    with target.begin(info()) as writer:
+        write_disk(writer, "scsi0-0", "abcd")
+        without_lengths(writer, np.array(lengths, "<u4").tobytes())
+        writer.commit({})
+    with target.open("web01@latest") as reader, pytest.raises(IntegrityError, match=r"lengths|come to"):
+        reader.base_list("scsi0-0")
 
 
 def test_two_vms_of_one_name_are_told_apart_by_uuid(repository: Repository) -> None:

@@ -51,6 +51,15 @@ def walk(repository: Repository, root: bytes, path: str = "") -> Iterator[Found]
                 waiting.append((here, node.subtree, depth + 1))
 
 
+def children(repository: Repository, directory: Node) -> list[Node]:
+    """What is in a directory; nothing, if it is none.
+
+    Raises:
+        IntegrityError: its tree is damaged or missing.
+    """
+    return load_tree(repository, directory.subtree) if directory.subtree is not None else []
+
+
 def find(repository: Repository, root: bytes, path: str) -> Node:
     """The node at a path.
 
@@ -60,8 +69,7 @@ def find(repository: Repository, root: bytes, path: str) -> Node:
     """
     node = Node("", NodeKind.DIRECTORY, subtree=root)
     for name in path.strip("/").split("/"):
-        nodes = load_tree(repository, node.subtree) if node.subtree is not None else []
-        found = next((child for child in nodes if child.name == name), None)
+        found = next((child for child in children(repository, node) if child.name == name), None)
         if found is None:
             raise UsageError(f"{repository.location}: no {path!r} in this snapshot: nothing is called {name!r}")
         node = found

@@ -8,6 +8,7 @@ The stride is what makes it quick, and what makes it strict: text that is spelle
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,17 +21,9 @@ Ids = NDArray[np.uint8]
 
 STRIDE = 2 * ID_BYTES + 3
 ROWS = 1 << 15
-_INVALID = 0xFF
-
-
-def _digit_tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
-    values = np.full(256, _INVALID, np.uint8)
-    values[digits] = np.arange(16, dtype=np.uint8)
-    return digits, values
-
-
-_DIGITS, _VALUES = _digit_tables()
+_LOWER_DIGITS = np.zeros(256, np.bool_)
+_LOWER_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = True
+_CASE = np.uint64(0x4040404040404040)
 
 
 def no_ids() -> Ids:
@@ -50,8 +43,7 @@ def json_pieces(ids: Ids) -> Iterator[memoryview]:
         text = np.empty((len(rows), STRIDE), np.uint8)
         text[:, 0] = text[:, -2] = ord('"')
         text[:, -1] = ord(",")
-        text[:, 1:-2:2] = _DIGITS[rows >> 4]
-        text[:, 2:-2:2] = _DIGITS[rows & 15]
+        text[:, 1:-2] = np.frombuffer(binascii.hexlify(rows.data), np.uint8).reshape(-1, 2 * ID_BYTES)
         last = start + len(rows) == len(ids)
         yield text.reshape(-1)[: text.size - last].data  # of the very last id, all but the comma
         pages.let_go(rows)
@@ -78,13 +70,32 @@ def leading_rows(text: Buffer) -> tuple[Ids, int]:
     """
     count = len(text) // STRIDE
     rows = np.frombuffer(text, np.uint8, count * STRIDE).reshape(-1, STRIDE)
-    values = _VALUES[rows[:, 1:-2]]
     ends = rows[:, -1] == ord("]")
     sane = (rows[:, 0] == ord('"')) & (rows[:, -2] == ord('"')) & (ends | (rows[:, -1] == ord(",")))
-    sane &= (values != _INVALID).all(axis=1)
-    if not sane.all():
-        count = int(np.argmin(sane))
+    count = _true_at_first(sane)
     if ends[:count].any():
         count = int(np.argmax(ends[:count])) + 1
-    values = values[:count]
-    return values[:, 0::2] << np.uint8(4) | values[:, 1::2], count * STRIDE
+    digits = np.ascontiguousarray(rows[:count, 1:-2])
+    values = _from_lower_digits(digits)
+    if values is None:
+        count = _true_at_first(np.all(_LOWER_DIGITS[digits], axis=1))
+        values = binascii.unhexlify(digits[:count].data)
+    return np.frombuffer(values, np.uint8).reshape(-1, ID_BYTES), count * STRIDE
+
+
+def _true_at_first(flags: NDArray[np.bool_]) -> int:
+    return len(flags) if flags.all() else int(np.argmin(flags))
+
+
+def _from_lower_digits(digits: NDArray[np.uint8]) -> bytes | None:
+    """Their values; None when any is no digit, or a capital, which the library would take.
+
+    A capital has bit 6 and lacks bit 5; a decimal digit lacks bit 6, a small letter has both.
+    """
+    words = digits.view(np.uint64)
+    if (words & ~(words << np.uint64(1)) & _CASE).any():
+        return None
+    try:
+        return binascii.unhexlify(digits.data)
+    except ValueError:
+        return None

@@ -168,7 +168,7 @@ class Packer:
         try:
             own = OpenPack(kind, pages.buffer(longblob.sealed_size_max(text) + _HEADER_ROOM_BYTES))
             sealed_bytes = longblob.seal_into(self._key, text, own.room())
-            self._verify_text(own.room()[:sealed_bytes], text, blob_id)
+            self._verify_text(own.room()[:sealed_bytes], text.size_bytes, blob_id)
         except BaseException as error:
             self._session.fail(error)
             raise
@@ -246,9 +246,9 @@ class Packer:
         if damage:
             raise _faulty(blob_id, damage)
 
-    def _verify_text(self, sealed: memoryview, text: longblob.Text, blob_id: bytes) -> None:
+    def _verify_text(self, sealed: memoryview, plain_bytes: int, blob_id: bytes) -> None:
         try:
-            damage = "" if longblob.holds(self._key, sealed, text, blob_id) else "it opens to other bytes"
+            damage = "" if longblob.holds(self._key, sealed, plain_bytes, blob_id) else "it opens to other bytes"
         except IntegrityError as error:
             damage = str(error)
         if damage:

@@ -98,15 +98,43 @@ class PointReader:
             IntegrityError: its list is damaged, or a chunk is in no index.
         """
         entry = self._entry(key)
-        what = f"{self.summary.name}: disk {key}"
-        node = self._node(f"{entry.name}/{entry.name}.raw")
-        if node.content is None or node.size_bytes != entry.size_bytes or len(node.content) != entry.chunks:
+        ids, _ = self._disk_list(entry)
+        return ids, self._tiling(entry, self._repository.lengths(ids))
+
+    def base_list(self, key: str) -> tuple[Ids, NDArray[np.uint32]]:
+        """As ``disk_content``, but the lengths are those of its ``.lengths`` file: a base for an incremental.
+
+        Whether its chunks are still stored is not asked of the index, which is to be asked of the new list anyway.
+
+        Raises:
+            UsageError: no such disk.
+            IntegrityError: its list, or that of its lengths, is damaged.
+        """
+        entry = self._entry(key)
+        ids, sidecar = self._disk_list(entry)
+        if sidecar is None:  # somebody's `restic rewrite --exclude` took it away
+            return ids, self._tiling(entry, self._repository.lengths(ids))
+        if sidecar.content is None or sidecar.size_bytes != 4 * len(ids):
+            raise IntegrityError(f"{self.summary.name}: disk {key}: its .lengths file is not that of its chunks")
+        stored = browse.open_file(self._repository, sidecar, f"{self.summary.name}: {sidecar.name}")
+        lengths = np.frombuffer(read(stored, 0, stored.size_bytes), "<u4")
+        return ids, self._tiling(entry, lengths.astype(np.uint32, copy=False))
+
+    def _disk_list(self, entry: DiskEntry) -> tuple[Ids, Node | None]:
+        """The chunks' ids, and the file of their lengths if it is there; both lie in one tree, which is long."""
+        nodes = {node.name: node for node in browse.children(self._repository, self._node(entry.name))}
+        raw = nodes.get(f"{entry.name}.raw")
+        if raw is None or raw.content is None or (raw.size_bytes, len(raw.content)) != (entry.size_bytes, entry.chunks):
+            what = f"{self.summary.name}: disk {entry.key}"
             raise IntegrityError(f"{what}: the tree's file and the manifest do not agree on it")
-        lengths = self._repository.lengths(node.content)
+        return raw.content, nodes.get(f"{entry.name}.lengths")
+
+    def _tiling(self, entry: DiskEntry, lengths: NDArray[np.uint32]) -> NDArray[np.uint32]:
         total = int(lengths.sum(dtype=np.uint64))
         if total != entry.size_bytes:
+            what = f"{self.summary.name}: disk {entry.key}"
             raise IntegrityError(f"{what}: its chunks come to {total} bytes, it has {entry.size_bytes}")
-        return node.content, lengths
+        return lengths
 
     def load_blob(self, kind: BlobKind, blob_id: bytes) -> Buffer:
         """A chunk, checked; what the restore's workers call."""
