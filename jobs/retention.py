@@ -138,8 +138,13 @@ def last_good(points: Iterable[PointSummary], now: datetime) -> dict[str, PointS
     return best
 
 
+def counts(point: PointSummary, now: datetime) -> bool:
+    """Whether it is good, and not from the future."""
+    return point.good and point.time <= now
+
+
 def _worth(point: PointSummary, now: datetime) -> tuple[bool, bool, datetime, str]:
-    return point.good, point.time <= now, point.time, point.id
+    return counts(point, now), point.good, point.time, point.id
 
 
 Slot = Callable[[PointSummary], object]

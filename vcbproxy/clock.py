@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Protocol
+from zoneinfo import ZoneInfo
+
+_LOCAL_TIME = Path("/etc/localtime")
 
 
 class Clock(Protocol):
@@ -34,6 +39,24 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Let that many seconds pass."""
         time.sleep(seconds)
+
+
+def local_zone(environment: Mapping[str, str], local_time: Path = _LOCAL_TIME) -> tzinfo:
+    """The time zone of this process: ``$TZ``, or the machine's, or UTC where it has none.
+
+    Raises:
+        LookupError: ``$TZ`` names none.
+        OSError: the machine's cannot be read.
+        ValueError: it is none.
+    """
+    if name := environment.get("TZ", "").removeprefix(":"):
+        return ZoneInfo(name)
+    try:
+        place = local_time.resolve().as_posix().partition("/zoneinfo/")[2] or "local time"
+        with local_time.open("rb") as file:
+            return ZoneInfo.from_file(file, place)
+    except FileNotFoundError:
+        return UTC
 
 
 class ManualClock:

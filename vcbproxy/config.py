@@ -32,6 +32,11 @@
     mode = "auto"                               auto | full | incremental
     enable_cbt = true                           switch changed block tracking on where it is off
 
+    [retention]                                 what `vcbproxy forget` keeps of each VM
+    keep_daily = 14                             and keep_last, keep_hourly, keep_weekly, keep_monthly, keep_yearly
+    keep_within = "7d"                          and keep_within_hourly, ..., keep_within_yearly
+    time_zone = "Europe/Berlin"                 whose midnights part the days
+
     [state]
     directory = "/var/lib/vcbproxy"             which job runs are alive
 
@@ -48,9 +53,11 @@ import tomllib
 from datetime import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -356,6 +363,36 @@ class Backup(_Section):
     vms: tuple[str, ...] = ()
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone {name!r} on this machine; `timedatectl list-timezones` shows them") from error
+    return name
+
+
+Count = Annotated[int, Field(ge=0)] | Literal["unlimited"]
+Length = Annotated[str, Field(pattern=r"^([0-9]{1,4}y)?([0-9]{1,5}m)?([0-9]{1,6}d)?([0-9]{1,7}h)?$", min_length=2)]
+
+
+class Retention(_Section):
+    """Which restore points of each VM `vcbproxy forget` keeps, unless its options say so."""
+
+    keep_last: Count = 0
+    keep_hourly: Count = 0
+    keep_daily: Count = 0
+    keep_weekly: Count = 0
+    keep_monthly: Count = 0
+    keep_yearly: Count = 0
+    keep_within: Length | None = None
+    keep_within_hourly: Length | None = None
+    keep_within_daily: Length | None = None
+    keep_within_weekly: Length | None = None
+    keep_within_monthly: Length | None = None
+    keep_within_yearly: Length | None = None
+    time_zone: Annotated[str, AfterValidator(_known_zone)] | None = None
+
+
 class State(_Section):
     """Where this proxy notes which of its job runs are alive. All that back up from here must use one directory."""
 
@@ -369,6 +406,7 @@ class Config(_Section):
     san: San = San()
     repository: Repository | None = None
     backup: Backup = Backup()
+    retention: Retention = Retention()
     state: State = State()
 
 

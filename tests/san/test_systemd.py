@@ -18,11 +18,14 @@ from uuid import UUID
 import pytest
 
 from tests.san import loops
+from vcbproxy.cli.frame import EXIT_CODES
+from vcbproxy.errors import Busy
 from vcbproxy.san.discover import ImageLun, configured
 from vcbproxy.units import KiB, MiB
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE = UNITS / "vcbproxy-backup.service"
+SERVICES = sorted(UNITS.glob("*.service"))
 RULE = UNITS / "60-vcbproxy.rules"
 VMFS_PARTITION = UUID("aa31e02a-400f-11db-9590-000c2911d1b8")
 LINUX_PARTITION = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
@@ -30,7 +33,7 @@ LINUX_PARTITION = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     loops.need("systemd-analyze")
-    for unit in (SERVICE, UNITS / "vcbproxy-backup.timer"):
+    for unit in (*SERVICES, *UNITS.glob("*.timer")):
         text = unit.read_text().replace("/opt/vcbproxy/bin/vcbproxy", sys.executable)
         (tmp_path / unit.name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.iterdir())]
@@ -55,8 +58,9 @@ def test_the_unit_cleans_up_after_a_kill_alone(tmp_path: Path, result: str, clea
     assert called == (["cleanup"] if cleans else [])
 
 
-def test_every_hardening_line_says_why() -> None:
-    hardening = SERVICE.read_text().split("# --- ", 1)[1]
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.stem)
+def test_every_hardening_line_says_why(service: Path) -> None:
+    hardening = service.read_text().split("# --- ", 1)[1]
     for block in re.split(r"\n(?=#)", hardening):
         directives = [line for line in block.splitlines() if "=" in line and not line.startswith("#")]
         comments = [line for line in block.splitlines() if line.startswith("#")]
@@ -68,6 +72,12 @@ def test_the_service_may_open_no_block_device_for_writing() -> None:
     assert [line for line in lines if line.startswith("DeviceAllow=")] == ["DeviceAllow=block-* r"]
     assert "DevicePolicy=closed" in lines
     assert "CapabilityBoundingSet=" in lines
+
+
+def test_forgetting_is_tried_again_when_the_repository_is_busy_and_then_alone() -> None:
+    """The codes of docs/exit-codes.md that end it for good are all but 11, and none of them is forgotten here."""
+    [line] = [one for one in (UNITS / "vcbproxy-forget.service").read_text().splitlines() if "PreventExitStatus" in one]
+    assert {int(code) for code in line.partition("=")[2].split()} == set(EXIT_CODES) - {0, Busy.exit_code}
 
 
 @pytest.mark.root

@@ -24,6 +24,7 @@ _COMMANDS = {
     "backup": "Back up virtual machines straight off the SAN.",
     "verify": "Re-read restore points and prove that they restore.",
     "points": "Restore points in the repository.",
+    "forget": "Forget restore points by rule, and say why each stays or goes.",
     "check": "Preflight: is everything there that a backup needs?",
     "cleanup": "Remove VM snapshots that a backup left behind.",
     "vm": "Virtual machines as the manager knows them.",

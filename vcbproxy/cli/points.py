@@ -1,13 +1,18 @@
-"""``vcbproxy points``: what is in the repository."""
+"""``vcbproxy points``: what is in the repository, and what is to stay there."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcbproxy.cli import frame
 from vcbproxy.units import human
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vcbproxy.repository.points import PointSummary
 
 
 @click.group()
@@ -29,29 +34,36 @@ def list_(vm: str | None, repository: frame.RepositoryAddress, as_json: bool) ->
     from vcbproxy.repository.target import RepositoryTarget
 
     found = RepositoryTarget(repository.open(), lock=False).points()
-    rows = [
-        {
-            "point": point.short_id,
-            "point_id": point.id,
-            "vm": point.vm,
-            "instance_uuid": point.instance_uuid,
-            "time": point.name.rpartition("@")[2],
-            "size": None if point.size_bytes is None else human(point.size_bytes),
-            "size_bytes": point.size_bytes,
-            "stored": None if point.added_bytes is None else human(point.added_bytes),
-            "bytes_stored": point.added_bytes,
-            "partial": point.partial,
-            "tags": list(point.tags),
-        }
-        for point in found
-        if vm in (None, point.vm, point.instance_uuid)
-    ]
+    rows = [_row(point) for point in found if vm in (None, point.vm, point.instance_uuid)]
     columns = ("point", "vm", "time", "size", "stored")
-    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("partial",))
+    further = ("method", "policy", "partial", "suspect", "pinned", "pinned_because")
+    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=further)
     if not rows:
         others = ", ".join(sorted({point.vm for point in found}))
         what = f"of {vm!r}; there are some of: {others}" if others else f"in {repository.location} yet"
         frame.say(f"no restore points {what}")
+
+
+def _row(point: PointSummary) -> dict[str, Any]:
+    return {
+        "point": point.short_id,
+        "point_id": point.id,
+        "first_id": point.original,
+        "vm": point.vm,
+        "instance_uuid": point.instance_uuid,
+        "time": point.name.rpartition("@")[2],
+        "size": None if point.size_bytes is None else human(point.size_bytes),
+        "size_bytes": point.size_bytes,
+        "stored": None if point.added_bytes is None else human(point.added_bytes),
+        "bytes_stored": point.added_bytes,
+        "method": point.method or None,
+        "policy": point.policy or None,
+        "partial": point.partial,
+        "suspect": point.suspect,
+        "pinned": point.pinned,
+        "pinned_because": point.pinned_because or None,
+        "tags": list(point.tags),
+    }
 
 
 @points.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy points show web01@latest",))
@@ -87,6 +99,9 @@ def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None
         "method": manifest.get("method"),
         "quiesced": manifest.get("quiesced"),
         "partial": manifest.get("partial"),
+        "suspect": summary.suspect,
+        "pinned": summary.pinned,
+        "pinned_because": summary.pinned_because or None,
         "proxy": manifest.get("proxy"),
         "tags": list(summary.tags),
         "files": [file.key for file in contents.files],
@@ -99,3 +114,60 @@ def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None
     shown = [{**disk, "base": disk["base"] and disk["base"][:8]} for disk in disks]
     columns = ("key", "size", "chunks", "method")
     frame.emit(shown, as_json=False, columns=columns, columns_if_any=("base", "full_because"))
+
+
+@points.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=('vcbproxy points pin web01@latest --reason "before the move"',),
+)
+@click.argument("named", metavar="POINT...", nargs=-1, required=True)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for whoever meets it later; without commas.")
+@frame.repository_options
+@frame.json_option
+def pin(named: tuple[str, ...], reason: str, repository: frame.RepositoryAddress, as_json: bool) -> None:
+    """Keep restore points from being forgotten, until they are unpinned.
+
+    A pin is a tag, `pinned`: stock restic sees it too (`restic forget --keep-tag pinned`). The record's id changes; the
+    old one goes on to mean the same restore point.
+    """
+    from vcbproxy.repository.points import pin_tags, pins_among
+
+    wanted = pin_tags(reason)
+    _retagged(
+        repository, named, as_json, lambda point: (wanted, pins_among(point.tags) - wanted if reason else frozenset())
+    )
+
+
+@points.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy points unpin web01@latest",))
+@click.argument("named", metavar="POINT...", nargs=-1, required=True)
+@frame.repository_options
+@frame.json_option
+def unpin(named: tuple[str, ...], repository: frame.RepositoryAddress, as_json: bool) -> None:
+    """Let the rules decide about restore points again."""
+    from vcbproxy.repository.points import pins_among
+
+    _retagged(repository, named, as_json, lambda point: (frozenset(), pins_among(point.tags)))
+
+
+def _retagged(
+    repository: frame.RepositoryAddress,
+    named: Sequence[str],
+    as_json: bool,
+    change: Callable[[PointSummary], tuple[frozenset[str], frozenset[str]]],
+) -> None:
+    """Change the tags of restore points: all are found before the first is changed."""
+    from vcbproxy.repository import records
+    from vcbproxy.repository.points import choose
+    from vcbproxy.repository.target import RepositoryTarget
+
+    opened = repository.open()
+    target = RepositoryTarget(opened, lock=False)
+    with opened.locked(exclusive=True) as held:
+        listed = target.points()
+        chosen = {point.original: point for point in (choose(listed, text) for text in named)}
+        for point in chosen.values():
+            add, remove = change(point)
+            records.retag(opened, held, point, add=add, remove=remove)
+        found = [_row(point) for point in target.points() if point.original in chosen]
+    frame.emit(found, as_json=as_json, columns=("point", "vm", "time", "pinned"), columns_if_any=("pinned_because",))

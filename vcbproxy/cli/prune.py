@@ -65,8 +65,21 @@ def prune(
         outcome = pruning.prune(opened, held, options, progress=progress)
     for pack in outcome.rescued:
         frame.say(f"taken back: pack {pack} waited for its removal, and a restore point needs it")
-    row = {"location": opened.location, "result": _result(outcome, dry_run), **_numbers(outcome)}
-    frame.emit(row if as_json else {name: _told(name, value) for name, value in row.items()}, as_json=as_json)
+    found = row(opened.location, outcome, dry_run=dry_run)
+    if as_json:
+        frame.emit(found, as_json=True)
+    else:
+        tell(found)
+
+
+def row(location: str, outcome: Outcome, *, dry_run: bool) -> dict[str, Any]:
+    """What came of a prune, as JSON has it."""
+    return {"location": location, "result": _result(outcome, dry_run), **_numbers(outcome)}
+
+
+def tell(found: dict[str, Any]) -> None:
+    """The same for people."""
+    frame.emit({name: _told(name, value) for name, value in found.items()}, as_json=False)
 
 
 def _result(outcome: Outcome, dry_run: bool) -> str:

@@ -1,0 +1,148 @@
+"""Forgetting restore points: by rule, or by name; under the repository's exclusive lock.
+
+    lock ─▶ list ─▶ decide: a verdict for each point ─▶ remove the records of those that go ─▶ unlock
+
+What is decided and what is done come from one listing under one lock, so that no point is judged by others that are
+gone. A VM's last good restore point goes only when it is named, and the VM is named once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from jobs import retention
+from jobs.retention import Rule, Verdict
+from vcbproxy.errors import Error, UsageError
+from vcbproxy.manager.pattern import Pattern
+from vcbproxy.repository import points, records
+from vcbproxy.repository.lock import HeldLock
+from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.repository import Repository
+
+ALL = "@all"
+Decision = Callable[[Sequence[PointSummary]], list[Verdict]]
+_SHOWN_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        verdicts: what was decided, oldest first.
+        forgotten: ids of the points that are gone.
+        error: what ended it early; the points that were to go and are not among the forgotten are still there.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    forgotten: frozenset[str]
+    error: Error | None = None
+
+
+def by_rule(rule: Rule, vms: Sequence[str], *, now: datetime, zone: tzinfo) -> Decision:
+    """Decide by a rule, about VMs that are named by name, pattern or instance UUID; about all when none is.
+
+    Raises:
+        UsageError: (the decision) the rule is empty, or there is no restore point of a VM that is named.
+    """
+
+    def decide(listed: Sequence[PointSummary]) -> list[Verdict]:
+        return retention.judge(of_vms(listed, vms), rule, now=now, zone=zone)
+
+    return decide
+
+
+def by_name(texts: Sequence[str], even_the_last: Collection[str], *, now: datetime) -> Decision:
+    """Decide that these restore points go.
+
+    Args:
+        texts: points as ``points.choose`` takes them; ``web01@all`` means all of the VM.
+        even_the_last: VMs, by name or instance UUID, that may lose their last good point.
+        now: points that are later do not count as good ones that are left.
+
+    Raises:
+        UsageError: (the decision) there is no such point, it is pinned, or the last of a VM that is not named again.
+    """
+
+    def decide(listed: Sequence[PointSummary]) -> list[Verdict]:
+        named = {point.id: point for text in texts for point in _named(listed, text)}
+        for point in named.values():
+            if point.pinned:
+                because = f" ({point.pinned_because})" if point.pinned_because else ""
+                raise UsageError(f"{point.name} is pinned{because}; `vcbproxy points unpin {point.short_id}` first")
+        _refuse_the_last(listed, named, even_the_last, now)
+        return [Verdict(point, keep=False, reasons=("named",)) for point in listed if point.id in named]
+
+    return decide
+
+
+def of_vms(listed: Sequence[PointSummary], vms: Sequence[str]) -> list[PointSummary]:
+    """The restore points of VMs given by name, pattern or instance UUID; all when none is given.
+
+    Raises:
+        UsageError: one means no VM.
+    """
+    if not vms:
+        return list(listed)
+    meant: set[str] = set()
+    for text in vms:
+        pattern = Pattern.parse(text)
+        found = {one.id for one in listed if text == one.instance_uuid or pattern.fits(one.vm)}
+        if not found:
+            names = ", ".join(sorted({one.vm for one in listed})[:_SHOWN_MAX]) or "none at all"
+            raise UsageError(f"no restore points of {text!r}; there are some of: {names}")
+        meant |= found
+    return [point for point in listed if point.id in meant]
+
+
+def dry_run(listed: Sequence[PointSummary], decide: Decision) -> Outcome:
+    """Decide and change nothing."""
+    return Outcome(tuple(decide(listed)), frozenset())
+
+
+def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outcome:
+    """Decide, and remove what goes.
+
+    Args:
+        repository: an open one.
+        held: an exclusive lock.
+        decide: told all restore points there are, oldest first.
+
+    Raises:
+        UsageError: from the decision; nothing was removed.
+        IntegrityError: a snapshot record is damaged; nothing was removed.
+    """
+    verdicts = decide(points.listed(repository.snapshots()))
+    forgotten: set[str] = set()
+    error = None
+    try:
+        going = [verdict.point for verdict in verdicts if not verdict.keep]
+        records.forget(repository, held, going, lambda point: forgotten.add(point.id))
+    except Error as caught:
+        error = caught
+    return Outcome(tuple(verdicts), frozenset(forgotten), error)
+
+
+def _named(listed: Sequence[PointSummary], text: str) -> list[PointSummary]:
+    if not text.endswith(ALL):
+        return [points.choose(listed, text)]
+    newest = points.choose(listed, f"{text.removesuffix(ALL)}@latest")
+    return [point for point in listed if point.vm_key == newest.vm_key]
+
+
+def _refuse_the_last(
+    listed: Sequence[PointSummary], named: Collection[str], even_the_last: Collection[str], now: datetime
+) -> None:
+    left = retention.last_good([point for point in listed if point.id not in named], now)
+    for key, best in retention.last_good(listed, now).items():
+        if best.id not in named or {best.vm, best.instance_uuid} & set(even_the_last):
+            continue
+        remaining = left.get(key)
+        if remaining is None or (retention.counts(best, now) and not retention.counts(remaining, now)):
+            kind = "good restore point" if best.good else "restore point"
+            raise UsageError(
+                f"{best.short_id} {best.name} is the last {kind} of this VM; "
+                f"if it is to go all the same, add --even-the-last {best.vm}"
+            )
