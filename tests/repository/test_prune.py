@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tests.repository.faulty import FailingBackend, RecordingBackend
 from tests.repository.repositories import (
     SMALL,
+    START,
     Written,
     chunk,
     info,
@@ -23,10 +24,10 @@ from tests.repository.repositories import (
 from tests.repository.test_crash import hold_sound
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Busy, IntegrityError, TargetError
-from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.base import FileKind, FileLocked, FileName, Keeping, Traits
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
-from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.repository.prune.options import PruneOptions, Unused
 from vcbproxy.repository.prune.prune import Outcome, prune
 from vcbproxy.repository.report import Subset
@@ -351,3 +352,50 @@ def test_any_history_of_points_survives(seed: int) -> None:
     everything(repository)
     hold_sound(backend.files(), alive, must=set(alive))
     assert check(reopened(backend), Subset()).hints == []
+
+
+class Retained(MemoryBackend):
+    """A place that keeps packs and index files for a week after they came."""
+
+    keeping = Keeping(timedelta(days=7), timedelta(days=2))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock(START)
+        self.until: dict[FileName, datetime] = {}
+
+    @property
+    def traits(self) -> Traits:
+        return replace(super().traits, retaining=self)
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        super().save(name, parts)
+        if name.kind in (FileKind.PACK, FileKind.INDEX):
+            self.until[name] = self.clock.now() + timedelta(days=7)
+
+    def remove(self, name: FileName) -> None:
+        if (until := self.until.get(name, self.clock.now())) > self.clock.now():
+            raise FileLocked(location=self.location, path=name.path, until=until)
+        super().remove(name)
+
+    def kept_until(self, name: FileName) -> datetime | None:
+        return self.until.get(name)
+
+    def keep_until(self, name: FileName, until: datetime) -> None:
+        self.until[name] = until
+
+
+def test_what_is_locked_against_removal_stays_listed_until_it_is_not() -> None:
+    backend = Retained()
+    repository = made(backend, backend.clock)
+    gone, kept = (write_point(repository, info(hours=hour), scsi0_0=text) for hour, text in enumerate(("abcd", "cdef")))
+    forget(repository, gone)
+    before = backend.files()
+    outcome = pruned(repository)
+    assert outcome.packs_locked > 0
+    assert outcome.idle
+    assert backend.files() == before
+    backend.clock.sleep(8 * 24 * 3600)
+    outcome = pruned(repository)
+    assert (outcome.packs_locked, outcome.idle) == (0, False)
+    hold_sound(backend.files(), named(kept), must=set(named(kept)))

@@ -17,8 +17,9 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from vcbproxy.errors import TargetError
 from vcbproxy.repository import suspects
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, Stored
+from vcbproxy.repository.backend.base import FileKind, FileLocked, FileMissing, FileName, Stored
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.progress import Progress
 from vcbproxy.repository.prune import reindex, repack, waiting
@@ -62,7 +63,7 @@ def execute(repository: Repository, held: HeldLock, plan: Plan, options: PruneOp
         TargetError: something could not be written or removed, or the lock was lost.
     """
     held.confirm()
-    remove(repository, held, [stored.name for stored in plan.strays], "strays", progress)
+    remove(repository, held, [stored.name for stored in plan.strays], "strays", progress, passed_over=(FileLocked,))
     written = repack.repack(
         repository,
         held,
@@ -91,8 +92,24 @@ def execute(repository: Repository, held: HeldLock, plan: Plan, options: PruneOp
     return written
 
 
-def remove(repository: Repository, held: HeldLock, names: Sequence[FileName], stage: str, progress: Progress) -> None:
+def remove(
+    repository: Repository,
+    held: HeldLock,
+    names: Sequence[FileName],
+    stage: str,
+    progress: Progress,
+    *,
+    passed_over: tuple[type[TargetError], ...] = (),
+) -> None:
     """Remove files, several at a time; the lock is looked at before each, its file now and then.
+
+    Args:
+        repository: where.
+        held: our lock.
+        names: which files; those that are gone already are passed over.
+        stage: what ``progress`` is told.
+        progress: told how far it is.
+        passed_over: failures that leave the file to a later prune.
 
     Raises:
         TargetError: one could not be removed, or the lock was lost.
@@ -100,7 +117,7 @@ def remove(repository: Repository, held: HeldLock, names: Sequence[FileName], st
 
     def one(name: FileName) -> None:
         held.check()
-        with contextlib.suppress(FileMissing):
+        with contextlib.suppress(FileMissing, *passed_over):
             repository.backend.remove(name)
 
     with ThreadPoolExecutor(repository.backend.traits.connections, "remover") as pool:

@@ -17,6 +17,7 @@ from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.progress import Progress, no_progress
 from vcbproxy.repository.prune import execute, rescue, waiting
 from vcbproxy.repository.prune.copies import Kept, choose, whole
+from vcbproxy.repository.prune.locked import spare_locked
 from vcbproxy.repository.prune.options import PruneOptions
 from vcbproxy.repository.prune.plan import Fate, PackFacts, decide
 from vcbproxy.repository.prune.survey import Packs, Survey, survey
@@ -51,6 +52,8 @@ class Outcome:
         packs_kept: packs that stay as they are.
         kept_bytes: what they come to.
         unused_kept_bytes: what in them nobody needs.
+        packs_locked: packs among those that would go if the place let them, or their index file (Object Lock).
+        locked_bytes: what they come to.
         packs_removed: packs of which nothing is needed.
         removed_bytes: what they come to.
         packs_repacked: packs whose needed blobs are written anew.
@@ -70,6 +73,8 @@ class Outcome:
     packs_kept: int
     kept_bytes: int
     unused_kept_bytes: int
+    packs_locked: int
+    locked_bytes: int
     packs_removed: int
     removed_bytes: int
     packs_repacked: int
@@ -124,12 +129,13 @@ def _prune(repository: Repository, held: HeldLock, options: PruneOptions, progre
     kept = choose(found, {(suspect.pack_id, kind, blob) for suspect in known for kind, blob in suspect.blobs})
     _refuse_lost(repository, found, kept, known)
     fates = decide(_facts(found, kept, known), options)
+    spared = spare_locked(repository, found, fates, progress)
     strays = _sort_strays(found.strays, waits, options, now)
     written = int(kept.bytes[fates == Fate.REPACK].sum())
     if not options.dry_run:
         plan = execute.Plan(found, kept, fates, strays.removed, strays.new, waits, known)
         written = execute.execute(repository, held, plan, options, progress)
-    return _outcome(len(snapshots), found, kept, fates, strays, options, written, rescued)
+    return _outcome(len(snapshots), found, kept, fates, spared, strays, options, written, rescued)
 
 
 def _surveyed(
@@ -231,6 +237,7 @@ def _outcome(
     found: Survey,
     kept: Kept,
     fates: NDArray[np.uint8],
+    spared: NDArray[np.bool_],
     strays: Strays,
     options: PruneOptions,
     written: int,
@@ -254,6 +261,8 @@ def _outcome(
         packs_kept=count[Fate.KEEP],
         kept_bytes=size[Fate.KEEP],
         unused_kept_bytes=size[Fate.KEEP] - int(kept.bytes[fates == Fate.KEEP].sum()),
+        packs_locked=int(np.count_nonzero(spared)),
+        locked_bytes=int(real[spared].sum()),
         packs_removed=count[Fate.REMOVE],
         removed_bytes=size[Fate.REMOVE],
         packs_repacked=count[Fate.REPACK],

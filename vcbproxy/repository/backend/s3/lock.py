@@ -3,6 +3,7 @@
     packs, index files, keys, config    the days that are wanted, and some more: see ``Keeping``
     snapshot records                    exactly the days that are wanted: none outlives what it needs
     locks                               never: they must go when their job run ends
+    notes of prune and check            never: they must go when what they speak of is gone
 
 In ``compliance`` mode nobody shortens it; in ``governance`` those with s3:BypassGovernanceRetention may. We never ask.
 """
@@ -21,6 +22,7 @@ from vcbproxy.repository.backend.s3.place import Place
 
 _SLACK_MIN = timedelta(days=2)
 _SLACK_MAX = timedelta(days=30)
+_NEVER_LOCKED = (FileKind.LOCK, FileKind.WAITING, FileKind.SUSPECT)
 
 
 def keeping_for(days: int) -> Keeping:
@@ -64,7 +66,7 @@ class ObjectLock:
 
     def at_creation(self, name: FileName) -> dict[str, Any]:
         """What a request says that makes a file."""
-        if name.kind is FileKind.LOCK:
+        if name.kind in _NEVER_LOCKED:
             return {}
         more = timedelta() if name.kind is FileKind.SNAPSHOT else self._keeping.slack
         return {
