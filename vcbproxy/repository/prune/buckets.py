@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vcbproxy.errors import Error
 
 Rows = NDArray[np.void]
-HELD_BYTES = 32 << 20
+HELD_BYTES = 16 << 20
 
 
 class Buckets:

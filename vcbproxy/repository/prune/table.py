@@ -101,10 +101,14 @@ class BlobTable:
     def mark(self, wanted: Names) -> tuple[Names, Names]:
         """Mark blobs as used.
 
+        Args:
+            wanted: their ids, which are sorted here, in place.
+
         Returns:
             Those that had no mark before, and those that are not there at all; each once.
         """
-        wanted = np.unique(wanted)
+        wanted.sort()
+        wanted = wanted[np.concatenate([[True], wanted[1:] != wanted[:-1]])] if len(wanted) else wanted
         fresh, missing = [wanted[:0]], [wanted[:0]]
         for number, asked in self._parted(wanted):
             rows = self.rows(number)

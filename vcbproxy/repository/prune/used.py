@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcbproxy.errors import Error, IntegrityError, TargetError
-from vcbproxy.repository import longblob, tree
+from vcbproxy.repository import longblob, pages, tree
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.index import Location
@@ -21,7 +21,7 @@ from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.tree import Node
 
-_PENDING_ROWS = 1 << 21  # ids that wait to be marked, 64 MiB: marking passes over the whole table
+_PENDING_ROWS = 1 << 20  # ids that wait to be marked, 32 MiB: marking passes over the whole table
 _NAMED_MAX = 5
 
 
@@ -58,14 +58,14 @@ class _Walk:
         self._repository = repository
         self._found = found
         self._progress = progress
-        self._pending: list[Names] = []
+        self._pending = np.empty(_PENDING_ROWS, ID)
         self._pending_rows = 0
         self._missing: dict[BlobKind, list[Names]] = {BlobKind.TREE: [], BlobKind.DATA: []}
         self._damage: list[str] = []
         self._walked = 0
 
     def walk(self, snapshots: Sequence[Snapshot]) -> list[Missing]:
-        level = np.frombuffer(b"".join(snapshot.tree for snapshot in snapshots), ID)
+        level = _joined([snapshot.tree for snapshot in snapshots])
         with ThreadPoolExecutor(self._repository.backend.traits.connections, "tree-loader") as pool:
             while len(level):
                 level = self._walk_level(level, pool)
@@ -129,21 +129,23 @@ class _Walk:
         return []
 
     def _use(self, content: Ids) -> None:
-        for start in range(0, len(content), _PENDING_ROWS):
-            self._pending.append(names(content[start : start + _PENDING_ROWS]).copy())
-            self._pending_rows += len(self._pending[-1])
-            if self._pending_rows >= _PENDING_ROWS:
+        while len(content):
+            room = self._pending[self._pending_rows :]
+            part, content = content[: len(room)], content[len(room) :]
+            room[: len(part)] = names(part)
+            pages.let_go(part)
+            self._pending_rows += len(part)
+            if self._pending_rows == len(self._pending):
                 self._mark_data()
 
     def _mark_data(self) -> None:
-        if self._pending:
-            _, missing = self._found.data.mark(np.concatenate(self._pending))
-            self._missing[BlobKind.DATA].append(missing)
-        self._pending, self._pending_rows = [], 0
+        _, missing = self._found.data.mark(self._pending[: self._pending_rows])
+        self._missing[BlobKind.DATA].append(missing)
+        self._pending_rows = 0
 
 
 def _joined(ids: list[bytes]) -> Names:
-    return np.frombuffer(b"".join(ids), ID)
+    return np.frombuffer(bytearray().join(ids), ID)  # writable
 
 
 _LOADED_AT_ONCE = 256
