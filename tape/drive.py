@@ -41,7 +41,7 @@ LOAD_S = 7200.0 + 720.0  # a new LTO-9 cartridge is calibrated on its first load
 _RETRIES_MAX = 3
 
 
-class Warning(IntEnum):  # noqa: A001  # the field's word; ours is never caught
+class EndWarning(IntEnum):
     """How near the end is."""
 
     NONE = 0
@@ -178,7 +178,7 @@ class TapeDrive:
 
     # ------------------------------------------------------------------ blocks
 
-    def write(self, block: Buffer) -> Warning:
+    def write(self, block: Buffer) -> EndWarning:
         """Write one block.
 
         Raises:
@@ -191,7 +191,7 @@ class TapeDrive:
         self._moved_by(1)
         return _warning(sense)
 
-    def write_filemarks(self, count: int = 1) -> Warning:
+    def write_filemarks(self, count: int = 1) -> EndWarning:
         """Write filemarks, and wait until all that was written is on tape.
 
         Raises:
@@ -201,7 +201,7 @@ class TapeDrive:
         self._moved_by(count)
         return _warning(sense)
 
-    def flush(self) -> Warning:
+    def flush(self) -> EndWarning:
         """Wait until all that was written is on tape.
 
         Raises:
@@ -374,9 +374,9 @@ class TapeDrive:
         self.unit.close()
 
 
-def _warning(sense: Sense | None) -> Warning:
+def _warning(sense: Sense | None) -> EndWarning:
     if sense is None:
-        return Warning.NONE
+        return EndWarning.NONE
     if sense.code == (0x00, 0x07):
-        return Warning.PROGRAMMABLE
-    return Warning.EARLY if sense.eom or sense.code == (0x00, 0x02) else Warning.NONE
+        return EndWarning.PROGRAMMABLE
+    return EndWarning.EARLY if sense.eom or sense.code == (0x00, 0x02) else EndWarning.NONE
