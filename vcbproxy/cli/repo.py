@@ -12,6 +12,7 @@ import click
 from vcbproxy.cli import frame
 from vcbproxy.cli.progress import stages
 from vcbproxy.cli.prune import prune
+from vcbproxy.clock import SystemClock
 from vcbproxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,14 +28,19 @@ def repo() -> None:
 @click.option(
     "--window", type=click.IntRange(8, 512), default=64, show_default=True, help="Mean chunk: 8 KiB times this."
 )
+@click.option(
+    "--accept-unsafe", is_flag=True, help="Also in a bucket whose server breaks promises that data rest on; see probe."
+)
 @frame.repository_options
 @frame.json_option
-def init(window: int, repository: frame.RepositoryAddress, as_json: bool) -> None:
-    """Create a repository. The chunker's window is fixed for its whole life."""
+def init(window: int, accept_unsafe: bool, repository: frame.RepositoryAddress, as_json: bool) -> None:
+    """Create a repository; in a bucket after a probe of its server. The chunker's window is fixed for good."""
     from vcbproxy.repository.config import ChunkerSettings
     from vcbproxy.repository.repository import Repository
 
-    if not repository.in_bucket:
+    if repository.in_bucket:
+        _require_fit(repository, accept_unsafe)
+    else:
         _require_own_place(Path(repository.location))
     made = Repository.init(repository.backend(create=True), repository.password(), chunker=ChunkerSettings(window))
     frame.emit(
@@ -50,6 +56,45 @@ def _require_own_place(directory: Path) -> None:
         return
     if names and "config" not in names:
         raise UsageError(f"{directory} is not empty ({min(names)}, ...); give a directory of its own")
+
+
+def _require_fit(repository: frame.RepositoryAddress, accept_unsafe: bool) -> None:
+    """Try the bucket's server out, and refuse one that data would not be safe with."""
+    from vcbproxy.repository.backend.s3 import probe as probes
+
+    repository.backend(create=True)
+    findings = probes.probe(repository.location, repository.s3, SystemClock())
+    for finding in findings:
+        if finding.verdict is not probes.Verdict.KEPT:
+            frame.say(f"{finding.verdict.value}: {finding}")
+    if not accept_unsafe:
+        probes.require_safe(repository.location, findings)
+
+
+@repo.command(cls=frame.Command, exit_codes=(10, 12), examples=("vcbproxy repo probe --repo s3:https://host/bucket",))
+@frame.repository_options
+@frame.json_option
+def probe(repository: frame.RepositoryAddress, as_json: bool) -> None:
+    """Try out what a bucket's server does with checksums, conditions, lists and locks; ends with 1 if data are unsafe.
+
+    It writes a few small objects into the bucket and removes them.
+    """
+    if not repository.in_bucket:
+        raise UsageError(f"{repository.location} is a directory; only servers of buckets are probed")
+    from vcbproxy.repository.backend.s3 import probe as probes
+
+    findings = probes.probe(repository.location, repository.s3, SystemClock())
+    rows = [
+        {
+            "promise": finding.promise.name.lower(),
+            "verdict": finding.verdict.value,
+            "meaning": finding.promise.value,
+            "detail": finding.detail,
+        }
+        for finding in findings
+    ]
+    frame.emit(rows, as_json=as_json, columns=("promise", "verdict", "meaning"), columns_if_any=("detail",))
+    probes.require_safe(repository.location, findings)
 
 
 @repo.command(

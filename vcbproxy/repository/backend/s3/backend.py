@@ -50,7 +50,6 @@ class S3Backend:
         self._locks = ObjectLock.of(place, client, settings, clock or SystemClock())
         self._transfer = Transfer(client, place, settings.part_mib * MiB, settings.connections)
         self._knows_conditions = True
-        self._proven_atomic = False
 
     @classmethod
     def at(cls, location: str, settings: config.S3 | None = None) -> S3Backend:
@@ -71,8 +70,8 @@ class S3Backend:
 
     @property
     def traits(self) -> Traits:
-        """Creation counts as atomic only once a probe has seen it."""
-        return Traits(self.settings.connections, self._proven_atomic, remote=True, retaining=self._locks)
+        """Creation is not relied on to be atomic: servers differ, and what one does only a probe tells."""
+        return Traits(self.settings.connections, atomic_create=False, remote=True, retaining=self._locks)
 
     def create(self) -> None:
         """Make the bucket unless it is there."""
