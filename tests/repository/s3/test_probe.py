@@ -97,9 +97,9 @@ def test_init_says_what_is_weaker_and_refuses_what_is_unsafe(rclone: str, tmp_pa
     assert "no place for backups: locked:" in refused
     assert "weaker: conditional: it writes over what is there" in refused
     assert "unsafe" in vcbproxy("repo", "probe", code=1).out
-    assert vcbproxy("points", "list", code=10)
+    assert vcbproxy("points", "list", "--no-cache", code=10)
 
     weak = Program(**ADMIN.environment)
-    there = ("--repo", rclone, "--password-file", tmp_path / "password")
+    there = ("--no-cache", "--repo", rclone, "--password-file", tmp_path / "password")
     assert "weaker: conditional" in weak("repo", "init", *there).err
     weak("repo", "check", "--read-data", *there)

@@ -26,6 +26,10 @@ password_file = "repo.password"
 [repository.s3]
 {more}
 """
+NO_PATIENCE = """
+[repository.traffic]
+retry_s = 0
+"""
 
 
 def keep_in_bucket(lab: Lab, location: str, more: str = "") -> Lab:
@@ -34,7 +38,8 @@ def keep_in_bucket(lab: Lab, location: str, more: str = "") -> Lab:
     before, _, rest = config.read_text().partition("[repository]")
     after = rest.partition("\n[")[2]
     config.write_text(before + CONFIGURATION.format(location=location, more=more) + (f"[{after}" if after else ""))
-    return replace(lab, vcbproxy=Program(config, **ADMIN.environment))
+    cache = lab.directory / "cache"
+    return replace(lab, vcbproxy=Program(config, CACHE_DIRECTORY=str(cache), **ADMIN.environment))
 
 
 @pytest.fixture
@@ -94,7 +99,7 @@ def test_a_second_init_is_refused(lab: Lab) -> None:
 def test_what_is_wrong_is_said_with_its_exit_code(lab: Lab, seaweed: Seaweed, s3_location: str) -> None:
     lab.vcbproxy("repo", "init")
     config = lab.directory / "vcbproxy.toml"
-    command = ("points", "list")
+    command = ("points", "list", "--no-cache")
 
     wrong_secret = Program(config, **{**ADMIN.environment, "AWS_SECRET_ACCESS_KEY": "wrong"})
     assert "key" in wrong_secret(*command, code=12).err
@@ -106,11 +111,12 @@ def test_what_is_wrong_is_said_with_its_exit_code(lab: Lab, seaweed: Seaweed, s3
     assert "no bucket no-such-bucket" in lab.vcbproxy(*command, *other, code=10).err
     empty = ("--repo", f"s3:{seaweed.endpoint}/{seaweed.new_bucket()}", "--password-file", lab.password_file)
     assert "no repository at" in lab.vcbproxy(*command, *empty, code=10).err
-    away = ("--repo", "s3:http://127.0.0.1:1/bucket", "--password-file", lab.password_file)
-    assert "cannot be reached" in lab.vcbproxy(*command, *away, code=1).err
+    away = lab.directory / "away.toml"
+    away.write_text(CONFIGURATION.format(location="s3:http://127.0.0.1:1/bucket", more="") + NO_PATIENCE)
+    assert "cannot be reached" in Program(away, **ADMIN.environment)(*command, code=1).err
     reader = Program(config, **READER.environment)
-    reader("points", "list", code=0)
-    refused = reader("backup", "vm1", code=12).err
+    reader(*command, code=0)
+    refused = reader("backup", "vm1", "--no-cache", code=12).err
     assert "refused" in refused
     assert "cannot write locks/" in refused
     assert not lab.snapshots("vm1"), "and no VM snapshot is left"
