@@ -44,7 +44,7 @@ def _fill(staging: Path) -> None:
     """Copy /usr; if that is too little, copy it once more with every file's bytes reversed: no duplicates that way."""
     total = 0
     for lap in range(16):
-        for source in _files(Path("/usr")):
+        for source in files_below(Path("/usr")):
             target = staging / f"lap{lap}" / source.relative_to("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             content = source.read_bytes()
@@ -60,7 +60,8 @@ def _turned(content: bytes, lap: int) -> bytes:
     return turned[::-1] if lap % 2 else turned
 
 
-def _files(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
+    """The usual files below a directory, always in one order; neither empty nor huge."""
     for directory, names, files in os.walk(root):
         names.sort()
         for name in sorted(files):
