@@ -50,13 +50,13 @@ class DiskBase:
         return self.point.summary.original
 
     def load(self) -> Base:
-        """Its list of chunks, every one of which is in the index.
+        """Its list of chunks; those that are missing or damaged in the repository are marked as lost.
 
         Raises:
-            IntegrityError: the list is damaged, or a chunk is missing.
+            IntegrityError: the list is damaged.
         """
-        ids, lengths = self.point.disk_content(self.key)
-        return Base(ids, lengths)
+        ids, lengths = self.point.base_list(self.key)
+        return Base(ids, lengths, self.point.lost_chunks(ids))
 
 
 class History:

@@ -62,3 +62,25 @@ def test_only_what_changed_is_read_and_all_is_restored(tmp_path: Path, version: 
         assert recorded["disks"][0]["audit"] == disk["audit"]
         assert_restores(lab, "vm1", tmp_path / "back")
         lab.vcbproxy("repo", "check", "--read-data")
+
+
+def test_an_incremental_heals_what_a_check_found_damaged(tmp_path: Path) -> None:
+    """Nothing changed on the disk; the damaged chunks are read again all the same, and both points restore."""
+    with lab_with(tmp_path) as lab:
+        first = backed_up(lab)
+        pack = max((lab.repo / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+        damaged = bytearray(pack.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        pack.chmod(0o600)
+        pack.write_bytes(damaged)
+        lab.vcbproxy("repo", "check", "--read-data", code=4)
+        assert pack.name in lab.vcbproxy("repo", "prune", code=4).err
+
+        second = backed_up(lab)
+        assert second["method"] == "incremental"
+        lab.vcbproxy("verify", first["point_id"])
+        assert "healed" in lab.vcbproxy("repo", "check", "--read-data").err
+        lab.vcbproxy("repo", "prune")
+        assert not pack.exists()
+        lab.vcbproxy("repo", "check", "--read-data")
+        assert_restores(lab, "vm1", tmp_path / "back")

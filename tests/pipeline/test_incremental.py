@@ -93,6 +93,18 @@ def test_nothing_changed_costs_nothing() -> None:
     assert copied.stats.bytes_zero == 70 * GRANULE
 
 
+def test_lost_chunks_are_read_and_stored_again_though_nothing_changed() -> None:
+    content = disks.data("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 4)
+    base = full(content)
+    lost = np.array([3, 4, len(base.ids) - 1])
+    source, sink = mapped(content), MemorySink()
+    damaged = Base(base.ids, base.lengths, lost)
+    copied = copy_changes(source, damaged, Areas.none(len(content)), sink, RULE, options=SMALL)
+    assert same(copied, base)
+    assert {base.ids[row].tobytes() for row in lost} <= {blob_id for _, blob_id in sink.blobs}
+    assert source.bytes_read < len(content)
+
+
 def test_all_changed_is_a_full_copy() -> None:
     old, new = disks.data("ABC-----DE" * 4), disks.data("FG-H1111--" * 4)
     copied = copy_changes(mapped(new), full(old), Areas.whole(len(new)), MemorySink(), RULE, options=SMALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from tests.repository.repositories import CHUNK, PASSWORD, SMALL, chunk, content, info, made, reopened, write_point
@@ -15,6 +14,7 @@ from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Report, Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
@@ -125,17 +125,21 @@ def test_a_check_without_a_lock_notes_nothing(damaged: tuple[MemoryBackend, File
 
 
 def test_lost_chunks_are_told_to_an_incremental(damaged: tuple[MemoryBackend, FileName]) -> None:
+    """With their lengths, which the index does not know any more."""
     backend, _ = damaged
-    repository = reopened(backend)
-    ids = np.frombuffer(b"".join(digest(chunk(letter)) for letter in LETTERS + "!"), np.uint8).reshape(-1, 32)
-    assert repository.lost_chunks(ids).tolist() == [len(LETTERS)]
     remembered(backend)
     repository = reopened(backend)
-    with RepositoryTarget(repository, SMALL).begin(info(hours=1)) as writer:
-        lost = repository.lost_chunks(ids).tolist()
+    target = RepositoryTarget(repository, SMALL)
+    with target.begin(info(hours=1)) as writer:
+        reader = PointReader.unlocked(repository, target.find("web01@latest"))
+        with pytest.raises(IntegrityError):
+            reader.disk_content("scsi0-0")
+        ids, lengths = reader.base_list("scsi0-0")
+        lost = reader.lost_chunks(ids)
         writer.abort()
-    assert LETTERS.index("e") in lost
+    assert [ids[row].tobytes() for row in lost if LETTERS[row] == "e"] == [digest(chunk("e"))]
     assert len(lost) < len(LETTERS)
+    assert lengths.tolist() == [CHUNK] * len(LETTERS)
 
 
 def test_a_damaged_note_is_named_and_hinders_no_backup(damaged: tuple[MemoryBackend, FileName]) -> None:

@@ -37,10 +37,20 @@ class Base:
     Attributes:
         ids: uint8[n, 32].
         lengths: uint32[n].
+        lost: rows of chunks that are not whole in the target any more: they are read again, as if they had changed.
     """
 
     ids: Ids
     lengths: Lengths
+    lost: Rows | None = None
+
+    def lost_areas(self, size_bytes: int) -> Areas:
+        """Where the lost chunks lie on the disk."""
+        if self.lost is None or not len(self.lost):
+            return Areas.none(size_bytes)
+        ends = np.cumsum(self.lengths, dtype=np.int64)[self.lost]
+        taken = self.lengths[self.lost].astype(np.int64)
+        return Areas.of(np.stack([ends - taken, taken], axis=1), size_bytes)
 
 
 class Layout:

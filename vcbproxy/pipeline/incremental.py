@@ -40,7 +40,7 @@ def copy_changes(
 
     Args:
         source: the disk as it is now.
-        base: its chunks as they were, cut by ``rule``; every one of them is in the target already.
+        base: its chunks as they were, cut by ``rule``; all are in the target already, but for the lost ones.
         changed: all that may differ since.
         sink: gives one packer for each worker.
         rule: where to cut.
@@ -56,7 +56,8 @@ def copy_changes(
         Cancelled: ``cancel`` was set.
     """
     assert changed.size_bytes == source.size_bytes, "the changed areas are those of another disk"
-    splice = Splice(Layout(base, source.size_bytes, rule), changed, source, rule)
+    reread = changed | base.lost_areas(source.size_bytes)
+    splice = Splice(Layout(base, source.size_bytes, rule), reread, source, rule)
     with Crew("copy", cancel, interrupt) as crew:
         return Copy(source, sink, rule, options, crew, splice.known_id).run(_parts(splice), progress)
 

@@ -120,6 +120,10 @@ class PointReader:
         lengths = np.frombuffer(read(stored, 0, stored.size_bytes), "<u4")
         return ids, self._tiling(entry, lengths.astype(np.uint32, copy=False))
 
+    def lost_chunks(self, ids: Ids) -> NDArray[np.int64]:
+        """Rows of a list's chunks that are stored no more, or not whole; see ``Repository.lost_chunks``."""
+        return self._repository.lost_chunks(ids)
+
     def _disk_list(self, entry: DiskEntry) -> tuple[Ids, Node | None]:
         """The chunks' ids, and the file of their lengths if it is there; both lie in one tree, which is long."""
         nodes = {node.name: node for node in browse.children(self._repository, self._node(entry.name))}

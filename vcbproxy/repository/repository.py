@@ -240,13 +240,13 @@ class Repository:
         lost.update(suspect.pack_id for suspect in suspects.load(self.files) if suspect.pack_id in expected)
         self.index.forget(sorted(lost))
 
-    def lost_chunks(self, ids: NDArray[np.uint8]) -> NDArray[np.intp]:
-        """Which chunks of a base's list must not be relied on: in no index, or in packs that are missing or damaged.
+    def lost_chunks(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Which chunks of a base's list must not be relied on, since their packs are missing or were found damaged.
 
-        An incremental re-reads their ranges as if they had changed: the disk still has the very same bytes, most
+        An incremental reads their ranges again, as if they had changed: the disk still has the very same bytes, most
         likely, and storing them anew heals the older restore points too; where it has others, those are right for the
-        new one. Meant for whoever writes: the lost packs are forgotten when a restore point is begun
-        (``forget_lost_packs``), and until then only what no index lists is seen to be lost.
+        new one. Meant for whoever writes: lost packs are forgotten when a restore point is begun
+        (``forget_lost_packs``). When none was, the index is not asked: that would take seconds for a huge disk.
 
         Args:
             ids: uint8 (n, 32).
@@ -254,8 +254,10 @@ class Repository:
         Returns:
             Rows of ``ids``, ascending.
         """
+        if not self.index.forgot:
+            return np.zeros(0, np.int64)
         known, _ = self.index.find(ids, BlobKind.DATA)
-        return np.flatnonzero(~known)
+        return np.flatnonzero(~known).astype(np.int64)
 
     def drop_index(self) -> None:
         """Forget all that is known of the index, and of packs that are not listed yet: for whoever removes packs."""
