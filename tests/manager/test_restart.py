@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyVmomi import vim
@@ -21,7 +22,8 @@ from vcbproxy.errors import CredentialsError, Error, ManagerError
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import ContentSpec, DiskSpec, Fill, VmSpec, tiny
 from vcbproxy.lab.vcenter import LabServer
-from vcbproxy.manager import inventory, shield
+from vcbproxy.lab.vcenter import faults as lab
+from vcbproxy.manager import inventory, shield, task
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session, connect, connect_when_up
 from vcbproxy.units import MiB
@@ -201,3 +203,24 @@ def test_a_backup_survives_it(tmp_path: Path, event: str) -> None:
         assert done.json[0]["outcome"] == "ok"
         assert lab.snapshots("vm1") == []
         assert servers[-1].calls["Login"] == (2 if event == "idle" else 1)
+
+
+def test_a_login_that_is_refused_while_a_task_is_waited_for_is_tried_once(datacenter: Datacenter) -> None:
+    """No second try: on many managers that would lock the account."""
+    with LabServer(datacenter) as server, logged_in(server) as session:
+        server.faults.order(lab.Trouble("DestroyPropertyCollector", lab.What.EXPIRE))
+        old = server.password
+
+        def begin(wire: Any) -> Any:
+            return wire.object(vim.VirtualMachine, "vm-20").PowerOffVM_Task()
+
+        started = task.start(session, "PowerOff", "vm1", begin)
+        logins = server.calls["Login"]
+        server.change_password("another")
+        try:
+            with pytest.raises(CredentialsError):
+                task.wait(session, started, clock=SystemClock(), limit_s=30)
+            assert server.calls["Login"] == logins + 1
+        finally:
+            server.change_password(old)
+            datacenter.machine("vm1").set_power(on=True)

@@ -130,9 +130,12 @@ def _watch(wire: Wire, moref: str, round_s: int) -> Any:
             version = update.version
             if _ended(update):
                 break
-    finally:
-        with contextlib.suppress(Error):  # it ends with the session at the latest
+    except BaseException:
+        with contextlib.suppress(Error):  # the first error is the one to be told
             collector.DestroyPropertyCollector()
+        raise
+    with contextlib.suppress(ManagerError):  # it ends with the session at the latest; a login refused ends us, too
+        collector.DestroyPropertyCollector()
     return properties.of_one(wire, subject, ["info"]).need("info")
 
 
