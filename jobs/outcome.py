@@ -5,7 +5,7 @@ Nothing is OK when no VM matched, when a disk was skipped, or when nothing was r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -94,6 +94,12 @@ class VmResult:
     suspects: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    @property
+    def only_snapshot_left(self) -> bool:
+        """Whether every disk is safe, and all that is known to be wrong is that our VM snapshot is still there."""
+        kept = self.outcome is Outcome.PARTIAL and all(disk.error is None for disk in self.disks)
+        return kept and self.snapshot_left is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -130,11 +136,19 @@ class Report:
                 "wrong; `vcbproxy points list` shows which are suspect"
             )
         if self.outcome is Outcome.PARTIAL:
-            share = f" ({len(bad)} of {len(self.results)} VMs)" if len(self.results) > 1 else ""
-            raise Partial(f"not fully protected: {_names(bad)}{share}")
+            raise Partial("; ".join(self._told(bad)))
         if len(bad) == 1 and bad[0].error is not None:
             raise bad[0].error
         raise Error(f"none of {len(bad)} VMs was protected: {_names(bad)}")
+
+    def _told(self, bad: Sequence[VmResult]) -> Iterator[str]:
+        """What is wrong, with the VMs of which that is so."""
+        lacking = [result for result in bad if not result.only_snapshot_left]
+        left = [result for result in bad if result.only_snapshot_left]
+        for what, results in (("not fully protected", lacking), ("a VM snapshot or its links are left behind", left)):
+            share = f" ({len(results)} of {len(self.results)} VMs)" if len(self.results) > 1 else ""
+            if results:
+                yield f"{what}: {_names(results)}{share}"
 
 
 def _names(results: Sequence[VmResult]) -> str:

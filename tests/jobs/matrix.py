@@ -258,6 +258,7 @@ _KEY_WORDS = (
     "cannot read",
     "No space left on device",
     "not fully protected",
+    "are left behind",
 )
 
 

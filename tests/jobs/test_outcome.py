@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.outcome import Outcome, Report, VmResult
+from jobs.outcome import DiskResult, Outcome, Report, VmResult
 from vcbproxy.errors import CredentialsError, Error, NothingProtected, Partial, SourceError
 
 OK, PARTIAL, FAILED = Outcome.OK, Outcome.PARTIAL, Outcome.FAILED
@@ -50,3 +50,17 @@ def test_a_single_failure_keeps_its_own_exit_code():
 
 def test_success_is_silent():
     report(OK, OK).raise_unless_ok()
+
+
+def test_a_snapshot_that_is_left_is_not_called_lack_of_protection():
+    """The disks are safe; whoever is woken at night should know which of the two it is."""
+    good = DiskResult("scsi0-0", 1)
+    lost = DiskResult("scsi0-1", 1, error="no LUN")
+    left = VmResult("vm1", PARTIAL, disks=(good,), snapshot_left="still there")
+    both = VmResult("vm2", PARTIAL, disks=(good, lost), snapshot_left="still there")
+    with pytest.raises(Partial, match=r"^a VM snapshot or its links are left behind: vm1$"):
+        Report((left,)).raise_unless_ok()
+    with pytest.raises(
+        Partial, match=r"^not fully protected: vm2 \(1 of 3 VMs\); a VM .* left behind: vm1 \(1 of 3 VMs\)$"
+    ):
+        Report((VmResult("vm0", OK), left, both)).raise_unless_ok()
