@@ -1,12 +1,17 @@
-"""What tests of many packages share: the S3 server of the session."""
+"""What tests of many packages share: the profile of property tests, the S3 server of the session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests import seaweed as seaweeds
+
+# How long one example takes says nothing here: tests share two processors with others, and must not trip over that.
+settings.register_profile("vcbproxy", deadline=None)
+settings.load_profile("vcbproxy")
 
 
 @pytest.fixture(scope="session")

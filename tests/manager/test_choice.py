@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manager.summaries import EVERYTHING
@@ -63,7 +63,6 @@ sets = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(sets, min_size=1, max_size=4), st.lists(sets, max_size=3))
 def test_the_algebra_of_sets(wanted: list[str], unwanted: list[str]) -> None:
     """Chosen is the union less what each exclusion means by itself, whatever the order."""
@@ -78,7 +77,6 @@ def test_the_algebra_of_sets(wanted: list[str], unwanted: list[str]) -> None:
                 chosen(*order)
 
 
-@settings(deadline=None)
 @given(sets, sets)
 def test_and_means_both(one: str, other: str) -> None:
     both = Selector.parse(f"{one} and {other}")
