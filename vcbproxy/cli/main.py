@@ -127,7 +127,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _let_go_of_stdout()
         sys.exit(1)
     except OSError as error:
-        _let_go_of_stdout()
         what = f"{error.filename}: " if error.filename else ""
         _report(errors.Error(f"{what}{error.strerror or error}"), errors.Error.exit_code, as_json=as_json)
 
