@@ -47,7 +47,7 @@ class Program:
         if config is not None:
             self.environment["VCBPROXY_CONFIG"] = str(config)
 
-    def __call__(self, *arguments: object, code: int = 0) -> Done:
+    def __call__(self, *arguments: object, code: int | tuple[int, ...] = 0) -> Done:
         out, err = io.StringIO(), io.StringIO()
         with _environment(self.environment), redirect_stdout(out), redirect_stderr(err):
             try:
@@ -55,7 +55,9 @@ class Program:
             except SystemExit as end:
                 found = end.code if isinstance(end.code, int) else 0
         result = Done(found, out.getvalue(), err.getvalue())
-        assert result.code == code, f"exit code {result.code}, expected {code}\n{result.out}\n{result.err}"
+        assert result.code in (code if isinstance(code, tuple) else (code,)), (
+            f"exit code {result.code}, expected {code}\n{result.out}\n{result.err}"
+        )
         return result
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ import pytest
 from vcbproxy.errors import ConfigError, UsageError
 from vcbproxy.san import discover
 from vcbproxy.san.discover import ImageLun, LunInfo, LunKind, describe, find, whole
-from vcbproxy.san.node import BlockNode
+from vcbproxy.san.node import BlockNode, in_use
 from vcbproxy.units import GiB, MiB
 
 ARRAY = "600144f000000000"
@@ -306,3 +306,15 @@ class TestFind:
         many = describe([scsi(f"sd{number}", f"{number:032x}") for number in range(300)])
         with pytest.raises(UsageError, match="and 280 more"):
             find(many, "x")
+
+
+def test_in_a_chroot_the_machines_own_disk_is_still_known(tmp_path: Path) -> None:
+    """Its own table shows what is below its root alone; the first process sees what the machine lives on."""
+    mounted = "27 1 {} / {} rw,relatime - ext4 /dev/root rw\n"
+    for whose, text in (("self", mounted.format("0:40", "/proc")), ("1", mounted.format("254:1", "/"))):
+        (tmp_path / whose).mkdir()
+        (tmp_path / whose / "mountinfo").write_text(text)
+    (tmp_path / "swaps").write_text("Filename Type Size Used Priority\n/dev/vdb partition 1 0 -2\n")
+    assert in_use(tmp_path) == {"0:40", "254:1", "/dev/vdb"}
+    (tmp_path / "1" / "mountinfo").unlink()
+    assert in_use(tmp_path) == {"0:40", "/dev/vdb"}

@@ -91,7 +91,9 @@ def in_large_partition(volume: Path, image: Path) -> None:
 
 def test_what_udev_found_is_listed(san: San, tmp_path: Path) -> None:
     (tmp_path / "vcbproxy.toml").write_text("[san]\ndiscover = true\n")
-    listed = {row["wwn"]: row for row in Program(tmp_path / "vcbproxy.toml")("lun", "list", "--json").json}
+    # 3: a disk of this machine that may not be opened here (as in a chroot) is listed as well, with its problem.
+    every = Program(tmp_path / "vcbproxy.toml")("lun", "list", "--json", code=(0, 3)).json
+    listed = {row["wwn"]: row for row in every}
     rows = [listed[f"naa.{name}"] for name in NAMES[:4]]
     paths = [str(path) for path in (san.partitioned, *san.spans, san.large_sectors)]
     assert [(row["lun"], row["kind"], row["read_only"]) for row in rows] == [(path, "loop", True) for path in paths]

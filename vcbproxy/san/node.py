@@ -65,10 +65,10 @@ class BlockNode:
     links: tuple[str, ...] = ()
 
 
-def scan() -> list[BlockNode]:
+def scan(proc: Path = Path("/proc")) -> list[BlockNode]:
     """All block devices of this machine that have a node, in the order of their kernel names."""
     context = pyudev.Context()
-    mounted = _mounted()
+    mounted = in_use(proc)
     found = [node for device in context.list_devices(subsystem="block") for node in _described(device, mounted)]
     return sorted(found, key=lambda node: (len(node.sys_name), node.sys_name))
 
@@ -105,10 +105,15 @@ def _described(device: pyudev.Device, mounted: set[str]) -> Iterator[BlockNode]:
     )
 
 
-def _mounted() -> set[str]:
-    """What is mounted here, by device number, and what is swapped to, by node; proc(5) tells the fields."""
-    mounts = (line.split(" ") for line in _text(Path("/proc/self/mountinfo")).splitlines())
-    swaps = (line.split() for line in _text(Path("/proc/swaps")).splitlines()[1:])
+def in_use(proc: Path) -> set[str]:
+    """What is mounted here, by device number, and what is swapped to, by node; proc(5) tells the fields.
+
+    Inside a chroot or a mount namespace our own table leaves out what the machine itself lives on. Its first process
+    has it; where that one may not be looked at, ours must do.
+    """
+    tables = (_text(proc / whose / "mountinfo") for whose in ("self", "1"))
+    mounts = (line.split(" ") for table in tables for line in table.splitlines())
+    swaps = (line.split() for line in _text(proc / "swaps").splitlines()[1:])
     return {fields[2] for fields in mounts if len(fields) > 2} | {fields[0] for fields in swaps if fields}
 
 
