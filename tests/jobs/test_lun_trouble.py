@@ -50,6 +50,12 @@ def reading_from(lab: Lab, device: Path, **san: object) -> Program:
     return Program(config)
 
 
+def called(lab: Lab, device: Path) -> str:
+    """By its name here, and by the one that the array knows."""
+    [datastore] = lab.datacenter.state.datastores
+    return f"{device.name} (naa.{datastore.luns[0].wwn})"
+
+
 def data_of(lab: Lab) -> tuple[int, int]:
     """Where on the LUN some of the disk's data lie, beyond its first megabyte."""
     shown = lab.vcbproxy("vmfs", "map", "-d", image_of(lab), "/vm1/vm1-flat.vmdk", "--json").json
@@ -70,7 +76,7 @@ def test_a_bad_sector_fails_the_disk_by_place(lab: Lab) -> None:
         bad.fail()
         said = one_line(vcbproxy("backup", "vm1", code=1).err)
         assert bad.reached
-        assert f"{bad.device.name}: cannot read " in said
+        assert f"{called(lab, bad.device)}: cannot read " in said
         assert " bytes at offset " in said
         assert "Input/output error" in said
         assert_nothing_left(lab)
@@ -89,7 +95,7 @@ def test_a_bad_sector_costs_its_disk_alone_where_that_was_asked_for(tmp_path: Pa
         assert row["outcome"] == "partial"
         failed, kept = row["disks"]
         assert (failed["key"], kept["key"], kept["error"]) == ("scsi0-0", "scsi0-1", None)
-        assert f"{bad.device.name}: cannot read " in failed["error"]
+        assert f"{called(lab, bad.device)}: cannot read " in failed["error"]
         assert lab.snapshots("vm1") == []
         [back] = lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json", code=3).json
         assert sha256(Path(back["file"])) == lab.truth("vm1")["scsi0-1"]
@@ -101,7 +107,7 @@ def test_a_bad_header_costs_no_snapshot(lab: Lab) -> None:
         bad.fail()
         said = one_line(reading_from(lab, bad.device)("backup", "vm1", code=1).err)
         assert "Input/output error" in said
-        assert f"{bad.device.name}: cannot read " in said
+        assert f"{called(lab, bad.device)}: cannot read " in said
         assert lab.server.calls["CreateSnapshot_Task"] == 0
     assert_nothing_left(lab)
 
@@ -112,7 +118,7 @@ def test_a_lun_that_hangs_holds_no_snapshot_for_ever(lab: Lab, caplog: pytest.Lo
         with bad.hanging():
             done = vcbproxy("backup", "vm1", code=1)
             assert bad.reached
-            assert f"{bad.device.name}: no answer for 1 s to a read of " in one_line(done.err)
+            assert f"{called(lab, bad.device)}: no answer for 1 s to a read of " in one_line(done.err)
             assert "a read never came back" in caplog.text
             assert_nothing_left(lab)
             lab.vcbproxy("repo", "check", "--read-data")
@@ -138,18 +144,22 @@ def test_ctrl_c_does_not_wait_for_a_lun_that_hangs(lab: Lab) -> None:
 
 
 def test_a_lun_that_hangs_hides_no_other_in_the_list(lab: Lab, tmp_path: Path) -> None:
-    with faulty.lun(image_of(lab)) as bad:
+    """Two that hang are waited for together."""
+    (tmp_path / "second.img").write_bytes(bytes(MiB))
+    with faulty.lun(image_of(lab)) as bad, faulty.lun(tmp_path / "second.img") as worse:
         other = tmp_path / "other.img"
         other.write_bytes(bytes(MiB))
         config = tmp_path / "vcbproxy.toml"
         config.write_text(
-            f"[san]\ndiscover = false\nread_timeout_s = 0.5\n"
-            f'images = [{{ path = "{bad.device}" }}, {{ path = "{other}" }}]\n'
+            f"[san]\ndiscover = false\nread_timeout_s = 3\n"
+            f'images = [{{ path = "{bad.device}" }}, {{ path = "{worse.device}" }}, {{ path = "{other}" }}]\n'
         )
-        with bad.hanging():
-            first, second = Program(config)("lun", "list", "--json", code=3).json
-    assert "no answer for" in first["problem"]
-    assert (second["lun"], second["problem"]) == (str(other), None)
+        with bad.hanging(), worse.hanging():
+            begun = time.monotonic()
+            *hung, third = Program(config)("lun", "list", "--json", code=3).json
+            assert time.monotonic() - begun < 2 * 3, "one timeout, not one for each"
+    assert all("no answer for" in row["problem"] for row in hung)
+    assert (third["lun"], third["problem"]) == (str(other), None)
 
 
 @contextmanager
@@ -189,7 +199,7 @@ def test_a_lun_that_shrinks_is_an_error_and_never_zeroes(lab: Lab) -> None:
         vcbproxy = reading_from(lab, loop)
         with when_a_snapshot_is_asked_for(lab, lambda: loops.resize(loop, start)):
             said = one_line(vcbproxy("backup", "vm1", code=1).err)
-        assert f"{loop.name}: cannot read " in said
+        assert f"{called(lab, loop)}: cannot read " in said
         assert f"it ended at {start}; was it shrunk or unmapped?" in said
         assert_nothing_left(lab)
         loops.resize(loop, 0)

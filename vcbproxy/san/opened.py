@@ -10,8 +10,14 @@ from vcbproxy.san.lun import Lun, open_lun
 from vcbproxy.san.patience import DEFAULT_TIMEOUT_S, Patience
 
 
+def _told(info: LunInfo) -> str:
+    """What messages call it: a map may be called mpatha, and on the array nobody knows that name."""
+    known = not info.wwn or info.wwn in info.name.lower()
+    return info.name if known else f"{info.name} ({info.canonical_name})"
+
+
 class OpenLuns:
-    """Opens LUNs when they are first asked for, closes them at the end of the ``with``.
+    """Opens LUNs when they are first asked for, from any thread, and closes them at the end of the ``with``.
 
     Args:
         read_timeout_s: how long each may take to answer.
@@ -28,7 +34,7 @@ class OpenLuns:
             CannotOpen: it cannot be opened. It will be tried again.
         """
         if info.path not in self._luns:
-            self._luns[info.path] = open_lun(info.path, name=info.name, patience=self.patience)
+            self._luns[info.path] = open_lun(info.path, name=_told(info), patience=self.patience)
         return self._luns[info.path]
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from vcbproxy.errors import CannotOpen, SourceError
@@ -18,6 +19,8 @@ from vcbproxy.vmfs import probe
 from vcbproxy.vmfs.probe import Member, VolumeSet
 
 COPY = "copy"
+_AT_ONCE = 32
+"""Hung LUNs cost one timeout for so many of them; more threads only make 256 good LUNs slower."""
 
 
 @dataclass(slots=True)
@@ -52,23 +55,39 @@ def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = (), opened: Op
     members: list[Member] = []
     with contextlib.ExitStack() as stack:
         opener = opened or stack.enter_context(OpenLuns())
-        for info in luns:
-            try:
-                device = opener.get(info)
-                member = probe.probe(device)
-            except CannotOpen as error:
-                if not _holds_something_else(info, partitions):
-                    survey.problems[info.path] = str(error)
-            except SourceError as error:
-                survey.problems[info.path] = str(error)
-            else:
-                if member is not None:
-                    members.append(member)
-                    by_device[id(device)] = info
+        for info, found in zip(luns, _probed(luns, opener), strict=True):
+            match found:
+                case CannotOpen() if _holds_something_else(info, partitions):
+                    pass
+                case SourceError():
+                    survey.problems[info.path] = str(found)
+                case Member():
+                    members.append(found)
+                    by_device[id(found.device)] = info
     survey.volumes = probe.volumes_of(members)
     for volume in survey.volumes:
         _note(survey, volume, by_device)
     return survey
+
+
+def _probed(luns: Sequence[LunInfo], opener: OpenLuns) -> list[Member | SourceError | None]:
+    """What is on each LUN, or why it cannot be told. Those that hang are waited for together, not one after another."""
+
+    def one(info: LunInfo) -> Member | SourceError | None:
+        try:
+            return probe.probe(opener.get(info))
+        except SourceError as error:
+            return error
+
+    if len(luns) < 2:
+        return [one(info) for info in luns]
+    with ThreadPoolExecutor(min(len(luns), _AT_ONCE), thread_name_prefix="survey") as pool:
+        try:
+            return list(pool.map(one, luns))
+        except BaseException:  # Ctrl-C: let go of what hangs, so that the pool can end
+            pool.shutdown(wait=False, cancel_futures=True)
+            opener.patience.interrupt()
+            raise
 
 
 def _note(survey: Survey, volume: VolumeSet, by_device: dict[int, LunInfo]) -> None:
