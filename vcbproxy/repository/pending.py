@@ -2,6 +2,10 @@
 
 They belong to the repository, not to a session: any session's flush writes all of them. So a session may build on a
 blob that another one stored a moment ago, even when that other one then fails.
+
+What is not listed when the process is killed is stored anew by the next one. So the first index file is due after a
+minute, and each further one after a tenth of all the time that passed: a killed job costs a tenth of its work at most,
+and a long one does not leave an index file a minute behind, each of which every later job has to read.
 """
 
 from __future__ import annotations
@@ -12,17 +16,20 @@ from collections.abc import Callable
 from vcbproxy.repository import indexfile
 from vcbproxy.repository.indexfile import PackBlobs
 
+_INTERVAL_MIN_S = 60
+_INTERVAL_MAX_S = 600
+
 
 class PendingIndex:
-    """Collects packs; writes index files of some 50,000 blobs, or what there is after some minutes.
+    """Collects packs; writes index files of some 50,000 blobs, or what there is when it is time.
 
     Lock order: ``_writing`` before ``_lock``; no other lock is taken under them.
     """
 
-    def __init__(self, save: Callable[[bytes], None], monotonic: Callable[[], float], interval_s: float = 600) -> None:
+    def __init__(self, save: Callable[[bytes], None], monotonic: Callable[[], float]) -> None:
         self._save = save
         self._monotonic = monotonic
-        self._interval_s = interval_s
+        self._began_s: float | None = None
         self._writing = threading.Lock()
         self._lock = threading.Lock()
         self._packs: list[PackBlobs] = []
@@ -34,6 +41,8 @@ class PendingIndex:
         with self._lock:
             if not self._packs:
                 self._since_s = self._monotonic()
+            if self._began_s is None:
+                self._began_s = self._monotonic()
             self._packs.append(pack)
             self._blobs += len(pack.blobs)
         if self._due():
@@ -55,12 +64,15 @@ class PendingIndex:
         """Forget what was noted; tells whether there was anything."""
         with self._writing, self._lock:
             had = bool(self._packs)
-            self._packs, self._blobs = [], 0
+            self._packs, self._blobs, self._began_s = [], 0, None
             return had
 
     def _due(self) -> bool:
         with self._lock:
-            old = bool(self._packs) and self._monotonic() - self._since_s >= self._interval_s
+            now_s = self._monotonic()
+            passed_s = now_s - (now_s if self._began_s is None else self._began_s)
+            interval_s = min(max(passed_s / 10, _INTERVAL_MIN_S), _INTERVAL_MAX_S)
+            old = bool(self._packs) and now_s - self._since_s >= interval_s
             return old or self._blobs >= indexfile.BLOBS_PER_FILE_MAX
 
     def _write_one(self) -> bool:

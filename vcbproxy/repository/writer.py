@@ -239,9 +239,11 @@ class PointWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack = self._stack.pop_all()
-        if not self._committed:
-            self._salvage()
-        stack.__exit__(kind, error, trace)
+        try:
+            if not self._committed:
+                self._salvage()
+        finally:
+            stack.__exit__(kind, error, trace)
 
     def _salvage(self) -> None:
         """List what is durable. It may fail as what failed before: that first error is the one to be seen, not this."""

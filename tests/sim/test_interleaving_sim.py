@@ -1,0 +1,124 @@
+"""Backups, prunes, forgets and an operator's `repo unlock` at the same time, on hosts whose clocks disagree.
+
+Every call to the storage is made in an order drawn from the seed; sometimes one of the processes dies in the midst of
+it all. Whatever the order: the locks let nobody pull the ground from under another, nothing that is listed is damaged,
+what was done is there, and what was refused left no trace.
+
+VCBPROXY_TURN_SEEDS asks for more of them; a failing one tells its story.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.sim.test_crash_sim import THOROUGH
+from tests.sim.turns import TakingTurns, Turns
+from tests.sim.world import Job, World
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import Busy, UsageError
+from vcbproxy.repository import lock
+from vcbproxy.repository.backend import faults
+from vcbproxy.repository.backend.base import Backend
+from vcbproxy.repository.backend.faults import Died, FaultyBackend, Order, What, When
+from vcbproxy.repository.files import Files
+from vcbproxy.repository.identity import Identity
+from vcbproxy.repository.repository import Repository
+
+SEEDS = int(os.environ.get("VCBPROXY_TURN_SEEDS", "60"))
+BLOCK = 20
+SKEW_S = 20 * 60  # a live lock is refreshed within 5 minutes, and stale after 30: the clocks may differ by 25
+TRIES = 3
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_whoever_is_next(first: int, record_property: Callable[[str, object], None]) -> None:
+    told = [together(seed) for seed in range(first, min(first + BLOCK, SEEDS))]
+    done, busy = sum(done for done, _ in told), sum(busy for _, busy in told)
+    record_property("interleavings", (len(told), done, busy))
+    assert done
+    assert busy, "nobody ever stood in another's way: what was tested?"
+
+
+def together(seed: int) -> tuple[int, int]:
+    """Play one; gives how many processes came to their ends, and how many found the repository locked."""
+    world = World(seed)
+    world.done(world.full("web01"))
+    world.done(world.incremental())
+    draw = random.Random(seed)
+    jobs = {
+        "backup": world.full("web01"),
+        "incremental": world.incremental(),
+        "prune": world.prune(),
+        "other": world.draw.choice([world.forget, world.retag, world.prune, world.incremental])(),
+    }
+    turns = Turns(seed, sticky=draw.choice([0.0, 0.5, 0.9]))
+    dying = draw.choice(["", "", *jobs])
+    processes = {name: _process(world, turns, name, job, draw, name == dying) for name, job in jobs.items()}
+    processes["unlock"] = _unlock(world, turns, draw)
+    ends = turns.run(processes)
+    world.story += [f"{name}: {job.name}: {ends[name]!r}" for name, job in jobs.items()]
+    _hold(world, jobs, ends)
+    return sum(end is None for end in ends.values()), sum(isinstance(end, Busy) for end in ends.values())
+
+
+def _hold(world: World, jobs: dict[str, Job], ends: dict[str, BaseException | None]) -> None:
+    assert ends.pop("unlock") is None, world
+    must, may = dict(world.points), dict(world.points)
+    for name, job in jobs.items():
+        end = ends[name]
+        may |= job.makes
+        if end is None:
+            must |= job.makes
+        else:
+            assert isinstance(end, Busy | Died | UsageError), world
+            assert not isinstance(end, UsageError) or "no restore point" in str(end), world
+    going = {gone for job in jobs.values() for gone in job.forgets}
+    gone = {gone for name, job in jobs.items() if ends[name] is None for gone in job.forgets}
+    world.hold_sound(must.keys() - going, {name: disks for name, disks in may.items() if name not in gone})
+    world.clock.sleep(SKEW_S)  # the dead one's clock may have been ahead
+    world.unlock()
+    world.done(Job("prune all", world.prune(THOROUGH).run))
+    world.hold_no_garbage()
+
+
+def _process(world: World, turns: Turns, name: str, job: Job, draw: random.Random, dies: bool) -> Callable[[], None]:
+    """A job on a host of its own; it tries again a few times when the repository is locked."""
+    backend: Backend = world.store
+    if dies:
+        order = Order(What.DEATH, draw.choice(list(When)), verbs=faults.CHANGES, after=draw.randrange(1, 12))
+        backend = FaultyBackend(backend, [order])
+    files = Files(TakingTurns(backend, turns, name), world.key)
+    clock, me = _skewed(world, draw), Identity(f"host-{name}", "backup", 1)
+
+    def run() -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                job.run(Repository.of(files, clock=clock, me=me))
+            except Busy:
+                if not left:
+                    raise
+            else:
+                return
+
+    return run
+
+
+def _unlock(world: World, turns: Turns, draw: random.Random) -> Callable[[], None]:
+    """An impatient operator: whatever his clock says, a lock that is held is not stale."""
+    files = Files(TakingTurns(world.store, turns, "unlock"), world.key)
+    clock, me = _skewed(world, draw), Identity("host-unlock", "root", 1)
+
+    def run() -> None:
+        for _ in range(TRIES):
+            assert lock.remove_stale(files, everything=False, clock=clock, me=me) == []
+
+    return run
+
+
+def _skewed(world: World, draw: random.Random) -> ManualClock:
+    return ManualClock(world.clock.now() + timedelta(seconds=draw.uniform(-SKEW_S, SKEW_S) / 2))
