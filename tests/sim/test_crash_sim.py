@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.real.stock_restic import Restic, programs
 from tests.repository.repositories import PASSWORD
-from tests.sim.world import OPTIONS, World
-from vcbproxy.repository.prune.options import PruneOptions, Unused
+from tests.sim.world import World
 
 SEEDS = int(os.environ.get("VCBPROXY_CRASH_SEEDS", "500"))
 BLOCK = 50
 JOBS = 3
 CHECKED_BY_RESTIC = 25
-THOROUGH = PruneOptions(Unused(None, 0), grace=timedelta(0), pack_bytes=OPTIONS.pack_bytes, workers=1)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
@@ -49,7 +46,7 @@ def history(seed: int) -> World:
             world.done(job)
     world.done(world.full())
     world.done(world.incremental())
-    world.done(world.prune(THOROUGH))
+    world.done(world.thorough_prune())
     world.hold_sound(set(world.points), world.points)
     world.hold_no_garbage()
     return world
@@ -66,7 +63,7 @@ def test_stock_restic_finds_nothing_either(program: str, first: int, tmp_path: P
         world.done(world.incremental())
         world.killed(world.any_job())
         restic_checks(program, world, tmp_path / f"{seed}-dead")
-        world.done(world.prune(THOROUGH))
+        world.done(world.thorough_prune())
         restic_checks(program, world, tmp_path / f"{seed}-pruned")
 
 

@@ -16,7 +16,6 @@ from datetime import timedelta
 
 import pytest
 
-from tests.sim.test_crash_sim import THOROUGH
 from tests.sim.turns import TakingTurns, Turns
 from tests.sim.world import Job, World
 from vcbproxy.clock import ManualClock
@@ -82,7 +81,7 @@ def _hold(world: World, jobs: dict[str, Job], ends: dict[str, BaseException | No
     world.hold_sound(must.keys() - going, {name: disks for name, disks in may.items() if name not in gone})
     world.clock.sleep(SKEW_S)  # the dead one's clock may have been ahead
     world.unlock()
-    world.done(Job("prune all", world.prune(THOROUGH).run))
+    world.done(world.thorough_prune())
     world.hold_no_garbage()
 
 

@@ -66,7 +66,8 @@ class World:
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
         self.clock = ManualClock(START)
-        self.store = MemoryBackend()
+        self.memory = MemoryBackend()
+        self.store: Backend = self.memory
         self.points: dict[str, dict[str, str]] = {}
         self.story: list[str] = [f"seed {seed}"]
         self.deaths = 0
@@ -159,6 +160,10 @@ class World:
 
         return Job(f"prune {drawn.max_unused}, {drawn.max_repack_bytes}, {drawn.grace}", run)
 
+    def thorough_prune(self) -> Job:
+        """Nothing that nobody needs stays."""
+        return self.prune(PruneOptions(Unused(None, 0), grace=timedelta(0), pack_bytes=OPTIONS.pack_bytes, workers=1))
+
     def _letters(self, least: int, most: int) -> str:
         return "".join(self.draw.choices(LETTERS, k=self.draw.randrange(least, most)))
 
@@ -196,8 +201,7 @@ class World:
             self.deaths += 1
         must = before.keys() - job.forgets
         self.hold_sound(must, before | job.makes)
-        listed = self._listed(self.opened())
-        self.points = {name: disks for name, disks in (before | job.makes).items() if name in listed}
+        self.points = self.listed(before | job.makes)
         self.unlock()
 
     def unlock(self) -> None:
@@ -209,7 +213,7 @@ class World:
 
     def _steps(self, job: Job) -> int:
         """In how many changes it does it; found out on a copy, at another time."""
-        counting = FaultyBackend(MemoryBackend(self.store.files()))
+        counting = FaultyBackend(MemoryBackend(self.memory.files()))
         job.run(self._opened(counting, ManualClock(self.clock.now())))
         return counting.changes
 
@@ -228,6 +232,11 @@ class World:
                     wanted = b"".join(map(chunk, letters))
                     assert read(reader.disk(key), 0, len(wanted)) == wanted, self
 
+    def listed(self, among: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        """Those of some points that are listed now."""
+        listed = self._listed(self.opened())
+        return {name: disks for name, disks in among.items() if name in listed}
+
     def hold_no_garbage(self) -> None:
         """After a thorough prune: every blob is there once and somebody needs it; every pack is in an index."""
         repository = self.opened()
@@ -240,7 +249,7 @@ class World:
         """The repository as a directory, for stock restic."""
         directory = DirectoryBackend(path)
         directory.create()
-        for name, content in self.store.files().items():
+        for name, content in self.memory.files().items():
             directory.save(name, [content])
         return path
 
