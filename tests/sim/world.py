@@ -191,7 +191,7 @@ class World:
 
     def killed(self, job: Job) -> None:
         """Let a job die at some step, hold that nothing is lost, and clear its lock away as an operator would."""
-        steps = self._steps(job)
+        steps = self.steps(job)
         order = Order(What.DEATH, self.draw.choice(list(When)), verbs=faults.CHANGES, after=self.draw.randrange(steps))
         self.story.append(f"{job.name}; dies {order.when.value} change {order.after + 1} of {steps}")
         before = dict(self.points)
@@ -211,7 +211,7 @@ class World:
         lock.remove_stale(repository.files, everything=False, clock=self.clock, me=ME)
         assert not list(lock.found(repository.files)), self
 
-    def _steps(self, job: Job) -> int:
+    def steps(self, job: Job) -> int:
         """In how many changes it does it; found out on a copy, at another time."""
         counting = FaultyBackend(MemoryBackend(self.memory.files()))
         job.run(self._opened(counting, ManualClock(self.clock.now())))
