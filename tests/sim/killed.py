@@ -40,7 +40,7 @@ def history(seed: int, kind: str) -> tuple[World, Job]:
 
 
 class SuicidalDirectory(DirectoryBackend):
-    """Kills its process at a change: while half of a file is written, or when all of it is in place or gone."""
+    """Kills its process at a change: when it is done, or (``midst``) while the next file is half written."""
 
     def __init__(self, root: Path, at: int, midst: bool) -> None:
         super().__init__(root)
@@ -49,7 +49,7 @@ class SuicidalDirectory(DirectoryBackend):
 
     def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
         self._left -= 1
-        if not self._left and self._midst:
+        if self._left <= 0 and self._midst:
             temporary = self._open_temporary(self._root / name.path)
             temporary.chmod(0o600)
             temporary.write_bytes(b"".join(parts)[:100])
@@ -63,7 +63,7 @@ class SuicidalDirectory(DirectoryBackend):
         self._die_if_due()
 
     def _die_if_due(self) -> None:
-        if not self._left:
+        if not self._left and not self._midst:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -28,7 +28,7 @@ from vcbproxy.units import GiB, MiB
         ("backup", 0.9, "after"),
         ("incremental", 0.6, "after"),
         ("forget", 0.5, "after"),
-        ("prune", 0.3, "midst"),
+        ("prune", 0.1, "midst"),
         ("prune", 0.5, "after"),
         ("prune", 0.9, "after"),
     ],
