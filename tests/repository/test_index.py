@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcbproxy.errors import IntegrityError
+from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository import index as indexes
 from vcbproxy.repository import indexfile
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.index import Index
 from vcbproxy.repository.indexfile import Columns, PackBlobs
 from vcbproxy.repository.pack import Blob
+from vcbproxy.repository.spill import Spill
 
 # Few different ids, of which several share their first eight bytes: the case that a key of eight bytes must survive.
 IDS = st.sampled_from([bytes([a] * 8) + bytes([b]) + bytes(23) for a in range(3) for b in range(4)])
@@ -37,8 +40,8 @@ def packs_of(rows: list[list[tuple[BlobKind, bytes, bool]]]) -> list[PackBlobs]:
     ]
 
 
-def filled(packs: list[PackBlobs], by_files: bool) -> Index:
-    made = Index()
+def filled(packs: list[PackBlobs], by_files: bool, spill: Spill | None = None) -> Index:
+    made = Index(spill)
     for pack in packs:
         if by_files:
             made.add_files([indexfile.decode(indexfile.encode([pack]), "index")])
@@ -47,21 +50,29 @@ def filled(packs: list[PackBlobs], by_files: bool) -> Index:
     return made
 
 
-@given(PACKS, st.booleans(), st.integers(1, 20))
-@settings(max_examples=50, deadline=None)
+@given(PACKS, st.booleans(), st.integers(1, 20), st.sampled_from([None, 3, 17]))
+@settings(max_examples=60, deadline=None)
 def test_it_knows_what_a_dictionary_knows(
-    rows: list[list[tuple[BlobKind, bytes, bool]]], by_files: bool, tail: int
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[list[tuple[BlobKind, bytes, bool]]],
+    by_files: bool,
+    tail: int,
+    held: int | None,
 ) -> None:
+    """In memory, or set aside in files whenever there are ``held`` rows."""
+    aside = tmp_path_factory.getbasetemp()
     packs = packs_of(rows)
     places: dict[tuple[BlobKind, bytes], set[tuple[bytes, int]]] = {}
     for pack in packs:
         for blob in pack.blobs:
             places.setdefault((blob.kind, blob.blob_id), set()).add((pack.pack_id, blob.offset))
-    before, indexes._TAIL_MAX = indexes._TAIL_MAX, tail
+    before = indexes._TAIL_MAX, indexes._HELD_ROWS
+    indexes._TAIL_MAX, indexes._HELD_ROWS = tail, held or 0
     try:
-        made = filled(packs, by_files)
+        made = filled(packs, by_files, Spill(lambda: aside, bytes(32)) if held else None)
     finally:
-        indexes._TAIL_MAX = before
+        indexes._TAIL_MAX, indexes._HELD_ROWS = before
+    assert not list(aside.glob("tmp-*"))
     for kind in BlobKind:
         for a in range(4):
             for b in range(5):
@@ -75,6 +86,31 @@ def test_it_knows_what_a_dictionary_knows(
                 assert int(lengths[0]) in ({location.blob.plain_bytes for location in found} or {0})
     assert list(made.packs()) == packs
     assert len(made) == sum(len(pack.blobs) for pack in packs)
+
+
+def test_where_nothing_can_be_set_aside_all_stays_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    packs = packs_of([[(BlobKind.DATA, bytes([number]) * 32, True)] for number in range(50)])
+    before, indexes._HELD_ROWS = indexes._HELD_ROWS, 5
+    try:
+        made = filled(packs, True, Spill(lambda: tmp_path / "missing", bytes(32)))
+    finally:
+        indexes._HELD_ROWS = before
+    assert list(made.packs()) == packs
+    [record] = caplog.records
+    assert "the index stays in memory" in record.message
+
+
+def test_what_was_set_aside_and_is_damaged_is_an_error(tmp_path: Path) -> None:
+    packs = packs_of([[(BlobKind.DATA, bytes([number]) * 32, True)] for number in range(50)])
+    before, indexes._HELD_ROWS = indexes._HELD_ROWS, 50
+    try:
+        made = filled(packs, True, Spill(lambda: tmp_path, bytes(32)))
+    finally:
+        indexes._HELD_ROWS = before
+    [sealed] = made._sealed
+    os.truncate(f"/proc/self/fd/{sealed.run.body.fd}", 5000)
+    with pytest.raises(TargetError, match="cannot be read back"):
+        made.has(BlobKind.DATA, bytes([7]) * 32)
 
 
 def test_adding_a_pack_again_changes_nothing() -> None:

@@ -228,12 +228,16 @@ class RepositoryAddress:
         from vcbproxy.repository.files import unlocked
 
         files = unlocked(self.backend(), self.password())  # before the larger modules: see `vcbproxy backup`
+        from vcbproxy.repository import cachedir
         from vcbproxy.repository.backend import compose
         from vcbproxy.repository.repository import Repository
 
+        root = (self.cache.directory or cachedir.default_root()) if self.cache.enabled else None
         if not cached:
-            return Repository.of(files)
-        return Repository.of(files, cached=lambda backend, name: compose.cached(backend, name, self.cache))
+            return Repository.of(files, cache_root=root)
+        return Repository.of(
+            files, cached=lambda backend, name: compose.cached(backend, name, self.cache), cache_root=root
+        )
 
 
 def repository_options(command: Callable[P, R]) -> Callable[..., R]:

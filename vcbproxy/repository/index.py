@@ -1,13 +1,17 @@
-"""The index in memory: for every blob, where it lies. Built for ten million blobs in half a gigabyte.
+"""The index: for every blob, where it lies. What there was when it was loaded may lie in files, later ones in memory.
 
-    runs     immutable tables of columns, sorted by id (``indexrun.py``)
+    sealed   runs in files, read block by block (``sealedrun.py``); from the cache, or set aside here
+    runs     immutable tables of columns in memory, sorted by id (``indexrun.py``)
     tail     a small dictionary of what was added last; when it is full it becomes a run
+    packs    all of them by number (``packtable.py``): which ones are alive, and how long each must be
 
-Runs grow geometrically: a new one swallows its neighbours until each is at most half as long as the one before, so
-there are few of them, and a blob is moved only a logarithmic number of times.
+Runs in memory grow geometrically: a new one swallows its neighbours until each is at most half as long as the one
+before. When together they are longer than ``_HELD_ROWS`` they are written to a nameless file; these are merged the same
+way. So memory does not grow with what is stored: 50 bytes for each of the last million blobs, 70 for each pack.
 
-Looking up takes no lock: readers take the tail first and the runs after it, writers publish the new runs before they
-empty the tail, so an entry on its way from one to the other is seen in at least one. One lock orders the writers.
+Looking up takes no lock: readers take the tail first, the runs after it, and the sealed ones last; writers publish
+where rows come to lie before they take them from where they lay, so an entry on its way is seen in at least one place.
+One lock orders the writers. A row counts only while its pack is alive.
 
 The same blob may lie in several packs; all places are kept, since one may be damaged.
 """
@@ -15,20 +19,28 @@ The same blob may lie in several packs; all places are kept, since one may be da
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import indexrun, pack, pages
+from vcbproxy.errors import IntegrityError, TargetError
+from vcbproxy.repository import indexrows, indexrun, packlists, packtable, pages
 from vcbproxy.repository.ids import ID_BYTES, BlobKind
 from vcbproxy.repository.indexfile import Columns, PackBlobs
+from vcbproxy.repository.indexrows import Rows
 from vcbproxy.repository.indexrun import Run
 from vcbproxy.repository.pack import Blob
+from vcbproxy.repository.packtable import Packs, PackTable
+from vcbproxy.repository.sealedrun import Body, Damaged, SealedRun
+from vcbproxy.repository.spill import Spill
 
 _TAIL_MAX = 1 << 14
+_HELD_ROWS = 1 << 20
+_BATCH = 1 << 16
+_TRIES = 3
+_SEALED_BATCH = 1 << 20  # each batch reads all that lies in files once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +51,49 @@ class Location:
     blob: Blob
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A run in a file, and the number by which its first pack is known here; ``ours`` if it was set aside here."""
+
+    run: SealedRun
+    base: int
+    ours: bool = False
+
+
 class Index:
     """Where every blob lies; any number of readers and writers."""
 
-    def __init__(self) -> None:
+    def __init__(self, spill: Spill | None = None) -> None:
+        """An empty one; it sets aside by ``spill`` what is too much for memory, or else holds all."""
         self._lock = threading.Lock()
+        self._spill = spill
+        self._sealed: tuple[_Sealed, ...] = ()
         self._runs: tuple[Run, ...] = ()
         self._tail: dict[tuple[bytes, BlobKind], tuple[tuple[int, Blob], ...]] = {}
         self._tail_rows = 0
-        self._packs: list[bytes] = []
-        self._pack_numbers: dict[bytes, int] = {}
-        self._forgotten: set[bytes] = set()
+        self._packs = PackTable()
+        self._forgot = False
 
     def __len__(self) -> int:
         """How many places it knows (copies count)."""
         with self._lock:
-            return sum(map(len, self._runs)) + self._tail_rows
+            packs = self._packs.packs
+            return int(packs.blobs[self._packs.alive[: len(packs)]].sum(dtype=np.int64))
 
     def add(self, durable: PackBlobs) -> None:
         """Take in a pack that has just become durable. A pack that is known already is left alone."""
+        listing = indexrows.listing_of(durable)
         with self._lock:
-            if durable.pack_id in self._pack_numbers:
+            if self._packs.find(durable.pack_id) >= 0:
                 return
-            number = self._number(durable.pack_id)
+            number = self._extend(listing.packs)
             for blob in durable.blobs:
                 place = (blob.blob_id, blob.kind)
                 self._tail[place] = (*self._tail.get(place, ()), (number, blob))
             self._tail_rows += len(durable.blobs)
             if self._tail_rows >= _TAIL_MAX:
                 self._settle_tail()
+                self._set_aside()
 
     def add_files(self, files: list[list[tuple[bytes, Columns]]]) -> None:
         """Take in whole index files, as ``indexfile.decode`` gives them.
@@ -75,39 +101,57 @@ class Index:
         Raises:
             IntegrityError: two files list different blobs for one pack.
         """
+        listing = indexrows.listing([listed for file in files for listed in file])
         with self._lock:
             self._settle_tail()
-            fresh: dict[bytes, Columns] = {}
-            known: dict[bytes, Columns] = {}
-            for pack_id, columns in (listed for file in files for listed in file):
-                if pack_id in self._forgotten:
-                    continue
-                where = known if pack_id in self._pack_numbers else fresh
-                if pack_id in where:
-                    indexrun.hold_alike(pack_id, where[pack_id], columns)
-                where[pack_id] = columns
-            self._hold_known_alike(known)
-            for pack_id, columns in fresh.items():  # nothing is taken in before all of it has been held alike
-                columns.pack[:] = self._number(pack_id)
-            if fresh:
-                self._runs = indexrun.compacted((*self._runs, indexrun.sorted_run(list(fresh.values()))))
+            numbers = self._packs.find_many(listing.packs.ids)
+            self._packs.hold_alike(listing.packs, numbers)  # nothing is taken in before all of it has been held alike
+            fresh = numbers < 0
+            if fresh.any():
+                base = self._extend(listing.packs.take(fresh))
+                rows = indexrows.renumbered(listing.rows, np.where(fresh, np.cumsum(fresh) - 1 + base, -1))
+                if len(rows):
+                    self._runs = indexrun.compacted((*self._runs, indexrun.run_of(rows)))
+                self._set_aside()
+
+    def attach(self, run: SealedRun, packs: Packs, present: NDArray[np.bool_], renew: Callable[[Packs], Body]) -> None:
+        """Take in a run from a file, before anything else is added.
+
+        Args:
+            run: its rows number the packs from 0.
+            packs: those packs.
+            present: which of them an index file lists that is still there.
+            renew: makes the run's file anew, with packs numbered so; should it turn out to be damaged.
+
+        Raises:
+            IntegrityError: it says something else of a pack than what is known.
+        """
+        with self._lock:
+            numbers = self._packs.find_many(packs.ids)
+            numbers[~present] = -1
+            self._packs.hold_alike(packs, numbers)
+            owned = present & (numbers < 0)
+            base = self._packs.extend(packs, owned, owned)
+            numbered = slice(base, base + len(packs))
+            run.mended_by(lambda: renew(self._packs.packs.take(numbered)))
+            self._sealed = (*self._sealed, _Sealed(run, base))
 
     def has(self, kind: BlobKind, blob_id: bytes) -> bool:
-        """Whether the blob is stored."""
-        if (blob_id, kind) in self._tail:
-            return True
-        tree = kind is BlobKind.TREE
-        return any(next(run.rows(blob_id, tree), None) is not None for run in self._runs)
+        """Whether the blob is stored.
+
+        Raises:
+            TargetError: what lies in files cannot be read any more.
+        """
+        return next(self._found(kind, blob_id), None) is not None
 
     def lookup(self, kind: BlobKind, blob_id: bytes) -> tuple[Location, ...]:
-        """All copies of a blob; none when it is not stored."""
-        tail = self._tail.get((blob_id, kind), ())
-        found = [(number, blob) for number, blob in tail]
-        tree = kind is BlobKind.TREE
-        for run in self._runs:
-            found += [(int(run.pack[row]), run.blob(row)) for row in run.rows(blob_id, tree)]
-        places = {(number, blob.offset): blob for number, blob in found}
-        return tuple(Location(self._packs[number], blob) for (number, _), blob in places.items())
+        """All copies of a blob; none when it is not stored.
+
+        Raises:
+            TargetError: what lies in files cannot be read any more.
+        """
+        places = {(number, blob.offset): blob for number, blob in self._found(kind, blob_id)}
+        return tuple(Location(self._packs.id_of(number), blob) for (number, _), blob in places.items())
 
     def lengths(self, ids: NDArray[np.uint8], kind: BlobKind = BlobKind.DATA) -> NDArray[np.uint32]:
         """The plaintext lengths of many blobs at once.
@@ -129,112 +173,180 @@ class Index:
         """Which of many blobs are stored, and the plaintext lengths of those that are (0 for the others)."""
         lengths = np.zeros(len(ids), np.uint32)
         known = np.zeros(len(ids), np.bool_)
-        for run, at, hit in self._places(ids, kind):
-            lengths[hit] = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
+        for hit, _, plain in self._places(ids, kind):
+            lengths[hit] = plain
             known[hit] = True
         return known, lengths
 
     def packs_of(self, ids: NDArray[np.uint8], kind: BlobKind) -> set[bytes]:
         """The packs in which many blobs lie; those that are not stored are passed over."""
-        found = np.zeros(0, np.uint32)
-        for run, at, _ in self._places(ids, kind):
-            found = np.union1d(found, run.pack[at])
-        return {self._packs[number] for number in found.tolist()}
-
-    def _places(
-        self, ids: NDArray[np.uint8], kind: BlobKind
-    ) -> Iterator[tuple[Run, NDArray[np.int64], NDArray[np.int64]]]:
-        """Where many blobs lie: a run, rows of it, and which of ``ids`` these are. An id may come in several runs."""
-        assert ids.ndim == 2
-        assert ids.shape[1] == ID_BYTES
-        with self._lock:
-            self._settle_tail()
-            runs = self._runs
-        for start in range(0, len(ids), _BATCH):
-            keys = indexrun.keys_of(ids[start : start + _BATCH])
-            order = np.argsort(keys)  # neighbours are then looked up near each other, many times quicker
-            keys, asked = keys[order], order + start
-            rest = ids[asked, 8:]
-            for run in runs:
-                rows = run.find(keys, rest, kind is BlobKind.TREE)
-                hit = np.flatnonzero(rows >= 0)
-                yield run, rows[hit], asked[hit]
-            pages.let_go(ids[start : start + _BATCH])
+        found = np.zeros(0, np.int64)
+        for _, numbers, _ in self._places(ids, kind):
+            found = np.union1d(found, numbers)
+        return {self._packs.id_of(number) for number in found.tolist()}
 
     def packs(self) -> Iterator[PackBlobs]:
-        """Every pack with its blobs in the order in which they lie there."""
+        """Every pack with its blobs in the order in which they lie there; not all at once in memory.
+
+        Raises:
+            TargetError: what lies in files cannot be read any more, or there is no room to sort it.
+        """
         with self._lock:
             self._settle_tail()
-            if not self._runs:
-                return
-            run = indexrun.merged_run(list(self._runs)) if len(self._runs) > 1 else self._runs[0]
-            packs = list(self._packs)
-        order = np.lexsort((run.offset, run.pack))
-        bounds = np.searchsorted(run.pack[order], np.arange(len(packs) + 1))
-        for number, pack_id in enumerate(packs):
-            rows = order[bounds[number] : bounds[number + 1]]
-            yield PackBlobs(pack_id, [run.blob(int(row)) for row in rows])
+            runs, sealed_runs, packs = self._runs, self._sealed, self._packs.packs
+            alive = self._packs.alive[: len(packs)].copy()
+        for _ in range(_TRIES):
+            streams: list[tuple[Iterator[Rows], int]] = [(iter([run.as_rows()]), 0) for run in runs]
+            streams += [(_scanned(sealed.run), sealed.base) for sealed in sealed_runs]
+            listed = packlists.by_pack(streams, packs, alive, self._spill.directory() if self._spill else None)
+            try:
+                first = next(listed, None)  # comes only when all rows have been read
+            except _Mended:
+                continue
+            if first is not None:
+                yield first
+                yield from listed
+            return
+        raise TargetError("the local copy of the index is damaged again and again; run `vcbproxy repo check`")
 
     def pack_sizes(self) -> dict[bytes, int]:
-        """How long each pack must be, header and all."""
+        """How long each pack that holds anything must be, header and all."""
         with self._lock:
-            self._settle_tail()
-            runs, packs = self._runs, list(self._packs)
-        sizes = np.full(len(packs), pack.header_size(()), np.int64)
-        blobs = np.zeros(len(packs), np.int64)
-        for run in runs:
-            sizes += np.bincount(run.pack, run.stored, len(packs)).astype(np.int64)  # exact below 2**53
-            entries = np.where(run.zstd != 0, pack.ZSTD_ENTRY_BYTES, pack.RAW_ENTRY_BYTES)
-            sizes += np.bincount(run.pack, entries, len(packs)).astype(np.int64)
-            blobs += np.bincount(run.pack, minlength=len(packs))
-        return {packs[number]: int(sizes[number]) for number in np.flatnonzero(blobs).tolist()}
+            packs = self._packs.packs
+            held = self._packs.alive[: len(packs)] & (packs.blobs > 0)
+        return {packs.ids[row].tobytes(): int(packs.sizes[row]) for row in np.flatnonzero(held).tolist()}
+
+    def packs_unlike(self, listed: Iterable[tuple[bytes, int]]) -> list[bytes]:
+        """Which packs that hold anything are not ``listed`` with the size that they must have."""
+        with self._lock:
+            return self._packs.unlike(iter(listed))
+
+    def known_packs(self, pack_ids: Iterable[bytes]) -> list[bytes]:
+        """Those of some packs that hold anything here."""
+        with self._lock:
+            numbers = {pack_id: self._packs.find(pack_id) for pack_id in pack_ids}
+            packs, alive = self._packs.packs, self._packs.alive
+            return [one for one, number in numbers.items() if number >= 0 and alive[number] and packs.blobs[number]]
 
     @property
     def forgot(self) -> bool:
         """Whether ``forget`` took anything out."""
-        return bool(self._forgotten)
+        return self._forgot
 
     def forget(self, pack_ids: Sequence[bytes]) -> None:
         """Take all blobs of some packs out, for as long as this index lives."""
         if not pack_ids:
             return
         with self._lock:
+            self._forgot = True
             self._settle_tail()
-            self._forgotten.update(pack_ids)
-            numbers = np.array([self._pack_numbers[pack_id] for pack_id in pack_ids], np.uint32)
-            self._runs = tuple(run.without(numbers) for run in self._runs)
+            for pack_id in pack_ids:
+                number = self._packs.find(pack_id)
+                if number < 0:
+                    raise KeyError(pack_id)
+                self._packs.alive[number] = False
 
-    def _hold_known_alike(self, again: dict[bytes, Columns]) -> None:
-        """Hold packs that are listed once more against what is known of them; one pass over all rows."""
-        if not again:
-            return
-        numbers = np.array([self._pack_numbers[pack_id] for pack_id in again], np.uint32)
-        parts = [run.columns(np.flatnonzero(np.isin(run.pack, numbers))) for run in self._runs]
-        rows = indexrun.concatenated(parts)
-        for pack_id, columns in again.items():
-            indexrun.hold_alike(pack_id, rows.take(rows.pack == self._pack_numbers[pack_id]), columns)
+    # ------------------------------------------------------------------ looking up
 
-    def _number(self, pack_id: bytes) -> int:
-        number = self._pack_numbers[pack_id] = len(self._packs)
-        self._packs.append(pack_id)
-        return number
+    def _found(self, kind: BlobKind, blob_id: bytes) -> Iterator[tuple[int, Blob]]:
+        """Where one blob lies."""
+        tail = self._tail.get((blob_id, kind), ())
+        runs, tree = self._runs, kind is BlobKind.TREE
+        for number, blob in tail:
+            if self._packs.alive[number]:
+                yield number, blob
+        for run in runs:
+            for row in run.rows(blob_id, tree):
+                if self._packs.alive[run.pack[row]]:
+                    yield int(run.pack[row]), run.blob(row)
+        for sealed in self._sealed:
+            for number, blob in sealed.run.places(blob_id, tree):
+                if self._packs.alive[sealed.base + number]:
+                    yield sealed.base + number, blob
+
+    def _places(self, ids: NDArray[np.uint8], kind: BlobKind) -> Iterator[_Places]:
+        """Where many blobs lie: which of ``ids``, in which pack, how long. An id may come several times."""
+        assert ids.ndim == 2
+        assert ids.shape[1] == ID_BYTES
+        with self._lock:
+            self._settle_tail()
+            runs, sealed_runs, alive = self._runs, self._sealed, self._packs.alive
+        tree = kind is BlobKind.TREE
+        batch = _SEALED_BATCH if sealed_runs else _BATCH
+        for start in range(0, len(ids), batch):
+            every = packtable.keys_of(ids[start : start + batch])
+            order = np.argsort(every)  # neighbours are then looked up near each other, many times quicker
+            for at in range(0, len(order), _BATCH):
+                part = order[at : at + _BATCH]
+                keys, asked = every[part], part + start
+                rest = ids[asked, 8:]
+                for run in runs:
+                    yield from _in_memory(run, keys, rest, tree, alive, asked)
+                for sealed in sealed_runs:
+                    hit, found = sealed.run.find(keys, rest, tree, alive[sealed.base :])
+                    numbers = indexrows.pack_numbers(found).astype(np.int64) + sealed.base
+                    yield asked[hit], numbers, indexrows.plain_lengths(found)
+            pages.let_go(ids[start : start + batch])
+
+    # ------------------------------------------------------------------ writers; all hold the lock
+
+    def _extend(self, packs: Packs) -> int:
+        every = np.ones(len(packs), np.bool_)
+        return self._packs.extend(packs, every, every)
 
     def _settle_tail(self) -> None:
         if not self._tail_rows:
             return
-        rows = [row for rows in self._tail.values() for row in rows]
-        columns = Columns(
-            ids=np.frombuffer(b"".join(blob.blob_id for _, blob in rows), np.uint8).reshape(-1, ID_BYTES),
-            pack=np.array([number for number, _ in rows], np.uint32),
-            offset=np.array([blob.offset for _, blob in rows], np.uint32),
-            stored=np.array([blob.stored_bytes for _, blob in rows], np.uint32),
-            zstd=np.array([blob.zstd_bytes for _, blob in rows], np.uint32),
-            tree=np.array([blob.kind is BlobKind.TREE for _, blob in rows], np.bool_),
-        )
-        self._runs = indexrun.compacted(
-            (*self._runs, indexrun.sorted_run([columns]))
-        )  # published before the tail is emptied
+        held = [row for rows in self._tail.values() for row in rows]
+        numbers = np.array([number for number, _ in held], np.uint32)
+        rows = indexrows.rows_of(indexrows.columns_of([blob for _, blob in held]), numbers)
+        self._runs = indexrun.compacted((*self._runs, indexrun.run_of(rows)))  # before the tail is emptied
         self._tail, self._tail_rows = {}, 0
 
+    def _set_aside(self) -> None:
+        """Write what is too much for memory to a file, by the numbers that packs have here."""
+        if self._spill is None or sum(map(len, self._runs)) < _HELD_ROWS:
+            return
+        ours = [sealed.run for sealed in self._sealed if sealed.ours]
+        made = self._spill.merged([run.as_rows() for run in self._runs], ours)
+        if made is None:
+            return
+        kept = [sealed for sealed in self._sealed if sealed.run not in made.swallowed]
+        self._sealed = (*kept, _Sealed(made.run, 0, ours=True))  # before they leave memory
+        self._runs = ()
 
-_BATCH = 1 << 16
+
+_Places = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]
+
+
+def _in_memory(
+    run: Run,
+    keys: NDArray[np.uint64],
+    rest: NDArray[np.uint8],
+    tree: bool,
+    alive: NDArray[np.bool_],
+    asked: NDArray[np.int64],
+) -> Iterator[_Places]:
+    rows = run.find(keys, rest, tree, alive)
+    hit = np.flatnonzero(rows >= 0)
+    at = rows[hit]
+    plain = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
+    yield asked[hit], run.pack[at].astype(np.int64), plain
+
+
+class _Mended(Exception):
+    """The file that was being read was damaged, and is another one now: begin again."""
+
+
+def _scanned(run: SealedRun) -> Iterator[Rows]:
+    """All rows of a run.
+
+    Raises:
+        _Mended: not all of them; they must be read again.
+        TargetError: it is damaged, and cannot be made anew.
+    """
+    try:
+        yield from run.scan()
+    except (Damaged, OSError) as error:
+        run.mend(error)
+        raise _Mended from error

@@ -1,4 +1,4 @@
-"""Runs: immutable columns of an index, sorted by id; how they are searched and merged.
+"""Runs in memory: immutable columns of an index, sorted by id; how they are searched and merged.
 
     key u64 │ rest of id 24 │ pack u32 │ offset u32 │ stored u32 │ zstd u32 │ tree bool        49 bytes a blob
 
@@ -8,14 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcbproxy.errors import IntegrityError
+from vcbproxy.repository import indexrows
 from vcbproxy.repository.ids import BlobKind
-from vcbproxy.repository.indexfile import Columns
+from vcbproxy.repository.indexrows import ROW, TREE, Rows
 from vcbproxy.repository.pack import Blob
 
 _MERGED_ROWS_MIN = 1 << 18
@@ -56,21 +56,19 @@ class Run:
             int(self.zstd[row]),
         )
 
-    def columns(self, rows: NDArray[np.int64]) -> Columns:
-        """Some rows, with their ids put together again."""
-        key = self.key[rows].astype(">u8").view(np.uint8).reshape(-1, 8)
-        ids = np.concatenate([key, self.rest[rows]], axis=1)
-        return Columns(ids, self.pack[rows], self.offset[rows], self.stored[rows], self.zstd[rows], self.tree[rows])
+    def as_rows(self) -> Rows:
+        """All of it, as it lies in files; in the same order."""
+        rows = np.empty(len(self), ROW)
+        rows["id"][:, :8] = self.key.astype(">u8").view(np.uint8).reshape(-1, 8)
+        rows["id"][:, 8:] = self.rest
+        rows["pack"] = self.pack | np.where(self.tree, np.uint32(TREE), np.uint32(0))
+        rows["offset"], rows["stored"], rows["zstd"] = self.offset, self.stored, self.zstd
+        return rows
 
-    def without(self, packs: NDArray[np.uint32]) -> Run:
-        """The same but for what lies in some packs."""
-        keep = ~np.isin(self.pack, packs)
-        if keep.all():
-            return self
-        return Run(*(getattr(self, field.name)[keep] for field in fields(self)))
-
-    def find(self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool) -> NDArray[np.int64]:
-        """For many ids at once: a row each, or -1."""
+    def find(
+        self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool, alive: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """For many ids at once: a row each, in a pack that is ``alive``, or -1."""
         rows = np.searchsorted(self.key, keys).astype(np.int64)
         found = np.full(len(keys), -1, np.int64)
         asked = np.flatnonzero(rows < len(self.key))
@@ -79,7 +77,7 @@ class Run:
             at = rows[asked]
             same_key = self.key[at] == keys[asked]
             asked, at = asked[same_key], at[same_key]
-            match = (self.rest[at] == rest[asked]).all(axis=1) & (self.tree[at] == tree)
+            match = (self.rest[at] == rest[asked]).all(axis=1) & (self.tree[at] == tree) & alive[self.pack[at]]
             found[asked[match]] = at[match]
             asked = asked[~match]
             rows[asked] += 1
@@ -87,23 +85,18 @@ class Run:
         return found
 
 
-def keys_of(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first eight bytes of each id as a number."""
-    return np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
-
-
-def sorted_run(columns: list[Columns]) -> Run:
-    """Sort; column by column, so that only one is held twice at a time."""
-    key = np.concatenate([keys_of(part.ids) for part in columns])
+def run_of(rows: Rows) -> Run:
+    """Sort rows, and take them apart; column by column, so that only one is held twice at a time."""
+    key = indexrows.keys(rows)
     order = np.argsort(key, kind="stable")
     return Run(
         key[order],
-        np.concatenate([part.ids[:, 8:] for part in columns])[order],
-        np.concatenate([part.pack for part in columns])[order],
-        np.concatenate([part.offset for part in columns])[order],
-        np.concatenate([part.stored for part in columns])[order],
-        np.concatenate([part.zstd for part in columns])[order],
-        np.concatenate([part.tree for part in columns])[order],
+        rows["id"][order, 8:],
+        indexrows.pack_numbers(rows)[order],
+        rows["offset"][order],
+        rows["stored"][order],
+        rows["zstd"][order],
+        indexrows.trees(rows)[order],
     )
 
 
@@ -135,35 +128,3 @@ def compacted(runs: tuple[Run, ...]) -> tuple[Run, ...]:
         last.append(keep.pop())
         size += len(last[-1])
     return (*keep, merged_run(last[::-1]) if len(last) > 1 else last[0])
-
-
-def hold_alike(pack_id: bytes, one: Columns, other: Columns) -> None:
-    """See that two index files say the same of a pack.
-
-    Raises:
-        IntegrityError: they do not.
-    """
-    left, right = (columns.take(np.argsort(columns.offset, kind="stable")) for columns in (one, other))
-    alike = (
-        np.array_equal(left.ids, right.ids)
-        and np.array_equal(left.offset, right.offset)
-        and np.array_equal(left.stored, right.stored)
-        and np.array_equal(left.zstd, right.zstd)
-        and np.array_equal(left.tree, right.tree)
-    )
-    if not alike:
-        raise IntegrityError(
-            f"two index files list different blobs for pack {pack_id.hex()}; run `restic rebuild-index`"
-        )
-
-
-def concatenated(parts: list[Columns]) -> Columns:
-    """Columns one below the other."""
-    return Columns(
-        ids=np.concatenate([part.ids for part in parts]),
-        pack=np.concatenate([part.pack for part in parts]),
-        offset=np.concatenate([part.offset for part in parts]),
-        stored=np.concatenate([part.stored for part in parts]),
-        zstd=np.concatenate([part.zstd for part in parts]),
-        tree=np.concatenate([part.tree for part in parts]),
-    )

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
@@ -48,7 +49,8 @@ from vcbproxy.repository.blobs import Blobs
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files, unlocked
 from vcbproxy.repository.ids import BlobKind, Buffer
-from vcbproxy.repository.index import Index, Location
+from vcbproxy.repository.index import Location
+from vcbproxy.repository.indexload import IndexLoader
 from vcbproxy.repository.session import WriteOptions, WriteSession
 
 Result = TypeVar("Result")
@@ -70,6 +72,7 @@ class Repository:
         *,
         clock: Clock,
         me: identity.Identity,
+        cache_root: Path | None = None,
     ) -> None:
         """Use ``Repository.open`` or ``Repository.init``."""
         self.backend = backend
@@ -80,7 +83,8 @@ class Repository:
         self.identity = me
         self.files = Files(backend, key)
         self.blobs = Blobs(self.files)
-        self.index = Index()
+        self._loader = IndexLoader(self.files, settings.repository_id, clock, cache_root)
+        self.index = self._loader.empty()
         self.immutability = self._immutability()
         self._pending = pending.PendingIndex(self._save_index, clock.monotonic)
         self._index_files: set[str] = set()
@@ -145,6 +149,7 @@ class Repository:
         clock: Clock | None = None,
         me: identity.Identity | None = None,
         cached: Callable[[Backend, str], Backend] = _as_it_is,
+        cache_root: Path | None = None,
     ) -> Self:
         """The repository of files that are unlocked already.
 
@@ -153,6 +158,7 @@ class Repository:
             clock: the time; the system's.
             me: who takes locks; this process.
             cached: gives the backend to go on with, once the repository's id is known.
+            cache_root: below it, a copy of a large index is kept for the next time (``cachedir``).
 
         Raises:
             IntegrityError: its config is damaged.
@@ -164,7 +170,8 @@ class Repository:
         if exists(backend, PARAMETERS):
             chunker = ChunkerSettings.decode(files.load_sealed(PARAMETERS), f"{backend.location}: {PARAMETERS.path}")
         backend = cached(backend, settings.repository_id)
-        return cls(backend, files.key, settings, chunker, clock=clock or SystemClock(), me=me or identity.mine())
+        clock, me = clock or SystemClock(), me or identity.mine()
+        return cls(backend, files.key, settings, chunker, clock=clock, me=me, cache_root=cache_root)
 
     @property
     def location(self) -> str:
@@ -215,15 +222,20 @@ class Repository:
             TargetError: it could not be read.
         """
         with self._mutex:
-            listed = {stored.name.stem for stored in self.backend.list(FileKind.INDEX)}
-            if not self._sessions and (self._pending.clear() or self.index.forgot or self._index_files - listed):
-                self.index, self._index_files = Index(), set()
-            fresh = sorted(listed - self._index_files)
-            with ThreadPoolExecutor(self.backend.traits.connections, "index-loader") as pool:
-                for start in range(0, len(fresh), _INDEX_BATCH):
-                    stems = fresh[start : start + _INDEX_BATCH]
-                    self.index.add_files(list(pool.map(self._load_index_file, stems)))
-                    self._index_files.update(stems)
+            listed = {stored.name.stem: stored.size_bytes for stored in self.backend.list(FileKind.INDEX)}
+            if not self._sessions and (self._pending.clear() or self.index.forgot or self._index_files - listed.keys()):
+                self.index, self._index_files = self._loader.empty(), set()
+            if (
+                not (self._index_files or len(self.index))
+                and self._loader.worth_caching(listed)
+                and self._loader.load_cached(self.index, set(listed))
+            ):
+                self._index_files = set(listed)
+            fresh = sorted(listed.keys() - self._index_files)
+            for start in range(0, len(fresh), _INDEX_BATCH):
+                stems = fresh[start : start + _INDEX_BATCH]
+                self.index.add_files([packs for _, packs in self._loader.read(stems)])
+                self._index_files.update(stems)
 
     def forget_lost_packs(self) -> None:
         """Before writing: take out of the index in memory what lies in packs that are missing, damaged or cut short.
@@ -234,11 +246,10 @@ class Repository:
         Raises:
             TargetError: the packs cannot be listed.
         """
-        expected = self.index.pack_sizes()
-        listed = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in self.backend.list(FileKind.PACK)}
-        lost = {pack_id for pack_id, size in expected.items() if listed.get(pack_id) != size}
-        lost.update(suspect.pack_id for suspect in suspects.load(self.files) if suspect.pack_id in expected)
-        self.index.forget(sorted(lost))
+        listed = self.backend.list(FileKind.PACK)
+        lost = self.index.packs_unlike((bytes.fromhex(stored.name.stem), stored.size_bytes) for stored in listed)
+        damaged = [suspect.pack_id for suspect in suspects.load(self.files)]
+        self.index.forget([*lost, *self.index.known_packs(damaged)])
 
     def lost_chunks(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Which chunks of a base's list must not be relied on, since their packs are missing or were found damaged.
@@ -264,7 +275,7 @@ class Repository:
         with self._mutex:
             assert not self._sessions, "packs are removed in the midst of our own writing"
             self._pending.clear()
-            self.index, self._index_files = Index(), set()
+            self.index, self._index_files = self._loader.empty(), set()
 
     def load_index_tolerantly(self) -> list[IntegrityError]:
         """Load what can be loaded, from scratch; for a check. Returns what is damaged.
@@ -276,10 +287,10 @@ class Repository:
         with self._mutex:
             assert not self._sessions, "a check in the midst of our own writing"
             self._pending.clear()
-            self.index, self._index_files = Index(), set()
+            self.index, self._index_files = self._loader.empty(), set()
             for stored in sorted(self.backend.list(FileKind.INDEX), key=lambda stored: stored.name.stem):
                 try:
-                    self.index.add_files([self._load_index_file(stored.name.stem)])
+                    self.index.add_files([packs for _, packs in self._loader.read([stored.name.stem])])
                     self._index_files.add(stored.name.stem)
                 except IntegrityError as error:
                     damage.append(error)
@@ -302,10 +313,6 @@ class Repository:
 
     def _save_index(self, plain: bytes) -> None:
         self._index_files.add(self.files.save_sealed(FileKind.INDEX, plain).stem)
-
-    def _load_index_file(self, stem: str) -> list[tuple[bytes, indexfile.Columns]]:
-        name = FileName(FileKind.INDEX, stem)
-        return indexfile.decode(self.files.load_sealed(name), f"{self.location}: {name.path}")
 
     # ------------------------------------------------------------------ blobs
 
