@@ -330,6 +330,14 @@ class Cache(_Section):
     size_gib: float = Field(8, gt=0)
 
 
+class Prune(_Section):
+    """How `repo prune` and `forget --prune` work when the command line does not say otherwise."""
+
+    max_unused: str = Field("5%", pattern=r"^([0-9]{1,2}(\.[0-9]+)?%|[0-9]+(\.[0-9]+)?[KMGT]?(i?B)?|unlimited)$")
+    max_repack_size: str | None = Field(None, pattern=r"^[0-9]+(\.[0-9]+)?[KMGT]?(i?B)?$")
+    grace: str | None = Field(None, pattern=r"^(0|[0-9]{1,6}[smhd])$")
+
+
 class Repository(Secret):
     """Where restore points are kept. A location relative to the file is a directory beside it."""
 
@@ -337,6 +345,7 @@ class Repository(Secret):
     s3: S3 = S3()
     traffic: Traffic = Traffic()
     cache: Cache = Cache()
+    prune: Prune = Prune()
 
     @model_validator(mode="after")
     def _password_named(self) -> Repository:

@@ -152,3 +152,19 @@ def test_prune_of_something_damaged_ends_with_4_and_of_a_busy_one_with_11(
     assert code == 4
     assert largest.name.stem in json.loads(said)["message"]
     assert "nothing was removed" in json.loads(said)["message"]
+
+
+def test_the_configuration_says_how_to_prune(program: Program, repository: Repository) -> None:
+    forgotten = write_point(repository, scsi0_0="abcdefgh")
+    repository.backend.remove(FileName(FileKind.SNAPSHOT, forgotten.point.id))
+    config = program.place.parent / "vcbproxy.toml"
+    text = '[repository]\nlocation = "{}"\npassword_file = "password"\n[repository.prune]\ngrace = "{}"\n'
+    config.write_text(text.format(program.place, "24h"))
+    code, done, _ = program.run("prune", "--config", str(config))
+    assert (code, done["packs_waiting"]) == (0, done["packs_removed"])
+    assert done["packs_waiting"] > 0
+    config.write_text(text.format("/another", "0"))
+    assert program.run("prune", "--config", str(config))[1]["packs_waiting"] == done["packs_waiting"]
+    assert program.run("prune", "--config", str(config), "--grace", "0")[1]["strays_removed"] == done["packs_waiting"]
+    config.write_text(text.format(program.place, "soon"))
+    assert program.run("prune", "--config", str(config))[0] == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from vcbproxy.cli import frame
-from vcbproxy.config import Config, Retention
+from vcbproxy.config import Config, Prune, Retention
 from vcbproxy.errors import ConfigError, Error, UsageError
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def forget(
         return
     with opened.locked(exclusive=True) as held:
         outcome = job.carry_out(opened, held, decide)
-        freed, error = _pruned(opened, held) if prune and outcome.error is None else (None, outcome.error)
+        freed, error = (
+            _pruned(opened, held, repository.prune) if prune and outcome.error is None else (None, outcome.error)
+        )
     _show(outcome, freed, zone, dry_run, as_json)
     if error is not None:
         raise error
@@ -164,7 +166,7 @@ def _zone(name: str | None) -> tzinfo:
         ) from error
 
 
-def _pruned(opened: Repository, held: HeldLock) -> tuple[dict[str, Any] | None, Error | None]:
+def _pruned(opened: Repository, held: HeldLock, configured: Prune) -> tuple[dict[str, Any] | None, Error | None]:
     """Prune; an error waits until what was forgotten is told."""
     from vcbproxy.cli import prune
     from vcbproxy.cli.progress import stages
@@ -172,7 +174,7 @@ def _pruned(opened: Repository, held: HeldLock) -> tuple[dict[str, Any] | None, 
 
     try:
         with stages(in_bytes={"repack"}) as progress:
-            outcome = pruning.prune(opened, held, progress=progress)
+            outcome = pruning.prune(opened, held, prune.options_of(configured), progress=progress)
     except Error as error:
         return None, error
     return prune.row(opened.location, outcome, dry_run=False), None

@@ -198,6 +198,7 @@ class RepositoryAddress:
     s3: configuration.S3 = field(default_factory=configuration.S3)
     traffic: configuration.Traffic = field(default_factory=configuration.Traffic)
     cache: configuration.Cache = field(default_factory=configuration.Cache)
+    prune: configuration.Prune = field(default_factory=configuration.Prune)
 
     @property
     def in_bucket(self) -> bool:
@@ -310,9 +311,11 @@ def _resolve(
         secret = configuration.Secret()
     if known is None:
         return RepositoryAddress(location, secret)
-    # How another bucket is used must not be taken from this one; the line to it may be the same.
-    s3 = known.s3 if location == known.location else configuration.S3()
-    return RepositoryAddress(location, secret, s3, known.traffic, known.cache)
+    # How another repository is used must not be taken from this one; the line to it may be the same.
+    same = location == known.location
+    s3 = known.s3 if same else configuration.S3()
+    prune = known.prune if same else configuration.Prune()
+    return RepositoryAddress(location, secret, s3, known.traffic, known.cache, prune)
 
 
 def on_terminal() -> bool:

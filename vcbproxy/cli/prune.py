@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcbproxy import config as configuration
 from vcbproxy.cli import frame
 from vcbproxy.cli.progress import stages
 from vcbproxy.units import human, parse_size
 
 if TYPE_CHECKING:
+    from vcbproxy.repository.prune.options import PruneOptions
     from vcbproxy.repository.prune.prune import Outcome
 
 
@@ -26,9 +30,8 @@ if TYPE_CHECKING:
 @click.option(
     "--max-unused",
     metavar="X%|SIZE|unlimited",
-    default="5%",
-    show_default=True,
-    help="What may stay in packs that are partly needed, as a share of the repository or in bytes.",
+    help="What may stay in packs that are partly needed, as a share of the repository or in bytes; "
+    "else what [repository.prune] says, or 5 %.",
 )
 @click.option(
     "--max-repack-size", metavar="SIZE", help="Write at most this much anew; the rest waits for the next prune."
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 @frame.repository_options
 @frame.json_option
 def prune(
-    max_unused: str,
+    max_unused: str | None,
     max_repack_size: str | None,
     grace: str | None,
     dry_run: bool,
@@ -52,14 +55,9 @@ def prune(
 ) -> None:
     """Remove what no restore point needs. With damage or anything missing it ends with 4 and removes nothing."""
     from vcbproxy.repository.prune import prune as pruning
-    from vcbproxy.repository.prune.options import PruneOptions, Unused, parse_duration
 
-    options = PruneOptions(
-        max_unused=Unused.parse(max_unused),
-        max_repack_bytes=parse_size(max_repack_size) if max_repack_size is not None else None,
-        grace=parse_duration(grace) if grace is not None else None,
-        dry_run=dry_run,
-    )
+    given = {"max_unused": max_unused, "max_repack_size": max_repack_size, "grace": grace}
+    options = options_of(repository.prune, given, dry_run=dry_run)
     opened = repository.open()
     with opened.locked(exclusive=True) as held, stages(in_bytes={"repack"}) as progress:
         outcome = pruning.prune(opened, held, options, progress=progress)
@@ -70,6 +68,26 @@ def prune(
         frame.emit(found, as_json=True)
     else:
         tell(found)
+
+
+def options_of(
+    configured: configuration.Prune, given: Mapping[str, str | None] = MappingProxyType({}), *, dry_run: bool = False
+) -> PruneOptions:
+    """How to prune: as the command line says, or else the configuration.
+
+    Raises:
+        UsageError: a size or a duration cannot be read.
+    """
+    from vcbproxy.repository.prune.options import PruneOptions, Unused, parse_duration
+
+    wanted = configured.model_dump() | {name: text for name, text in given.items() if text is not None}
+    repack, grace = wanted["max_repack_size"], wanted["grace"]
+    return PruneOptions(
+        max_unused=Unused.parse(wanted["max_unused"]),
+        max_repack_bytes=parse_size(repack) if repack is not None else None,
+        grace=parse_duration(grace) if grace is not None else None,
+        dry_run=dry_run,
+    )
 
 
 def row(location: str, outcome: Outcome, *, dry_run: bool) -> dict[str, Any]:
