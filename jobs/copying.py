@@ -17,23 +17,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs import manifest
-from jobs.bases import VmHistory
+from jobs.bases import DiskBase, VmHistory
 from jobs.choices import Choices, Surroundings
 from jobs.incremental import Plan
 from jobs.outcome import AuditResult, DiskResult
 from jobs.standstill import Standstill
+from vcbproxy.device import MappedDevice
 from vcbproxy.errors import Changed, Diverged, IntegrityError, ManagerError, NothingProtected, SourceError, Thawed
 from vcbproxy.extent import Kind
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.vm import Vm
+from vcbproxy.pipeline.allocated import Allocated, audit_unused
 from vcbproxy.pipeline.areas import Areas
-from vcbproxy.pipeline.audit import audit
+from vcbproxy.pipeline.audit import Audit, audit
 from vcbproxy.pipeline.backup import Options, Progress, copy_disk
 from vcbproxy.pipeline.base import Base
-from vcbproxy.pipeline.chunker import hole_lengths
-from vcbproxy.pipeline.content import DiskContent, Rows, zero_id
+from vcbproxy.pipeline.content import DiskContent
 from vcbproxy.pipeline.incremental import copy_changes
-from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.writer import DiskWriter, PointWriter
 from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
@@ -164,19 +164,60 @@ class DiskCopier:
     def _read(self, into: DiskWriter, source: VmDisk, disk: Disk, plan: Plan) -> tuple[DiskContent, DiskResult]:
         if plan.changed is None:
             return self._whole(into, source, disk, plan.full_because)
+        if plan.base is None:
+            return self._in_use(into, source, disk, plan, plan.changed)
         try:
-            base = plan.base.load() if plan.base is not None else _of_zeroes(into, disk.capacity_bytes)
-            audited = self._audited(source, base, plan.changed)
+            base = plan.base.load()
+            self._around.watcher.step(f"{self._vm.name}: looking at a sample of {disk.key} for untold changes")
+            wanted = self._choices.tracking
+            found = audit(
+                source,
+                base,
+                plan.changed,
+                self._around.rule,
+                self._seed(),
+                share=wanted.audit_fraction,
+                least=wanted.audit_chunks_min,
+                workers=self._choices.workers,
+                interrupt=self._around.storage.patience.interrupt,
+            )
         except IntegrityError as error:
             self._warn(f"{disk.key} is read whole: its base cannot be used: {error}")
             return self._whole(into, source, disk, f"its base cannot be used: {error}")
-        changed = plan.changed
+        audited = _audited(found)
         if audited.differing:
-            reason = self._alarm(source, disk, plan, audited)
+            reason = self._alarm(source, disk, plan.base, audited)
             content, result = self._whole(into, source, disk, reason)
-            return content, replace(result, bytes_changed=changed.total_bytes, audit=audited)
+        else:
+            content = self._spliced(into, source, disk, base, plan.changed)
+            result = replace(_result(disk, content), method="incremental", base=plan.base.id)
+            result = replace(result, bytes_read=result.bytes_read + audited.bytes_read)
+        return content, replace(result, bytes_changed=plan.changed.total_bytes, audit=audited)
+
+    def _in_use(
+        self, into: DiskWriter, source: VmDisk, disk: Disk, plan: Plan, used: Areas
+    ) -> tuple[DiskContent, DiskResult]:
+        """Read what was ever written, unless a sample of the rest says that this is not all."""
+        wanted = self._choices.tracking
+        self._around.watcher.step(f"{self._vm.name}: looking at a sample of {disk.key} that is not in use")
+        share, least = wanted.audit_fraction, wanted.audit_chunks_min
+        audited = _audited(audit_unused(source, used, self._seed(), share=share, least=least))
+        if audited.differing:
+            self._still.confirm(source, disk)
+            reason = f"ALARM: the list of what is in use was not whole: {_where(audited)}"
+            self._warn(f"{disk.key}: {reason}; it is read whole now")
+            content, result = self._whole(into, source, disk, reason)
+        else:
+            content, result = self._whole(into, Allocated(source, used), disk, plan.full_because)
+        return content, replace(result, bytes_changed=used.total_bytes, audit=audited)
+
+    def _seed(self) -> int:
+        given = self._choices.tracking.audit_seed
+        return secrets.randbits(_SEED_BITS) if given is None else given
+
+    def _spliced(self, into: DiskWriter, source: VmDisk, disk: Disk, base: Base, changed: Areas) -> DiskContent:
         with self._around.watcher.disk(f"{self._vm.name} {disk.key}, changes", source.size_bytes) as advance:
-            content = copy_changes(
+            return copy_changes(
                 source,
                 base,
                 changed,
@@ -186,18 +227,9 @@ class DiskCopier:
                 progress=lambda seen: advance(seen.bytes_done),
                 interrupt=self._around.storage.patience.interrupt,
             )
-        result = replace(
-            _result(disk, content),
-            method="full" if plan.base is None else "incremental",
-            base=None if plan.base is None else plan.base.id,
-            full_because=plan.full_because,
-            bytes_changed=changed.total_bytes,
-            audit=audited,
-        )
-        return content, replace(result, bytes_read=content.stats.bytes_read + audited.bytes_read)
 
     def _whole(
-        self, into: DiskWriter, source: VmDisk, disk: Disk, reason: str | None
+        self, into: DiskWriter, source: MappedDevice, disk: Disk, reason: str | None
     ) -> tuple[DiskContent, DiskResult]:
         def advanced(seen: Progress) -> None:
             advance(seen.bytes_done)
@@ -215,60 +247,32 @@ class DiskCopier:
             raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
         return content, replace(_result(disk, content), method="full", full_because=reason)
 
-    def _audited(self, source: VmDisk, base: Base, changed: Areas) -> AuditResult:
-        """Hold a sample of what did not change, it is said, against the base.
-
-        Raises:
-            IntegrityError: the base is no list of this disk's chunks.
-            SourceError: the disk could not be read.
-        """
-        wanted = self._choices.tracking
-        seed = wanted.audit_seed if wanted.audit_seed is not None else secrets.randbits(_SEED_BITS)
-        taken = audit(
-            source,
-            base,
-            changed,
-            self._around.rule,
-            seed,
-            share=wanted.audit_fraction,
-            least=wanted.audit_chunks_min,
-            workers=self._choices.workers,
-            interrupt=self._around.storage.patience.interrupt,
-        )
-        return AuditResult(seed, taken.chunks, taken.bytes_read, tuple(start for start, _ in taken.differing))
-
-    def _alarm(self, source: VmDisk, disk: Disk, plan: Plan, audited: AuditResult) -> str:
+    def _alarm(self, source: VmDisk, disk: Disk, base: DiskBase, audited: AuditResult) -> str:
         """Something changed that was not told: see whom that makes suspect, and say so.
 
         Raises:
             Changed: the disk was only moved meanwhile.
         """
         self._still.confirm(source, disk)
-        where = (
-            f"{len(audited.differing)} of {audited.chunks} chunks that were read, the first at {audited.differing[0]}"
-        )
-        if plan.base is None:
-            reason = f"ALARM: the list of what is in use was not whole: {where}"
-        else:
-            chain = self._history.chain(plan.base)
-            self.copied.suspect(chain)
-            for point in chain:
-                self._writer.suspect(point)
-            reason = f"ALARM: changed block tracking did not tell all that changed since {chain[0].name}: {where}"
-            oldest = f" and {len(chain) - 1} before it, back to {chain[-1].name}," if len(chain) > 1 else ""
-            self._warn(f"{disk.key}: {chain[0].name}{oldest} may hold old data of this disk: now marked suspect")
+        chain = self._history.chain(base)
+        newest, oldest = chain[0].name, chain[-1].name
+        reason = f"ALARM: changed block tracking did not tell all that changed since {newest}: {_where(audited)}"
         self._warn(f"{disk.key}: {reason}; it is read whole now")
+        self.copied.suspect(chain)
+        for point in chain:
+            self._writer.suspect(point)
+        more = f" and {len(chain) - 1} before it, back to {oldest}," if len(chain) > 1 else ""
+        self._warn(f"{disk.key}: {newest}{more} may hold old data of this disk: now marked suspect")
         return reason
 
 
-def _of_zeroes(into: DiskWriter, size_bytes: int) -> Base:
-    """The chunks of a disk to which nothing was ever written, each of which is in the target then."""
-    rows = Rows()
-    packer = into.packer()
-    for length in rows.append_zeroes(hole_lengths(0, size_bytes)):
-        packer.add(BlobKind.DATA, memoryview(bytes(length)), zero_id(length))
-    packer.finish()
-    return Base(*rows.columns())
+def _audited(found: Audit) -> AuditResult:
+    return AuditResult(found.seed, found.chunks, found.bytes_read, tuple(start for start, _ in found.differing))
+
+
+def _where(audited: AuditResult) -> str:
+    differing = len(audited.differing)
+    return f"{differing} of {audited.chunks} chunks that were read differ, the first at offset {audited.differing[0]}"
 
 
 def _result(disk: Disk, content: DiskContent) -> DiskResult:

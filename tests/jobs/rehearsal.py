@@ -22,6 +22,7 @@ from typing import Self
 from jobs import backup, restore
 from jobs.choices import Choices, Surroundings
 from jobs.cleanup import Cleanup, Rules
+from jobs.outcome import VmResult
 from jobs.ownership import Registry
 from jobs.watcher import Advance, Nobody
 from tests.jobs.test_main_job import sha256
@@ -81,6 +82,7 @@ _MOMENTS = {
     "frozen": "frozen",
     "read": "releasing",
     "broken": "releasing",
+    "looking": "audit",
     "released": "released",
 }
 
@@ -89,7 +91,7 @@ _MOMENTS = {
 class Prompter:
     """Watches a job, and does what was planned when a moment comes: each plan once, unless it is for every time.
 
-    Moments are ``freezing``, ``frozen``, ``disk 1 begins``, ``disk 1 read``, ``releasing``, ``released``.
+    Moments are ``freezing``, ``frozen``, ``audit``, ``disk 1 begins``, ``disk 1 read``, ``releasing``, ``released``.
     """
 
     plans: dict[str, Action] = field(default_factory=dict)
@@ -165,6 +167,7 @@ class Stage:
         self._files = FailingBackend()
         Repository.init(self._files, PASSWORD, kdf=QUICK, clock=clock)
         self._config = config.load(folder / client.CONFIG_NAME)
+        self.result: VmResult | None = None
         self._marker: Marker | None = None
         self._registry = Registry(folder / "jobs", "proxy01")
 
@@ -198,9 +201,13 @@ class Stage:
         snapshots = self.datacenter.machine(VM).state.snapshots
         return [snapshot.name for snapshot in snapshots if Marker.read(snapshot.description) is not None]
 
-    def run(self, upset: Upset) -> Run:
-        """One backup, on a repository of its own."""
-        backend = FailingBackend(self._files.files())
+    def new_backend(self) -> FailingBackend:
+        """A fresh repository."""
+        return FailingBackend(self._files.files())
+
+    def run(self, upset: Upset, backend: FailingBackend | None = None) -> Run:
+        """One backup, on a repository of its own unless one is given."""
+        backend = backend or self.new_backend()
         backend.refuse = upset.refuse
         prompter = Prompter(dict(upset.plans))
         if upset.before is not None:
@@ -217,7 +224,7 @@ class Stage:
 
     def _backup(self, backend: FailingBackend, watcher: Prompter, upset: Upset) -> tuple[int, list[str]]:
         """As the command does it: exit code, and what it says in the end."""
-        self._marker = None
+        self._marker, self.result = None, None
         target = RepositoryTarget(Repository.open(backend, PASSWORD, clock=self.clock))
         settings = target.repository
         try:
@@ -238,6 +245,7 @@ class Stage:
                     watcher=watcher,
                 )
                 report = backup.run(around, [VM], upset.choices)
+                (self.result,) = report.results
             report.raise_unless_ok()
         except Error as error:
             return error.exit_code, [str(error), *getattr(error, "__notes__", [])]
@@ -267,11 +275,11 @@ class Stage:
         """The newest restore point is what the newest snapshot of ours froze, bit for bit."""
         return self.restored(backend) == self.truths()[-1]
 
-    def restored(self, backend: FailingBackend) -> dict[str, str]:
-        """SHA-256 of each disk of the newest restore point, once restored."""
+    def restored(self, backend: FailingBackend, point: str = f"{VM}@latest") -> dict[str, str]:
+        """SHA-256 of each disk of a restore point, by default the newest, once restored."""
         target = RepositoryTarget(Repository.open(backend, PASSWORD, clock=self.clock))
-        with tempfile.TemporaryDirectory() as folder, target.open(f"{VM}@latest") as point:
-            disks = restore.to_directory(point, [], Path(folder), Nobody(), overwrite=False, workers=1)
+        with tempfile.TemporaryDirectory() as folder, target.open(point) as opened:
+            disks = restore.to_directory(opened, [], Path(folder), Nobody(), overwrite=False, workers=1)
             return {disk.key: sha256(disk.path) for disk in disks}
 
     def truths(self, run: Run | None = None) -> list[dict[str, str]]:

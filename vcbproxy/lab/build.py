@@ -179,7 +179,7 @@ def _disks(spec: VmSpec, seed: int, vm: int) -> Iterator[DiskState]:
 def _disk(spec: DiskSpec, node: str, seed: int, vm: str, label: str, datastore: str) -> DiskState:
     return DiskState(
         node=node,
-        device_key=_device_key(node),
+        device_key=device_key(node),
         label=label,
         datastore=datastore,
         size_bytes=spec.size_bytes,
@@ -194,7 +194,8 @@ def _disk(spec: DiskSpec, node: str, seed: int, vm: str, label: str, datastore: 
     )
 
 
-def _device_key(node: str) -> int:
+def device_key(node: str) -> int:
+    """The manager's number for a disk at a node."""
     controller, unit = node.split("-")
     first, width = _FIRST_KEYS[controller.rstrip("0123456789")]
     return first + int(controller.lstrip("abcdefghijklmnopqrstuvwxyz")) * width + int(unit)

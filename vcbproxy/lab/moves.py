@@ -1,9 +1,10 @@
 """What happens to VMs by others' hands while they are backed up: their hosts', DRS's, HA's, an administrator's.
 
     vmotion, ha_restart      another host: locks change hands, nothing else
-    storage_vmotion          the files really move, and what they left is overwritten at once
+    storage_vmotion          the files really move, what they left is overwritten at once, change tracking begins anew
     revert                   the guest goes on from a snapshot; ours is then on a branch of its own
     resize, add and remove   a disk
+    attach, replug           a disk that was removed, or to another place of its controllers
 
 All of them are finished when the call returns, and every manager that watches the datacenter shows them.
 """
@@ -113,8 +114,8 @@ class Moves:
             machine.lock_files()
         self._site.changed(machine)
 
-    def remove_disk(self, vm: str, node: str) -> None:
-        """Take a disk from a VM; its files stay, as do the snapshots that froze it."""
+    def remove_disk(self, vm: str, node: str) -> DiskState:
+        """Take a disk from a VM; its files stay, as do the snapshots that froze it. It can be attached again."""
         machine = self._site.machine(vm)
         with machine.operation("remove a disk"), machine.still:
             disk = machine.state.disk(node)
@@ -123,6 +124,28 @@ class Moves:
                 machine.state.taken_away.append(disk)
             machine.write_files()
         self._site.changed(machine)
+        return disk
+
+    def attach_disk(self, vm: str, disk: DiskState, node: str) -> None:
+        """Give a VM a disk that was removed, its files and what is tracked of it as they were."""
+        machine = self._site.machine(vm)
+        with machine.operation("attach a disk"), machine.still:
+            disk.node, disk.device_key = node, build.device_key(node)
+            machine.state.disks.append(disk)
+            machine.chains[node] = self._site.chain(disk)
+            machine.write_files()
+            machine.lock_files()
+        self._site.changed(machine)
+
+    def replug(self, vm: str, node: str, to: str) -> None:
+        """Let a disk hang at another place.
+
+        Raises:
+            UsageError: the VM has snapshots; they name it by its place.
+        """
+        if self._site.machine(vm).state.snapshots:
+            raise UsageError(f"{vm} has snapshots: they froze a disk at {node}")
+        self.attach_disk(vm, self.remove_disk(vm, node), to)
 
     def storage_vmotion(self, vm: str, datastore: str) -> None:
         """Move all its files to another datastore. What they lay on holds other bytes when this returns."""
@@ -142,6 +165,7 @@ class Moves:
             _move_rest(machine.state.folder, machine.home, to)
             machine.home = to
             machine.state.datastore = datastore
+            machine.reset_tracking()
             machine.write_files()
             machine.lock_files()
         self._site.changed(machine)
