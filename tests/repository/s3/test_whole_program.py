@@ -26,18 +26,19 @@ password_file = "repo.password"
 [repository.s3]
 {more}
 """
-NO_PATIENCE = """
+PATIENCE = """
 [repository.traffic]
-retry_s = 0
+retry_s = {patience_s}
 """
 
 
-def keep_in_bucket(lab: Lab, location: str, more: str = "") -> Lab:
+def keep_in_bucket(lab: Lab, location: str, more: str = "", patience_s: float = 60) -> Lab:
     """The same lab, whose backups go into a bucket."""
-    config = lab.directory / "vcbproxy.toml"
-    before, _, rest = config.read_text().partition("[repository]")
+    before, _, rest = (lab.directory / "vcbproxy.toml").read_text().partition("[repository]")
     after = rest.partition("\n[")[2]
-    config.write_text(before + CONFIGURATION.format(location=location, more=more) + (f"[{after}" if after else ""))
+    ours = CONFIGURATION.format(location=location, more=more) + PATIENCE.format(patience_s=patience_s)
+    config = lab.directory / "bucket.toml"
+    config.write_text(before + ours + (f"[{after}" if after else ""))
     cache = lab.directory / "cache"
     return replace(lab, vcbproxy=Program(config, CACHE_DIRECTORY=str(cache), **ADMIN.environment))
 
@@ -98,7 +99,7 @@ def test_a_second_init_is_refused(lab: Lab) -> None:
 
 def test_what_is_wrong_is_said_with_its_exit_code(lab: Lab, seaweed: Seaweed, s3_location: str) -> None:
     lab.vcbproxy("repo", "init")
-    config = lab.directory / "vcbproxy.toml"
+    config = lab.directory / "bucket.toml"
     command = ("points", "list", "--no-cache")
 
     wrong_secret = Program(config, **{**ADMIN.environment, "AWS_SECRET_ACCESS_KEY": "wrong"})
@@ -112,7 +113,9 @@ def test_what_is_wrong_is_said_with_its_exit_code(lab: Lab, seaweed: Seaweed, s3
     empty = ("--repo", f"s3:{seaweed.endpoint}/{seaweed.new_bucket()}", "--password-file", lab.password_file)
     assert "no repository at" in lab.vcbproxy(*command, *empty, code=10).err
     away = lab.directory / "away.toml"
-    away.write_text(CONFIGURATION.format(location="s3:http://127.0.0.1:1/bucket", more="") + NO_PATIENCE)
+    away.write_text(
+        CONFIGURATION.format(location="s3:http://127.0.0.1:1/bucket", more="") + PATIENCE.format(patience_s=0)
+    )
     assert "cannot be reached" in Program(away, **ADMIN.environment)(*command, code=1).err
     reader = Program(config, **READER.environment)
     reader(*command, code=0)

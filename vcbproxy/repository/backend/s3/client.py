@@ -14,12 +14,17 @@ from vcbproxy.errors import ConfigError
 from vcbproxy.repository.backend.s3 import failures
 from vcbproxy.repository.backend.s3.place import Place
 
-_ATTEMPTS = 3
+ATTEMPTS = 3
 """botocore's own, with jittered waits, for what passes by in a moment; longer troubles are for whoever calls us."""
 
 
-def connect(place: Place, settings: config.S3) -> Any:
+def connect(place: Place, settings: config.S3, attempts: int = ATTEMPTS) -> Any:
     """A client; many threads may use it. Nothing is sent yet.
+
+    Args:
+        place: where to.
+        settings: how.
+        attempts: how often botocore makes each request at most.
 
     Raises:
         CredentialsError: the profile is not there.
@@ -35,7 +40,7 @@ def connect(place: Place, settings: config.S3) -> Any:
             region_name=region,
             endpoint_url=None if place.amazon else place.endpoint,
             verify=os.fspath(settings.ca_file) if settings.ca_file else None,
-            config=_options(place, settings),
+            config=_options(place, settings, attempts),
         )
     except BotoCoreError as error:
         raise failures.translated(error, place, "connect") from error
@@ -43,14 +48,14 @@ def connect(place: Place, settings: config.S3) -> Any:
         raise ConfigError(f"{place.location}: {error}") from error
 
 
-def _options(place: Place, settings: config.S3) -> botocore.config.Config:
+def _options(place: Place, settings: config.S3, attempts: int) -> botocore.config.Config:
     addressing = settings.addressing.value
     if settings.addressing is config.Addressing.AUTO and not place.amazon:
         addressing = "path"  # a server of one's own seldom has a name for each bucket
     return botocore.config.Config(
         signature_version="s3v4",
         s3={"addressing_style": addressing},
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=settings.connect_timeout_s,
         read_timeout=settings.read_timeout_s,
         max_pool_connections=2 * settings.connections + 2,
