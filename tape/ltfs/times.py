@@ -1,0 +1,37 @@
+"""Moments as LTFS writes them: UTC with nine digits behind the point. Here: whole nanoseconds since 1970."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from tape.errors import FormatError
+
+_FORM = re.compile(r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})\.(\d{9})Z")
+_SECOND = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def written(moment_ns: int) -> str:
+    """``2026-11-22T01:00:00.000000000Z``."""
+    seconds, rest = divmod(moment_ns, _SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z".rjust(30, "0")
+
+
+def read(text: str, where: str) -> int:
+    """Nanoseconds since 1970.
+
+    Raises:
+        FormatError: it is no moment in this form.
+    """
+    found = _FORM.fullmatch(text.strip())
+    if found is None:
+        raise FormatError(where=where, reason=f"{text[:40]!r} is no time")
+    year, month, day, hour, minute, second, rest = map(int, found.groups())
+    try:
+        # A leap second is written as the 60th; the clock that we count by has none.
+        moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
+    except ValueError as error:
+        raise FormatError(where=where, reason=f"{text[:40]!r} is no time: {error}") from error
+    whole = (moment - _EPOCH).days * 86400 + (moment - _EPOCH).seconds + (second - min(second, 59))
+    return whole * _SECOND + rest
