@@ -143,9 +143,14 @@ class Report:
 
     def _told(self, bad: Sequence[VmResult]) -> Iterator[str]:
         """What is wrong, with the VMs of which that is so."""
-        lacking = [result for result in bad if not result.only_snapshot_left]
+        alarmed = [result for result in bad if result.outcome is Outcome.ALARM]
         left = [result for result in bad if result.only_snapshot_left]
-        for what, results in (("not fully protected", lacking), ("a VM snapshot or its links are left behind", left)):
+        lacking = [result for result in bad if result not in alarmed and result not in left]
+        for what, results in (
+            ("not fully protected", lacking),
+            ("a VM snapshot or its links are left behind", left),
+            ("backed up, but change tracking had lied about earlier restore points", alarmed),
+        ):
             share = f" ({len(results)} of {len(self.results)} VMs)" if len(self.results) > 1 else ""
             if results:
                 yield f"{what}: {_names(results)}{share}"

@@ -64,3 +64,11 @@ def test_a_snapshot_that_is_left_is_not_called_lack_of_protection():
         Partial, match=r"^not fully protected: vm2 \(1 of 3 VMs\); a VM .* left behind: vm1 \(1 of 3 VMs\)$"
     ):
         Report((VmResult("vm0", OK), left, both)).raise_unless_ok()
+
+
+def test_an_alarm_among_other_trouble_is_still_told():
+    results = (VmResult("vm0", OK), VmResult("vm1", FAILED), VmResult("vm2", Outcome.ALARM))
+    with pytest.raises(
+        Partial, match=r"^not fully protected: vm1 .*; backed up, but change tracking had lied .*: vm2 "
+    ):
+        Report(results).raise_unless_ok()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from vcbproxy.lab.spec import CrowdSpec
@@ -25,6 +26,11 @@ class Extra:
     name: str
     folder: str
     properties: dict[str, Any]
+
+
+_MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
+_FLAGS = vim.vm.FlagInfo(diskUuidEnabled=False, snapshotDisabled=False, snapshotLocked=False)
+_POWER_OPS = vim.vm.DefaultPowerOpInfo(powerOffType="soft", suspendType="hard", resetType="soft")
 
 
 def members(crowd: CrowdSpec, number: int, datastore: Any, host: Any) -> Iterator[Extra]:
@@ -52,6 +58,14 @@ def _config(name: str, datastore: str, number: int, at: int) -> Any:
     home = f"[{datastore}] {name}"
     return vim.vm.ConfigInfo(
         name=name,
+        modified=_MODIFIED,
+        changeVersion="1",
+        version="vmx-13",
+        guestId="debian12_64Guest",
+        guestFullName="Debian GNU/Linux 12 (64-bit)",
+        alternateGuestName="",
+        flags=_FLAGS,
+        defaultPowerOps=_POWER_OPS,
         uuid=str(uuid.UUID(int=(number << 64) + at + 1)),
         instanceUuid=str(uuid.UUID(int=(number + 1 << 96) + at + 1)),
         template=False,
