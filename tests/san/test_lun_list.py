@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,10 +15,13 @@ import pytest
 from tests.san import loops
 from vcbproxy.cli import lun as command
 from vcbproxy.cli.main import main
+from vcbproxy.device import read
+from vcbproxy.errors import LvmError
 from vcbproxy.lab.vmfs.spec import Partition, VolumeSpec
 from vcbproxy.lab.vmfs.volume import LabVolume
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
 from vcbproxy.san.discover import ImageLun, configured
+from vcbproxy.source.storage import Storage
 from vcbproxy.source.survey import look
 from vcbproxy.units import GiB, MiB
 
@@ -141,8 +145,61 @@ def test_a_resignatured_copy_is_a_datastore_of_its_own(luns: list[Path], tmp_pat
     ]
 
 
-def test_of_two_datastores_on_one_lun_the_other_is_named_as_not_read(luns: list[Path]) -> None:
-    """A second VMFS partition, which hosts can make on the command line."""
+def test_two_datastores_on_one_lun(tmp_path: Path) -> None:
+    """A second VMFS partition, which hosts can make on the command line: a row, and a volume, for each."""
+    image, volumes = two_partitions(tmp_path)
+    info = configured([ImageLun(image, NAMES[0])])
+    stores = [datastore(label, uuid, f"naa.{NAMES[0]}") for label, uuid in volumes.items()]
+    for known in (stores, stores[::-1]):
+        rows = list(command.rows(look(info), known))
+        assert [(row["volume"], row["datastore"], row["span"], row["missing"], row["problem"]) for row in rows] == [
+            ("one", "one", "1 of 1", None, None),
+            ("two", "two", "1 of 1", None, None),
+        ]
+    with Storage(stores, info, {}) as storage:
+        for label, uuid in volumes.items():
+            assert storage.volume(label).uuid == uuid
+            note = storage.files().open(f"[{label}] note")
+            assert read(note, 0, note.size_bytes) == label.encode()
+    none = datastore("none", "0-0-0-0", f"naa.{NAMES[0]}")
+    with Storage([none], info, {}) as storage, pytest.raises(LvmError, match="the manager says 0-0-0-0"):
+        storage.volume("none")
+
+
+def test_a_damaged_second_partition_hides_not_the_first(tmp_path: Path) -> None:
+    image, volumes = two_partitions(tmp_path)
+    with image.open("r+b") as file:
+        file.seek(512 * MiB + MiB + 4)
+        file.write(b"\xff" * 8)  # an LVM version that nobody knows
+    info = configured([ImageLun(image, NAMES[0])])
+    [row] = command.rows(look(info), [])
+    assert (row["volume"], row["problem"]) == ("one", None)
+    with Storage([datastore("one", volumes["one"], f"naa.{NAMES[0]}")], info, {}) as storage:
+        assert storage.volume("one").uuid == volumes["one"]
+
+
+def two_partitions(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A LUN with an MBR and two VMFS-5; their UUIDs by label."""
+    starts = {"one": MiB, "two": 512 * MiB}
+    image, uuids = folder / "two.img", {}
+    with image.open("xb") as lun:
+        lun.truncate(1024 * MiB)
+        for number, (label, start) in enumerate(starts.items()):
+            spec = VolumeSpec(5, label, seed=number, size_bytes=256 * MiB)
+            with LabVolume.create([folder / label], spec) as volume:
+                volume.create_file("/note", data=label.encode())
+                uuids[label] = volume.uuid
+            copy = ["dd", f"if={folder / label}", f"of={image}", "bs=1M", f"seek={start // MiB}", "status=none"]
+            subprocess.run([*copy, "conv=sparse,notrunc"], check=True)
+            lun.seek(446 + 16 * number)
+            lun.write(struct.pack("<4xB3xII", 0xFB, start // 512, (folder / label).stat().st_size // 512))
+        lun.seek(510)
+        lun.write(b"\x55\xaa")
+    return image, uuids
+
+
+def test_a_second_datastore_that_is_not_on_its_lun_is_named(luns: list[Path]) -> None:
+    """The manager says that a second VMFS partition is there; it was never made, or deleted, on this copy."""
     survey = look(configured([ImageLun(luns[0], NAMES[0])]))
     [volume] = survey.volumes
     stores = [datastore("b", "0-0-0-1", f"naa.{NAMES[0]}"), datastore("a", volume.uuid, f"naa.{NAMES[0]}")]

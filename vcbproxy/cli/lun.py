@@ -22,7 +22,7 @@ from vcbproxy.units import human
 if TYPE_CHECKING:
     from vcbproxy.manager.datastore import Datastore
     from vcbproxy.source.survey import Survey
-    from vcbproxy.vmfs.probe import VolumeSet
+    from vcbproxy.vmfs.probe import Member, VolumeSet
 
 _COLUMNS = ("lun", "size", "wwn", "kind", "read_only", "volume", "version", "span", "datastore")
 _WATCHED = ("time", "event", "lun", "size", "wwn", "volume", "changed", "problem")
@@ -187,7 +187,7 @@ def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, 
         if store is not None:
             shown.add(store.moref)
         live = store is not None and info.wwn in _keys(store)
-        yield {
+        row = {
             "lun": info.path,
             "name": info.name,
             "size": human(info.size_bytes),
@@ -209,9 +209,27 @@ def rows(survey: Survey, datastores: Sequence[Datastore]) -> Iterator[dict[str, 
             "missing": _missing(volume, store, seen) if volume else None,
             "problem": doubt or (None if live and _told_apart(info, survey) else survey.problems.get(info.path)),
         }
+        yield row
+        for member in survey.further.get(info.path, ()):
+            other = next((found for found in datastores if member.uuid and found.vmfs_uuid == member.uuid), None)
+            shown |= {other.moref} if other is not None else set()
+            yield {**row, **_further(member), "datastore": other and other.name}
     for store in datastores:
         if store.moref not in shown:
             yield _absent(store, _unseen(store, seen))
+
+
+def _further(member: Member) -> dict[str, Any]:
+    """What differs in the row of a second VMFS partition of a LUN."""
+    return {
+        "volume": member.label or None,
+        "version": member.version or None,
+        "uuid": member.uuid or None,
+        "lvm_uuid": member.lvm_uuid,
+        "span": f"{1 if member.is_first else '?'} of {member.devices}",
+        "missing": None,
+        "problem": None,
+    }
 
 
 def _told_apart(info: LunInfo, survey: Survey) -> bool:

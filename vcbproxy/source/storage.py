@@ -184,9 +184,10 @@ class Storage:
         place = self.place(name)
         if not place.reachable:
             raise LvmError(device=f"datastore {name}", reason=f"not readable here: {place.remedy}")
-        volume = Volume.open([self._opened.get(lun) for lun in place.luns])
-        if volume.uuid != place.datastore.vmfs_uuid:
-            reason = f"its LUNs carry volume {volume.uuid}, the manager says {place.datastore.vmfs_uuid}"
+        wanted = place.datastore.vmfs_uuid or ""
+        volume = Volume.open_named([self._opened.get(lun) for lun in place.luns], wanted)
+        if volume.uuid != wanted:
+            reason = f"its LUNs carry volume {volume.uuid}, the manager says {wanted or 'none'}"
             raise LvmError(device=f"datastore {name}", reason=reason)
         return volume
 

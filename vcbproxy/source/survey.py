@@ -32,6 +32,7 @@ class Survey:
         volumes: by label.
         spans: by a LUN's path: its volume, and which part of it lies there: ``1 of 2``, or ``copy``.
         twins: by a LUN's path: the other LUNs that carry the same part of the same volume.
+        further: by a LUN's path, what lies in VMFS partitions behind its first.
         problems: by a LUN's path.
     """
 
@@ -39,6 +40,7 @@ class Survey:
     volumes: list[VolumeSet] = field(default_factory=list)
     spans: dict[str, tuple[VolumeSet, str]] = field(default_factory=dict)
     twins: dict[str, list[LunInfo]] = field(default_factory=dict)
+    further: dict[str, list[Member]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -61,21 +63,23 @@ def look(luns: Sequence[LunInfo], partitions: Sequence[LunInfo] = (), opened: Op
                     pass
                 case SourceError():
                     survey.problems[info.path] = str(found)
-                case Member():
-                    members.append(found)
-                    by_device[id(found.device)] = info
+                case [first, *further]:
+                    members.append(first)
+                    by_device[id(first.device)] = info
+                    if further:
+                        survey.further[info.path] = further
     survey.volumes = probe.volumes_of(members)
     for volume in survey.volumes:
         _note(survey, volume, by_device)
     return survey
 
 
-def _probed(luns: Sequence[LunInfo], opener: OpenLuns) -> list[Member | SourceError | None]:
+def _probed(luns: Sequence[LunInfo], opener: OpenLuns) -> list[list[Member] | SourceError]:
     """What is on each LUN, or why it cannot be told. Those that hang are waited for together, not one after another."""
 
-    def one(info: LunInfo) -> Member | SourceError | None:
+    def one(info: LunInfo) -> list[Member] | SourceError:
         try:
-            return probe.probe(opener.get(info))
+            return probe.all_on(opener.get(info))
         except SourceError as error:
             return error
 

@@ -7,6 +7,8 @@ never hides the others.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -114,6 +116,19 @@ def probe(device: Device) -> Member | None:
             local=fs.local,
         )
     return None
+
+
+def all_on(device: Device) -> list[Member]:
+    """As ``probe``, and behind it what lies in further VMFS partitions; those hide the first one in no case.
+
+    Raises:
+        SourceError: as for ``probe``, of the first.
+    """
+    first = probe(device)
+    found = [] if first is None else [first]
+    with contextlib.suppress(SourceError):
+        found += [_member(more) for more in itertools.islice(lvm.members(device), 1, None)]
+    return found
 
 
 def _member(found: lvm.Member) -> Member:

@@ -12,6 +12,7 @@ descriptor's geometry. Everything else is read afresh for each call, because hos
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -51,12 +52,53 @@ class Volume:
         members = [lvm.find(device) for device in devices]
         found = [member for member in members if member is not None]
         if len(found) == len(devices):
-            logical = span.assemble(found)
-        elif len(devices) == 1 and descriptor.present(devices[0]):
+            return cls._of(span.assemble(found))
+        if len(devices) == 1 and descriptor.present(devices[0]):
             logical = span.whole(devices[0])
         else:
             stranger = devices[members.index(None)]
             raise LvmError(device=stranger.name, reason="no VMFS volume starts here, nor in one of its partitions")
+        return cls._of(logical)
+
+    @classmethod
+    def open_named(cls, devices: Sequence[Device], uuid: str) -> Volume:
+        """Open the volume of that UUID, in whichever partitions of the devices it lies; if in none, the first there is.
+
+        Most LUNs have one VMFS; on the command line of a host more can be made, each a datastore.
+
+        Raises:
+            LvmError: as for ``open``.
+            VmfsError: as for ``open``.
+        """
+        try:
+            first = cls.open(devices)
+        except (LvmError, VmfsError):
+            if (other := cls._further(devices, uuid)) is None:
+                raise
+            return other
+        return first if first.uuid == uuid else cls._further(devices, uuid) or first
+
+    @classmethod
+    def _further(cls, devices: Sequence[Device], uuid: str) -> Volume | None:
+        """Look for it behind the first VMFS partition: a volume that each device has one part of.
+
+        What else lies there may be damaged, and is not asked for.
+        """
+        parts: dict[str, list[lvm.Member]] = {}
+        for device in devices:
+            with contextlib.suppress(LvmError):
+                for member in lvm.members(device):
+                    parts.setdefault(member.volume_uuid, []).append(member)
+        for members in parts.values():
+            if len(members) == len({id(member.device) for member in members}) == len(devices):
+                with contextlib.suppress(LvmError, VmfsError):
+                    volume = cls._of(span.assemble(members))
+                    if volume.uuid == uuid:
+                        return volume
+        return None
+
+    @classmethod
+    def _of(cls, logical: LogicalVolume) -> Volume:
         fs = descriptor.load(logical)
         if logical.members and fs.lv_uuid != logical.members[0].volume_uuid:
             outer = logical.members[0].volume_uuid
