@@ -120,7 +120,7 @@ class Seaweed:
                     *(f"-s3.port.grpc={grpc[0]}", f"-master.port.grpc={grpc[1]}"),
                     *(f"-volume.port.grpc={grpc[2]}", f"-filer.port.grpc={grpc[3]}"),
                     *("-master.volumeSizeLimitMB=256", "-volume.max=500", "-volume.minFreeSpace=1"),
-                    "-volume.preStopSeconds=0",
+                    *("-volume.preStopSeconds=0", "-master.electionTimeout=1s"),
                 ],
                 env={**os.environ, "WEED_S3_SSE_KEY": "lab", "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
                 stdout=log,

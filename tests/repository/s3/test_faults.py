@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,22 @@ def test_a_large_file_that_breaks_off_leaves_nothing(
         backend.size(name)
     backend.save(name, [large])
     assert load_all(backend, name, 100 * MiB) == large
+
+
+def test_what_a_killed_writer_left_is_removed_by_its_age(backend: S3Backend, seaweed: Seaweed) -> None:
+    beside = seaweed.client()
+    theirs = {"Bucket": backend.place.bucket, "Key": f"y/{PACK.path}"}
+    ours = {"Bucket": backend.place.bucket, "Key": backend.place.key(PACK.path)}
+    for where in (theirs, ours, {**ours, "Key": backend.place.key("notes.txt")}):
+        upload = beside.create_multipart_upload(**where)["UploadId"]
+        beside.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"left")
+    sweeping = backend.traits.sweeping
+    assert sweeping is not None
+    now = datetime.now(UTC)
+    assert sweeping.sweep(now - timedelta(hours=1)) == 0, "its writer may be at work"
+    assert sweeping.sweep(now + timedelta(hours=1)) == 1
+    left = beside.list_multipart_uploads(Bucket=backend.place.bucket)["Uploads"]
+    assert sorted(upload["Key"] for upload in left) == ["x/notes.txt", theirs["Key"]]
 
 
 # ---------------------------------------------------------------------- the whole program

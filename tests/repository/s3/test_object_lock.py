@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository.repositories import ME, PASSWORD, QUICK, info, write_point
+from tests.repository.repositories import ME, PASSWORD, QUICK, SMALL, info, write_disk, write_point
 from tests.seaweed import Keys, Seaweed
 from vcbproxy import config
 from vcbproxy.clock import ManualClock
@@ -19,6 +19,8 @@ from vcbproxy.repository.backend.s3.backend import S3Backend
 from vcbproxy.repository.backend.s3.place import Place
 from vcbproxy.repository.check import check
 from vcbproxy.repository.kept import KeptTable
+from vcbproxy.repository.prune.options import PruneOptions, Unused
+from vcbproxy.repository.prune.prune import prune
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 
@@ -132,6 +134,18 @@ def test_a_point_that_gets_a_tag_gets_its_packs_locked_as_long(locked: Locked) -
         records.mark(repository, held, point, "pinned")
     assert all(lock.covered for lock in check(locked.repository()).locks)
     assert locked.days_of(FileKind.SNAPSHOT) == [1, 3.5]
+
+
+def test_prune_leaves_alone_what_is_locked(locked: Locked) -> None:
+    repository = locked.repository()
+    write_point(repository, scsi0_0="abcdef")
+    with RepositoryTarget(repository, SMALL).begin(info(hours=1)) as aborted:
+        write_disk(aborted, "scsi0-0", "ghijklmnopqr")
+    with repository.locked(exclusive=True) as held:
+        outcome = prune(repository, held, PruneOptions(max_unused=Unused.parse("0")))
+    assert outcome.packs_locked > 0
+    assert outcome.packs_removed == outcome.packs_repacked == 0
+    assert check(locked.repository()).problems == []
 
 
 def test_large_files_are_locked_too(locked: Locked) -> None:

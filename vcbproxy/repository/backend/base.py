@@ -144,6 +144,17 @@ class Retaining(Protocol):
         """
 
 
+class Sweeping(Protocol):
+    """What a place offers where writers that were killed leave something behind."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what was left by writers that began before a moment; how much it was.
+
+        Raises:
+            TargetError: it could not be looked for or removed.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What differs between backends, as data."""
@@ -156,6 +167,8 @@ class Traits:
     """How long what is saved may be missing from the listings of others; 0 where a listing can never be behind."""
     retaining: Retaining | None = None
     """Who locks files there against removal, if they are to be locked."""
+    sweeping: Sweeping | None = None
+    """Who removes there what killed writers left."""
     remote: bool = False
     """Whether each request costs a round trip, so that a local copy of what is read often pays."""
 

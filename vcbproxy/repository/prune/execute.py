@@ -135,7 +135,9 @@ def _sizes(plan: Plan) -> list[int]:
 
 
 def _tidy(repository: Repository, held: HeldLock, plan: Plan) -> None:
-    """Remove side files that speak of nothing any more."""
+    """Remove side files that speak of nothing any more, and what killed writers left behind."""
+    if (sweeping := repository.backend.traits.sweeping) is not None:
+        sweeping.sweep(repository.clock.now() - _LEFT_BEHIND)
     there = (
         {stored.name.stem for stored in repository.backend.list(FileKind.PACK)}
         if plan.waits or plan.suspects
@@ -157,4 +159,5 @@ def _tidy(repository: Repository, held: HeldLock, plan: Plan) -> None:
             suspects.lift(repository.files, suspect)
 
 
+_LEFT_BEHIND = timedelta(days=1)  # no writer is at one file so long
 _CONFIRM_EVERY = 256

@@ -32,6 +32,7 @@ from vcbproxy.repository.backend.s3.failures import wrapped
 from vcbproxy.repository.backend.s3.lock import ObjectLock
 from vcbproxy.repository.backend.s3.place import Place
 from vcbproxy.repository.backend.s3.transfer import Transfer
+from vcbproxy.repository.backend.s3.uploads import Uploads
 from vcbproxy.repository.ids import Buffer, is_hex_id
 from vcbproxy.units import MiB
 
@@ -49,6 +50,7 @@ class S3Backend:
         self.settings = settings
         self._locks = ObjectLock.of(place, client, settings, clock or SystemClock())
         self._transfer = Transfer(client, place, settings.part_mib * MiB, settings.connections)
+        self._uploads = Uploads(place, client)
         self._knows_conditions = True
 
     @classmethod
@@ -71,7 +73,9 @@ class S3Backend:
     @property
     def traits(self) -> Traits:
         """Creation is not relied on to be atomic: servers differ, and what one does only a probe tells."""
-        return Traits(self.settings.connections, atomic_create=False, remote=True, retaining=self._locks)
+        return Traits(
+            self.settings.connections, atomic_create=False, remote=True, retaining=self._locks, sweeping=self._uploads
+        )
 
     def create(self) -> None:
         """Make the bucket unless it is there."""
