@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import threading
 import time
@@ -18,7 +19,9 @@ from vcbproxy.errors import Busy, TargetError
 from vcbproxy.repository import lock
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.directory import DirectoryBackend
+from vcbproxy.repository.backend.faults import FaultyBackend, Order, Verb, What
 from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.backend.retry import RetryingBackend
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.lock import LockRecord
@@ -227,3 +230,79 @@ def test_an_empty_lock_file_is_none(files: Files, clock: ManualClock) -> None:
 def test_records_survive() -> None:
     record = LockRecord(START.replace(microsecond=123000), True, Identity("höst", "<me>", 12, 1000, 100))
     assert LockRecord.decode(record.encode(), "lock") == record
+
+
+@pytest.mark.parametrize(
+    ("minutes", "exclusive", "who", "busy", "unlocked"),
+    [
+        (+300, False, "elsewhere", False, False),  # its clock is ahead: alive for all we know, and in nobody's way
+        (+300, True, "elsewhere", True, False),
+        (+300, True, "dead here", True, True),  # whatever its clock says, its process is gone
+        (+25, True, "elsewhere", True, False),
+        (-25, True, "elsewhere", True, False),  # behind, within what a live lock can be
+        (-31, True, "elsewhere", True, True),
+        (-300, False, "elsewhere", False, True),
+        (-300, True, "alive here", True, True),  # it slept, and knows by now that its lock is lost
+    ],
+)
+def test_whose_clock_is_wrong(
+    files: Files, clock: ManualClock, minutes: int, exclusive: bool, who: str, busy: bool, unlocked: bool
+) -> None:
+    """A conflicting lock always blocks, whatever time it bears; only who is surely gone is unlocked."""
+    holder = {"elsewhere": Identity("other", "x", 1), "dead here": Identity("proxy01", "x", dead_pid())}
+    files.save_sealed(
+        FileKind.LOCK,
+        LockRecord(START + timedelta(minutes=minutes), exclusive, holder.get(who, HERE)).encode(),
+    )
+    if busy:
+        with pytest.raises(Busy):
+            lock.acquire(files, exclusive=False, clock=clock, me=ME)
+    else:
+        lock.acquire(files, exclusive=False, clock=clock, me=ME).release()
+    assert len(lock.remove_stale(files, everything=False, clock=clock, me=HERE)) == unlocked
+
+
+def test_of_duplicates_each_is_a_lock(files: Files, clock: ManualClock) -> None:
+    """A process died between its new lock file and the removal of its old one."""
+    gone = Identity("proxy01", "x", dead_pid())
+    for minutes in (0, 5):
+        files.save_sealed(FileKind.LOCK, LockRecord(START + timedelta(minutes=minutes), True, gone).encode())
+    with pytest.raises(Busy):
+        lock.acquire(files, exclusive=False, clock=clock, me=ME)
+    assert len(lock.remove_stale(files, everything=False, clock=clock, me=HERE)) == 2
+    lock.acquire(files, exclusive=True, clock=clock, me=ME).release()
+
+
+def test_an_old_file_that_could_not_be_removed_goes_later(clock: ManualClock) -> None:
+    """It would stay for good, and block others, once nobody knows it any more."""
+    backend = FaultyBackend(MemoryBackend())
+    files = made(backend, clock).files
+    held = lock.acquire(files, exclusive=False, clock=clock, me=ME)
+    backend.order(Order(What.EIO, verbs=frozenset({Verb.REMOVE})))
+    clock.sleep(301)
+    held.refresh_if_due()
+    assert len(locks(files)) == 2
+    held.check()
+    held.release()
+    assert locks(files) == []
+
+
+def test_a_storage_that_is_away_for_a_while_costs_no_lock(clock: ManualClock) -> None:
+    """Refreshing is tried again meanwhile; the lock is lost only when others may think it stale."""
+    storage = FaultyBackend(MemoryBackend())
+    files = made(RetryingBackend(storage, clock, random.Random(1)), clock).files
+    held = lock.acquire(files, exclusive=False, clock=clock, me=ME)
+    storage.order(Order(What.LOST, times=0))
+    clock.sleep(301)
+    held.refresh_if_due()
+    assert 500 < clock.monotonic() < 700, "five minutes of trying"
+    storage.order()
+    held.refresh_if_due()
+    held.check()
+    clock.sleep(299)
+    held.check()
+    [found] = lock.found(files)
+    assert found.record is not None
+    assert clock.now() - found.record.time < timedelta(minutes=5)
+    held.release()
+    assert locks(files) == []

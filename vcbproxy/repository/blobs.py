@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import compression, crypto, longblob
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, Heat
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, FileUnreadable, Heat
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.repository.index import Location
@@ -67,7 +67,7 @@ class Blobs:
         blob = location.blob
         try:
             yield
-        except (IntegrityError, FileMissing, FileShort) as error:
+        except (IntegrityError, FileMissing, FileShort, FileUnreadable) as error:
             raise IntegrityError(
                 f"{self._files.location}: {blob.kind.value} blob {blob.blob_id.hex()} "
                 f"in pack {location.pack_id.hex()} at offset {blob.offset}: {error}"

@@ -1,6 +1,9 @@
 """Whether a repository is what it should be: every restore point restorable, every byte as it was written.
 
-    snapshots   readable                                         always
+    keys        whole                                            always
+    notes       of prune, and of damage: readable
+    locks       readable, or a hint
+    snapshots   readable
     index       readable; packs there, of the right size,
                 blobs without gap or overlap
     trees       readable; every chunk in the index; the chunks
@@ -26,7 +29,7 @@ from datetime import datetime
 import numpy as np
 
 from vcbproxy.errors import Error, IntegrityError, TargetError
-from vcbproxy.repository import browse, lockcheck, points, suspects, times
+from vcbproxy.repository import browse, keys, lock, lockcheck, points, suspects, times
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
@@ -67,6 +70,7 @@ def check(
         TargetError: the repository cannot be read at all.
     """
     checker = _Checker(repository, progress, remember)
+    checker.small_files()
     snapshots = checker.snapshots()
     packs = checker.index()
     sizes = checker.packs(packs)
@@ -102,6 +106,20 @@ class _Checker:
         self._good_trees: set[bytes] = set()
 
     # ------------------------------------------------------------------ stages
+
+    def small_files(self) -> None:
+        """Those that no restore point needs, and somebody else does."""
+        backend = self._repository.backend
+        for error in keys.damaged(backend):
+            self._problem(str(error))
+        for stored in backend.list(FileKind.WAITING):
+            try:
+                self._repository.files.load_sealed(stored.name)
+            except IntegrityError as error:
+                self._problem(f"{error}; remove it, and prune once more")
+        for found in lock.found(self._repository.files):
+            if found.record is None:
+                self.report.hints.append(f"{found}; `vcbproxy repo unlock --all` removes it")
 
     def snapshots(self) -> list[Snapshot]:
         found = []
@@ -193,11 +211,11 @@ class _Checker:
         retaining = self._repository.backend.traits.retaining
         if retaining is not None:
             self.report.locks = lockcheck.locks_of(self._repository, retaining, self._progress)
-        for lock in self.report.locks:
-            if not lock.covered:
+        for kept in self.report.locks:
+            if not kept.covered:
                 self.report.hints.append(
-                    f"{lock.point} is locked until {_day(lock.record_until)}, but {lock.short} of the files it needs "
-                    f"less long, the first until {_day(lock.needs_until)}; its VM's next backup renews what it uses"
+                    f"{kept.point} is locked until {_day(kept.record_until)}, but {kept.short} of the files it needs "
+                    f"less long, the first until {_day(kept.needs_until)}; its VM's next backup renews what it uses"
                 )
 
     # ------------------------------------------------------------------ parts of them

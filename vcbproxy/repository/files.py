@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcbproxy.errors import IntegrityError, RepositoryMissing
 from vcbproxy.repository import crypto, keys
-from vcbproxy.repository.backend.base import CONFIG, Backend, FileKind, FileName, exists, load_all
+from vcbproxy.repository.backend.base import CONFIG, Backend, FileKind, FileName, FileUnreadable, exists, load_all
 from vcbproxy.repository.ids import Buffer, digest
 
 _FILE_BYTES_MAX = 256 << 20
@@ -40,9 +40,12 @@ class Files:
 
         Raises:
             TargetError: it could not be read.
-            IntegrityError: it is damaged.
+            IntegrityError: it is damaged, or the medium below it is.
         """
-        sealed = load_all(self.backend, name, _FILE_BYTES_MAX)
+        try:
+            sealed = load_all(self.backend, name, _FILE_BYTES_MAX)
+        except FileUnreadable as error:
+            raise IntegrityError(str(error)) from error
         what = f"{self.location}: {name.path}"
         if not name.kind.single and digest(sealed).hex() != name.stem:
             raise IntegrityError(f"{what} is damaged: its content does not match its name")

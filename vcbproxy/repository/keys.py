@@ -14,13 +14,14 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from vcbproxy.errors import CredentialsError, IntegrityError
 from vcbproxy.repository import codec, crypto
-from vcbproxy.repository.backend.base import Backend, FileKind, FileName, load_all
+from vcbproxy.repository.backend.base import Backend, FileKind, FileName, FileUnreadable, load_all
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.ids import digest
 
@@ -97,15 +98,40 @@ def unlock(backend: Backend, password: str) -> crypto.Key:
             return master
     if damage and len(damage) == len(names):
         raise damage[0]
+    if damage:
+        raise CredentialsError(
+            f"{backend.location}: the password opens no key; it may be that of one that is damaged: {damage[0]}"
+        )
     raise CredentialsError(f"{backend.location}: wrong password: none of its {len(names)} keys opens with it")
+
+
+def damaged(backend: Backend) -> Iterator[IntegrityError]:
+    """What is wrong with key files. One that is lost takes its password with it; another one still opens everything.
+
+    Raises:
+        TargetError: they cannot be listed or read.
+    """
+    for stored in backend.list(FileKind.KEY):
+        try:
+            _content(backend, stored.name)
+        except IntegrityError as error:
+            yield error
+
+
+def _content(backend: Backend, name: FileName) -> bytes:
+    try:
+        content = load_all(backend, name, _KEY_FILE_BYTES_MAX)
+    except FileUnreadable as error:
+        raise IntegrityError(str(error)) from error
+    if digest(content).hex() != name.stem:
+        raise IntegrityError(f"{backend.location}: {name.path} is damaged: its content does not match its name")
+    return content
 
 
 def _try(backend: Backend, name: FileName, password: str) -> crypto.Key | None:
     """The master key; None when the password is another one's."""
     what = f"{backend.location}: {name.path}"
-    content = load_all(backend, name, _KEY_FILE_BYTES_MAX)
-    if digest(content).hex() != name.stem:
-        raise IntegrityError(f"{what} is damaged: its content does not match its name")
+    content = _content(backend, name)
     fields = codec.Fields(codec.parse(content, what), what)
     if fields.text("kdf") != "scrypt":
         raise IntegrityError(f"{what} wants key derivation {fields.text('kdf')!r}; only scrypt is known")

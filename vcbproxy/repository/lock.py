@@ -112,6 +112,7 @@ class HeldLock:
         self._mutex = threading.Lock()
         self._failure = ""
         self._removed = False
+        self._left: set[FileName] = set()
 
     def check(self) -> None:
         """Raise unless the lock was refreshed lately; called before every write.
@@ -163,6 +164,8 @@ class HeldLock:
             name = self._files.save_sealed(FileKind.LOCK, record.encode())
             old, self._name, self._record, self._refreshed_s = self._name, name, record, began_s
             self._remove(old)
+            for left in list(self._left):
+                self._remove(left)
 
     def release(self) -> None:
         """Remove the lock file; one that is gone already is no error.
@@ -171,7 +174,8 @@ class HeldLock:
             TargetError: it could not be removed.
         """
         with self._mutex:
-            self._remove(self._name)
+            for name in (self._name, *self._left):
+                self._remove(name)
 
     def _age_s(self) -> float:
         """How long ago the lock was made or refreshed, as we and as others see it.
@@ -183,8 +187,11 @@ class HeldLock:
         return max(self._clock.monotonic() - self._refreshed_s, by_others)
 
     def _remove(self, name: FileName) -> None:
+        """Remove a file of ours; one that could not be removed would block others, and is tried again later."""
+        self._left.add(name)
         with suppress(FileMissing):
             self._files.backend.remove(name)
+        self._left.discard(name)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import pack
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, Heat
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, FileUnreadable, Heat
 from vcbproxy.repository.blobs import hold_sane
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.pack import Blob
@@ -47,7 +47,7 @@ def check_pack(repository: Repository, indexed: PackBlobs, size_bytes: int) -> P
         problems = [] if _digest(load, size_bytes) == indexed.pack_id else ["its content does not match its name"]
         problems += _header_problems(repository, indexed, size_bytes, load, what)
         lost = dict(_damaged_blobs(repository, indexed, size_bytes, load))
-    except (FileMissing, FileShort) as error:
+    except (FileMissing, FileShort, FileUnreadable) as error:
         return PackDamage(f"{what}: {error}", tuple(indexed.blobs))
     problems += [
         f"{blob.kind.value} blob {blob.blob_id.hex()} at offset {blob.offset}: {why}" for blob, why in lost.items()

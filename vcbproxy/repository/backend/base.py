@@ -185,6 +185,12 @@ class FileShort(TargetError):
     template = "{location}: {path} ends before {end}"
 
 
+class FileUnreadable(TargetError):
+    """A stored file is there, and its bytes are lost: the medium below fails. Damage, not an outage."""
+
+    template = "{location}: cannot read {path}: {reason}"
+
+
 class FileExists(TargetError):
     """A single file (the config) is there already; it is never written over."""
 
@@ -237,6 +243,7 @@ class Backend(Protocol):
         Raises:
             FileMissing: no such file.
             FileShort: it ends before ``buf`` is full.
+            FileUnreadable: the medium below fails.
             TargetError: it could not be read.
         """
 

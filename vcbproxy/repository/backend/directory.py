@@ -29,6 +29,7 @@ from vcbproxy.repository.backend.base import (
     FileMissing,
     FileName,
     FileShort,
+    FileUnreadable,
     Stored,
     Traits,
     Unavailable,
@@ -62,6 +63,8 @@ _PASSING = frozenset(
     }
 )
 """What a mounted file server that restarts answers meanwhile."""
+_MEDIUM = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""What file systems say when a disk, or their own checksum of what it gave, is wrong."""
 
 
 class DirectoryBackend:
@@ -141,8 +144,11 @@ class DirectoryBackend:
 
     def remove(self, name: FileName) -> None:
         """Unlink it."""
-        with self._wrapped(f"remove {name.path}", name):
-            (self._root / name.path).unlink()
+        with self._wrapped(f"remove {name.path}"):
+            try:
+                (self._root / name.path).unlink()
+            except FileNotFoundError as error:
+                raise FileMissing(location=self.location, path=name.path) from error
 
     def _list_single(self, name: FileName) -> Iterator[Stored]:
         try:
@@ -213,6 +219,10 @@ class DirectoryBackend:
                 ) from error
             remedy = _REMEDIES.get(error.errno or 0)
             reason = f"{error.strerror}; {remedy}" if remedy else error.strerror
+            if error.errno in _MEDIUM and name is not None:
+                raise FileUnreadable(
+                    location=self.location, path=name.path, reason=reason, errno=error.errno
+                ) from error
             raise TargetError(f"{self.location}: cannot {action}: {reason}", errno=error.errno) from error
 
 

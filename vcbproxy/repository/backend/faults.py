@@ -7,7 +7,7 @@
 
     what      before                    midst                                       after
     LOST      nothing happened          save: nothing kept; load, list: half of it  it was done; the answer is lost
-    FULL EIO  as LOST, but in earnest: ``TargetError``, not ``Unavailable``
+    FULL EIO  as LOST, but in earnest: ``TargetError``, not ``Unavailable``; of a load ``FileUnreadable``
     DEATH     as LOST, and nothing is done for this process any more
     FLIPPED   one bit of what is loaded or saved is another, and nothing is said
     TORN      half of what is saved is kept, and nothing is said
@@ -27,7 +27,15 @@ from enum import Enum
 from itertools import islice
 
 from vcbproxy.errors import TargetError
-from vcbproxy.repository.backend.base import Backend, FileKind, FileName, Stored, Traits, Unavailable
+from vcbproxy.repository.backend.base import (
+    Backend,
+    FileKind,
+    FileName,
+    FileUnreadable,
+    Stored,
+    Traits,
+    Unavailable,
+)
 from vcbproxy.repository.ids import Buffer
 
 
@@ -160,6 +168,8 @@ class FaultyBackend:
     def load(self, name: FileName, offset: int, buf: memoryview) -> None:
         """Fill ``buf``, perhaps with something else."""
         fault = self._next(Verb.LOAD, name.kind)
+        if fault is not None and fault.what is What.EIO:
+            raise FileUnreadable(location=self.location, path=name.path, reason=os.strerror(errno.EIO))
         self._before(fault, f"read {name.path}")
         if fault is not None and fault.when is When.MIDST and fault.what is not What.FLIPPED:
             self._inner.load(name, offset, buf[: len(buf) // 2])

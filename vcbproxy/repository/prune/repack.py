@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository import longblob, suspects
-from vcbproxy.repository.backend.base import FileMissing, FileName, FileShort
+from vcbproxy.repository.backend.base import FileMissing, FileName, FileShort, FileUnreadable
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.pack import Blob
 from vcbproxy.repository.packer import Packer
@@ -161,7 +161,7 @@ def _load_verified(repository: Repository, part: Range) -> memoryview:
     buffer = memoryview(bytearray(part.size_bytes))
     try:
         repository.backend.load(part.name, part.start, buffer)
-    except (FileMissing, FileShort) as error:
+    except (FileMissing, FileShort, FileUnreadable) as error:
         raise IntegrityError(f"{repository.location}: {error}; nothing was removed") from error
     for blob in part.blobs:
         sealed = buffer[blob.offset - part.start : blob.end - part.start]
