@@ -32,7 +32,7 @@ lint: .venv/.ready ## format, lint, types, import contracts
 
 bench: .venv/.ready ## speed and memory against restic, zstd, dd and vmfs-fuse
 	@.ci/prepare test
-	@$(BIN)/python -m pytest -m bench tests/bench -s -q --timeout 3600
+	@$(BIN)/python -m pytest -m bench tests/bench tests/real/test_a_month.py -s -q --timeout 3600
 
 format: .venv/.ready ## put the sources in their one format
 	@$(BIN)/ruff check --fix --quiet . || true

@@ -1,7 +1,7 @@
 """A month of one VM: a full backup, thirty incrementals, forgotten and pruned by ours and by stock restic in turns.
 
 The program as a user runs it, against a lab; what is restored, by both, is compared with what the guest had on its
-disk when each snapshot was taken.
+disk when each snapshot was taken. The whole month is run by `make bench`, a week of it by `make test`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ PROGRAMS = programs()
 if not PROGRAMS:
     pytest.skip("restic is not installed", allow_module_level=True)
 SIZE_BYTES = 12 * MiB
-NIGHTS = 30
 
 
 @pytest.fixture
@@ -90,32 +89,34 @@ def packs(lab: Lab) -> set[str]:
     return {path.name for path in (lab.repo / "data").rglob("*") if path.is_file()}
 
 
-def test_thirty_incrementals_forgotten_and_pruned_by_both(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("nights", [7, pytest.param(30, marks=pytest.mark.bench)])
+def test_a_month_of_nights_forgotten_and_pruned_by_both(lab: Lab, tmp_path: Path, nights: int) -> None:
     restic = Restic(max(PROGRAMS, key=version_of), lab.repo, lab.password_file.read_text().strip(), tmp_path)
     month = Month(lab, seed=30)
-    made = [month.night("full"), *(month.night("incremental") for _ in range(NIGHTS))]
-    lab.vcbproxy("points", "pin", made[3], "--reason", "before the upgrade")
+    made = [month.night("full"), *(month.night("incremental") for _ in range(nights))]
+    lab.vcbproxy("points", "pin", made[1], "--reason", "before the upgrade")
     before = packs(lab)
 
-    told = lab.vcbproxy("forget", "--keep-last", 6, "--prune", "--json").json
+    told = lab.vcbproxy("forget", "--keep-last", 3, "--prune", "--json").json
     actions = [row["action"] for row in told["points"]]
-    assert (actions.count("forgotten"), actions.count("keep")) == (24, 7)
+    assert (actions.count("forgotten"), actions.count("keep")) == (nights - 3, 4)
     assert told["prune"]["result"] == "pruned"
     assert before - packs(lab)
-    month.hold(restic, {made[3], *made[-6:]}, tmp_path / "ours")
+    month.hold(restic, {made[1], *made[-3:]}, tmp_path / "ours")
     restic("prune", "--max-unused", "0")
 
     # the next night builds on what was pruned
     made += [month.night("incremental"), month.night("incremental")]
-    restic("forget", "--keep-last", "3", "--keep-tag", "pinned", "--group-by", "host")
+    restic("forget", "--keep-last", "2", "--keep-tag", "pinned", "--group-by", "host")
     restic("prune", "--max-unused", "0")
-    month.hold(restic, {made[3], *made[-3:]}, tmp_path / "theirs")
+    month.hold(restic, {made[1], *made[-2:]}, tmp_path / "theirs")
     assert lab.vcbproxy("repo", "prune", "--json").json["result"] == "nothing to do"
 
     # and ours on what restic pruned
-    lab.vcbproxy("points", "unpin", made[3])
+    lab.vcbproxy("points", "unpin", made[1])
     made.append(month.night("incremental"))
-    lab.vcbproxy("forget", "--keep-last", 2)
+    lab.vcbproxy("forget", "--keep-last", 1)
     assert lab.vcbproxy("repo", "prune", "--max-unused", "0%", "--json").json["result"] == "pruned"
-    month.hold(restic, set(made[-2:]), tmp_path / "again")
+    month.hold(restic, set(made[-1:]), tmp_path / "again")
     assert json.loads(restic("snapshots", "--json"))[-1]["hostname"] == "vm1"
