@@ -13,7 +13,7 @@ import pytest
 from tests.contract.backend import name_of
 from tests.faultproxy import Fault, FaultProxy, Seen
 from tests.program import Lab, served
-from tests.repository.s3.test_whole_program import keep_in_bucket, sha256
+from tests.repository.s3.kept import keep_in_bucket, sha256
 from tests.seaweed import WEED, Keys, Seaweed, running
 from vcbproxy import config
 from vcbproxy.errors import TargetError

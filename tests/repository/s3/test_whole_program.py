@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,44 +11,17 @@ import pytest
 from tests.program import Lab, Program, served
 from tests.real import stock_restic
 from tests.real.stock_restic import Restic
+from tests.repository.s3.kept import CONFIGURATION, PATIENCE, keep_in_bucket, sha256
 from tests.seaweed import ADMIN, READER, Seaweed
 from vcbproxy.lab import spec as specification
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("s3")]
-
-CONFIGURATION = """
-[repository]
-location = "{location}"
-password_file = "repo.password"
-
-[repository.s3]
-{more}
-"""
-PATIENCE = """
-[repository.traffic]
-retry_s = {patience_s}
-"""
-
-
-def keep_in_bucket(lab: Lab, location: str, more: str = "", patience_s: float = 60) -> Lab:
-    """The same lab, whose backups go into a bucket."""
-    before, _, rest = (lab.directory / "vcbproxy.toml").read_text().partition("[repository]")
-    after = rest.partition("\n[")[2]
-    ours = CONFIGURATION.format(location=location, more=more) + PATIENCE.format(patience_s=patience_s)
-    config = lab.directory / "bucket.toml"
-    config.write_text(before + ours + (f"[{after}" if after else ""))
-    cache = lab.directory / "cache"
-    return replace(lab, vcbproxy=Program(config, CACHE_DIRECTORY=str(cache), **ADMIN.environment))
 
 
 @pytest.fixture
 def lab(tmp_path: Path, s3_location: str) -> Iterator[Lab]:
     with served(tmp_path / "lab", specification.tiny(6, disks=2)) as made:
         yield keep_in_bucket(made, s3_location)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stock(location: str, lab: Lab, scratch: Path) -> Restic:
