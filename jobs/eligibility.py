@@ -13,6 +13,8 @@ from vcbproxy.source.storage import Storage
 
 def refusals(disks: Iterable[Disk], storage: Storage) -> dict[str, str]:
     """The reason for each disk that cannot be read, by disk key; empty when all can."""
+    disks = list(disks)
+    storage = storage.seen_by(disks)
 
     @cache
     def unreadable(datastore: str) -> str | None:

@@ -195,14 +195,15 @@ class _VmBackup:
             copier.leave_out(key, 0, refused[key])
 
     def _config_files(self, frozen: VmSnapshot, config: VmConfig) -> tuple[dict[str, bytes], dict[str, str]]:
+        storage = self._around.storage.seen_by(frozen.disks)
         paths = [file.path for file in config.files]
         unknown: dict[str, str] = {}
         if frozen.quiesced:
             try:
-                paths += vss_manifests(self._around.storage, paths[0])
+                paths += vss_manifests(storage, paths[0])
             except SourceError as error:
                 unknown["*-vss_manifests*.zip"] = str(error)
-        found, failed = read_all(self._around.storage, paths)
+        found, failed = read_all(storage, paths)
         return found, failed | unknown
 
     def _config(self, writer: PointWriter, frozen: VmSnapshot, config: VmConfig) -> dict[str, Any]:

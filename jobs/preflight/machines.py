@@ -67,6 +67,7 @@ def readable(vms: Sequence[Vm], storage: Storage) -> Iterator[Result]:
 
 def _refusal(disk: Disk, storage: Storage) -> str | None:
     reason = refusal(disk)
+    storage = storage.seen_by([disk])
     for name in dict.fromkeys(path.datastore for path in (disk.path, *disk.parents)):
         try:
             reason = reason or refusal(disk, storage.datastore(name))

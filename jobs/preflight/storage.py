@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,14 +63,20 @@ def _copies(whole: Sequence[LunInfo], found: Sequence[LunInfo], opened: OpenLuns
 
 def datastores(storage: Storage, known: Sequence[Datastore], vms: Sequence[Vm]) -> Iterator[Result]:
     """Every datastore that the VMs lie on is readable here; its volume is opened and its root listed."""
-    users: dict[str, list[str]] = {}
+    names = Counter(datastore.name for datastore in known)
+    users: dict[tuple[str, str], dict[Vm, None]] = {}
     for vm in vms:
         for disk in vm.disks:
-            for name in dict.fromkeys(path.datastore for path in (disk.path, *disk.parents)):
-                users.setdefault(name, []).append(vm.name)
-    names = {datastore.name for datastore in known}
-    for name in sorted(names & set(users)) if vms else sorted(names):
-        yield _datastore(storage, name, list(dict.fromkeys(users.get(name, []))), vms)
+            homes = dict(disk.homes)
+            for name in (path.datastore for path in (disk.path, *disk.parents)):
+                moref = homes.get(name, "") if names[name] > 1 else ""
+                users.setdefault((name, moref), {})[vm] = None
+    if not vms:
+        users = {(name, ""): {} for name in names}
+    for (name, moref), theirs in sorted(users.items(), key=lambda item: item[0]):
+        if name in names:
+            view = storage.seen_by(disk for vm in theirs for disk in vm.disks)
+            yield _datastore(view, name, f"{name} ({moref})" if moref else name, list(theirs))
 
 
 def unknown_mounts(settings: San, known: Sequence[Datastore]) -> Iterator[Result]:
@@ -82,8 +89,9 @@ def unknown_mounts(settings: San, known: Sequence[Datastore]) -> Iterator[Result
             yield failed("mounts", f"the manager knows no datastore {mount.datastore!r}", remedy, 2)
 
 
-def _datastore(storage: Storage, name: str, users: list[str], vms: Sequence[Vm]) -> Result:
-    check = f"datastore {name}"
+def _datastore(storage: Storage, name: str, called: str, vms: Sequence[Vm]) -> Result:
+    check = f"datastore {called}"
+    users = [vm.name for vm in vms]
     place = storage.place(name)
     if not place.reachable:
         detail = _unreachable(place) + (f"; it holds disks of {named(users)}" if users else "")

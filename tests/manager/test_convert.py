@@ -62,6 +62,7 @@ def test_what_a_disk_says() -> None:
         uuid="6000C29f",
         thin=True,
         parents=(DatastorePath("san0", "web01/web01-000001.vmdk"), DatastorePath("san0", "web01/web01.vmdk")),
+        homes=(("san0", "datastore-1"),),
     )
 
 
@@ -128,6 +129,12 @@ def test_a_raw_lun_is_named_by_its_uuid(uuid: str, name: str | None) -> None:
         assert refusal(found) is None
         assert found.raw_lun is not None
         assert (found.raw_lun.decoded, found.raw_lun.name) == (name, name)
+
+
+def test_the_datastores_of_a_chain_go_by_name_and_reference() -> None:
+    top, base = flat("[san1] web01/web01-000001.vmdk"), flat("[san0] gold/gold.vmdk")
+    base.datastore, top.parent = vim.Datastore("datastore-9", None), base
+    assert only(controller(), disk(top)).homes == (("san1", "datastore-1"), ("san0", "datastore-9"))
 
 
 @pytest.mark.parametrize(("backing", "why"), REFUSED)

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from jobs.eligibility import refusals
+from jobs.preflight.result import Level
+from jobs.preflight.storage import datastores
 from vcbproxy.device import read
 from vcbproxy.errors import LvmError, PathNotFound, SourceError, VmdkError
 from vcbproxy.lab.vmfs import LabVolume, VolumeSpec
-from vcbproxy.manager.datastore import Datastore, DatastoreKind, VmfsExtent
+from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath, VmfsExtent
+from vcbproxy.manager.disk import Disk, DiskKind
+from vcbproxy.manager.vm import Power, Vm
 from vcbproxy.san.discover import ImageLun, configured
 from vcbproxy.source.storage import Storage
-from vcbproxy.units import GiB
+from vcbproxy.units import GiB, MiB
 
 WWN = "600144f0000000000000000000000001"
 
@@ -105,6 +110,57 @@ def test_two_datastores_of_one_name_are_refused(image, tmp_path, mounted):
             assert "datastore-1, datastore-2" in storage.place("ds1").remedy
             with pytest.raises(LvmError, match="several datastores of that name"):
                 storage.files().open("[ds1] vm1/vm1.vmx")
+
+
+def test_of_two_datastores_of_one_name_the_disks_references_tell_which_is_meant(tmp_path):
+    """Two datacenters with a datastore ds1 each, and a VM of the same name on either."""
+    known, luns = [], []
+    for number in (1, 2):
+        lun = tmp_path / f"lun{number}.img"
+        with LabVolume.create([lun], VolumeSpec(5, "ds1", seed=number, size_bytes=GiB)) as volume:
+            volume.mkdir("/vm1")
+            volume.create_file("/vm1/vm1.vmx", data=f"in DC{number}".encode())
+            wwn = WWN[:-1] + str(number)
+            known.append(replace(datastore(volume.uuid, f"naa.{wwn}"), moref=f"datastore-{number}"))
+            luns.append(ImageLun(lun, wwn))
+    with Storage(known, configured(luns), {"ds1": tmp_path}) as storage:
+        for number in (1, 2):
+            one = disk_on("ds1", f"datastore-{number}")
+            view = storage.seen_by([one])
+            assert view.place("ds1").reachable
+            file = view.files().open("[ds1] vm1/vm1.vmx")
+            assert read(file, 0, file.size_bytes) == f"in DC{number}".encode()
+            assert view.named(known[number - 1].vmfs_uuid) == "ds1"
+            with pytest.raises(VmdkError, match="knows no such datastore"):
+                view.named(known[2 - number].vmfs_uuid)
+            assert refusals([one], storage) == {}
+            [result] = datastores(storage, known, [vm_with(one)])
+            assert (result.check, result.level) == (f"datastore ds1 (datastore-{number})", Level.OK)
+        both = [disk_on("ds1", "datastore-1"), disk_on("ds1", "datastore-2", "scsi0-1")]
+        for unsure in ([disk_on("ds1", None)], both):
+            assert not storage.seen_by(unsure).place("ds1").reachable
+            assert "several datastores of that name" in str(refusals(unsure, storage))
+    mounted = [replace(one, kind=DatastoreKind.NFS) for one in known]
+    with Storage(mounted, [], {"ds1": tmp_path}) as storage:
+        assert not storage.seen_by([disk_on("ds1", "datastore-1")]).place("ds1").reachable, "which one is mounted here?"
+
+
+def disk_on(name: str, moref: str | None, key: str = "scsi0-0") -> Disk:
+    homes = ((name, moref),) if moref else ()
+    path = DatastorePath(name, "vm1/vm1.vmdk")
+    return Disk(
+        key, 2000, "Hard disk 1", path, MiB, DiskKind.FLAT, "persistent", shared=False, encrypted=False,
+        change_id=None, datastore=moref, homes=homes,
+    )  # fmt: skip
+
+
+def vm_with(*disks: Disk) -> Vm:
+    vmx = DatastorePath("ds1", "vm1/vm1.vmx")
+    return Vm(
+        "vm-1", "vm1", "u", "i", Power.ON, connected=True, template=False, tools_running=True, host_name=None,
+        ip_addresses=(), vmx=vmx, disks=disks, has_snapshots=False, change_tracking=False, consolidation_needed=False,
+        encrypted=False, guest="", hardware_version="vmx-13",
+    )  # fmt: skip
 
 
 def test_two_nameless_copies_of_one_lun_are_refused_by_name(image, tmp_path):

@@ -311,7 +311,7 @@ def _planned(vm: Vm, storage: Storage) -> list[dict[str, Any]]:
             "size": human(disk.capacity_bytes),
             "size_bytes": disk.capacity_bytes,
             "path": str(disk.path),
-            "luns": [lun.name for lun in storage.place(disk.path.datastore).luns],
+            "luns": [lun.name for lun in storage.seen_by([disk]).place(disk.path.datastore).luns],
             "readable": disk.key not in refused,
             "reason": refused.get(disk.key),
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,6 +106,7 @@ def _disk(device: Any, controller: Any) -> Disk:
         uuid=getattr(backing, "uuid", None),
         thin=getattr(backing, "thinProvisioned", None),
         parents=_parents(backing),
+        homes=tuple(dict.fromkeys(_homes(backing, file_name))),
         raw_lun=_raw_lun(backing),
     )
 
@@ -172,6 +173,15 @@ def _parents(backing: Any) -> tuple[DatastorePath, ...]:
             raise ManagerError(f"{backing.fileName}: more than {_PARENTS_MAX} parents")
         parent = getattr(parent, "parent", None)
     return tuple(paths)
+
+
+def _homes(backing: Any, file_name: str | None) -> Iterator[tuple[str, str]]:
+    while backing is not None and file_name:
+        datastore = getattr(backing, "datastore", None)
+        if datastore is not None:
+            yield DatastorePath.parse(file_name).datastore, moref_of(datastore)
+        backing = getattr(backing, "parent", None)
+        file_name = getattr(backing, "fileName", None)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -75,6 +75,7 @@ class Disk:
         parents: the files it depends on, nearest first, as the manager tells; empty for a base disk.
         shared: the disk, or its controller, may be written by several VMs at once.
         change_id: the change tracker's landmark; set in snapshots of VMs that track changes.
+        homes: datastores of its own file and of those it depends on, as (name, moref): names are not unique.
         raw_lun: of a raw device mapping, the LUN that its base is.
     """
 
@@ -92,6 +93,7 @@ class Disk:
     uuid: str | None = None
     thin: bool | None = None
     parents: tuple[DatastorePath, ...] = ()
+    homes: tuple[tuple[str, str], ...] = ()
     raw_lun: RawLun | None = None
 
 

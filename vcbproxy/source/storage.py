@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,8 +58,8 @@ class Placement:
         kind = self.datastore.kind
         if self.namesakes:
             return (
-                f"the manager has several datastores of that name ({', '.join(self.namesakes)}), and a disk's path says"
-                " only the name: rename all but one"
+                f"the manager has several datastores of that name ({', '.join(self.namesakes)}), and does not say which"
+                " is meant: rename all but one"
             )
         if not kind.readable:
             return f"{kind.why_not}; its VMs cannot be read off the SAN"
@@ -89,6 +89,7 @@ class Storage:
         mounts: Mapping[str, Path],
         opened: OpenLuns | None = None,
     ) -> None:
+        self._all = tuple(datastores)
         self._datastores = {datastore.name: datastore for datastore in datastores}
         self._namesakes = {
             name: tuple(sorted(datastore.moref for datastore in datastores if datastore.name == name))
@@ -107,6 +108,26 @@ class Storage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.close()
+
+    def seen_by(self, disks: Iterable[Disk]) -> Storage:
+        """The same storage, as the VM with these disks means it: of datastores of one name, the one that it lies on.
+
+        Names are unique in a datacenter, and a VM lies in one. By the references in its disks' backings it is told
+        which. Only VMFS is told apart so: a mount is configured by name. Opened and closed with this one.
+        """
+        homes: dict[str, set[str]] = {}
+        for name, moref in (home for disk in disks for home in disk.homes if home[0] in self._namesakes):
+            homes.setdefault(name, set()).add(moref)
+        meant = {
+            datastore.name: datastore
+            for datastore in self._all
+            if homes.get(datastore.name) == {datastore.moref} and datastore.kind is DatastoreKind.VMFS
+        }
+        if not meant:
+            return self
+        known = [datastore for datastore in self._all if meant.get(datastore.name, datastore) is datastore]
+        mounts = {name: path for name, path in self._mounts.items() if name not in meant}
+        return Storage(known, self._luns, mounts, self._opened)
 
     @property
     def patience(self) -> Patience:

@@ -120,6 +120,7 @@ def open_vm_disk(storage: Storage, disk: Disk, clock: Clock) -> VmDisk:
 
 
 def _open(storage: Storage, disk: Disk) -> VmDisk:
+    storage = storage.seen_by([disk])
     files = storage.files()
     chain = open_disk(files, str(disk.path), partial(open_mapped, storage, files, disk))
     try:
