@@ -109,7 +109,7 @@ class VmHistory:
             if reason is None and found.change_id is not None:
                 return DiskBase(reader, found.key, ChangeId.parse(found.change_id))
             first_reason = first_reason or f"{point.name} {reason}"
-        return first_reason or "no earlier restore point has this disk"
+        return first_reason or f"no earlier restore point{' has this disk' if self._points else ''}"
 
     def chain(self, base: DiskBase) -> list[PointSummary]:
         """A base and those before it whose content of the disk rests, too, on what the change tracker told.

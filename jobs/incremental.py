@@ -80,7 +80,7 @@ class Planner:
             readable = [disk for disk in self._vm.disks if disk.key not in refused]
             self._bases = {disk.key: self._base(disk) for disk in readable}
             self._require_bases()
-        if self._wanted.enable and not self._tracked:
+        if self._wanted.enable and not self._tracked and tracking.hindrance(self._vm) is None:
             self._enable()
 
     def plans(self, frozen: VmSnapshot, disks: Sequence[Disk]) -> dict[str, Plan]:
@@ -88,8 +88,12 @@ class Planner:
         return {disk.key: self._plan(frozen, disk) for disk in disks}
 
     def _base(self, disk: Disk) -> DiskBase | str:
-        if not (self._tracked or self._wanted.enable):
-            return "its changes are not tracked (--enable-cbt lets them be)"
+        if not self._tracked:
+            hindrance = tracking.hindrance(self._vm)
+            if not self._wanted.enable:
+                return "its changes are not tracked (--enable-cbt lets them be)"
+            if hindrance is not None:
+                return f"its changes cannot be tracked: {hindrance}"
         return self._history.base_for(disk, self._vm.disks, self._around.rule)
 
     def _require_bases(self) -> None:

@@ -72,8 +72,13 @@ def require_whole(point: PointReader, keys: Sequence[str]) -> None:
     """Refuse to call a VM restored when disks of it are not in its restore point; not when disks were asked for by key.
 
     Raises:
-        Partial: some are not.
+        Partial: some are not, or the restore point is suspect.
     """
+    if point.summary.suspect:
+        raise Partial(
+            f"restored, but {point.summary.name} is suspect: an audit found that changes of its VM were not all told "
+            "when it was made: some of it may be older data; prefer a restore point that is not suspect"
+        )
     failed = [] if keys else point.manifest.get("disks_failed", [])
     if failed:
         reasons = "; ".join(f"{disk['key']}: {disk['reason']}" for disk in failed)

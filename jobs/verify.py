@@ -74,6 +74,10 @@ def run(target: RepositoryTarget, points: Sequence[PointSummary], watcher: Watch
 def _one(target: RepositoryTarget, point: PointSummary, proven: _Proven, watcher: Watcher, workers: int) -> Finding:
     errors: list[str] = []
     size_bytes = bytes_read = 0
+    if point.suspect:
+        watcher.said(
+            f"{point.name} is suspect: what is stored may be whole, and yet not be what the VM had (see an alarm)"
+        )
     try:
         with target.open(point) as reader:
             reader.verify()

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from jobs.cleanup import Action, Cleanup, Finding
 from jobs.eligibility import raw_lun_trouble
 from jobs.preflight.result import Result, broken, failed, named, ok, warning
+from vcbproxy.config import Backup, Mode
 from vcbproxy.errors import ManagerError, NothingProtected, SourceError
-from vcbproxy.manager import inventory, overview, privileges
+from vcbproxy.manager import changes, inventory, overview, privileges, tracking
 from vcbproxy.manager.disk import Disk, refusal
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Connection, Vm, VmSummary
@@ -47,6 +48,24 @@ def permitted(session: Session, vms: Sequence[VmSummary]) -> Iterator[Result]:
         where = "all VMs" if len(morefs) == len(names) else named(names[moref] for moref in morefs)
         remedy = "add it to the user's role, and give the role there (docs/operating.md 3.9)"
         yield failed("privileges", f"{privilege} is missing on {where}", remedy)
+
+
+def trackable(session: Session, vms: Sequence[Vm], settings: Backup) -> Iterator[Result]:
+    """Our user may ask what changed, and switch tracking on where that is wanted; else all is read each time."""
+    if settings.mode is Mode.FULL:
+        return
+    untracked = [vm for vm in vms if not vm.change_tracking]
+    asked = vms if settings.enable_cbt else [vm for vm in vms if vm.change_tracking]
+    wanted = {changes.PRIVILEGE: asked, tracking.PRIVILEGE: untracked if settings.enable_cbt else []}
+    for privilege, affected in wanted.items():
+        names = {vm.moref: vm.name for vm in affected}
+        for morefs in privileges.missing(session, list(names), [privilege]).values() if names else ():
+            told = f"{privilege} is missing on {named(names[moref] for moref in morefs)}: they are read whole each time"
+            yield warning("privileges", told, "add it to the user's role (docs/operating.md 3.9)")
+    for vm in untracked if settings.enable_cbt else ():
+        hindrance = tracking.hindrance(vm)
+        if hindrance is not None:
+            yield warning(f"VM {vm.name}", f"its changes cannot be tracked: {hindrance}", "it is read whole each time")
 
 
 def readable(vms: Sequence[Vm], storage: Storage) -> Iterator[Result]:

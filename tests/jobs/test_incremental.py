@@ -18,7 +18,7 @@ from tests.program import served
 from vcbproxy.config import Mode, OnCbtLost
 from vcbproxy.lab import spec as specification
 from vcbproxy.lab.spec import ContentSpec, DiskSpec, Fill, SnapshotSpec
-from vcbproxy.lab.tracking import Nonsense
+from vcbproxy.lab.tracking import HONEST, Nonsense
 from vcbproxy.repository import records
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.points import SUSPECT_TAG
@@ -34,7 +34,7 @@ def test_the_command_backs_up_what_changed(tmp_path: Path) -> None:
     with served(tmp_path / "lab", specification.tiny(5)) as lab:
         lab.vcbproxy("repo", "init")
         (first,) = lab.vcbproxy("backup", "vm1", "--enable-cbt", "--json").json
-        assert (first["method"], first["why_full"]) == ("full", "no earlier restore point has this disk")
+        assert (first["method"], first["why_full"]) == ("full", "no earlier restore point")
         lab.datacenter.machine("vm1").guest_write(NODE, 3 * MiB, b"changed")
         (second,) = lab.vcbproxy("backup", "vm1", "--audit", "0.5", "--json").json
         (disk,) = second["disks"]
@@ -121,6 +121,23 @@ def test_a_lie_is_found_out(tmp_path: Path) -> None:
         assert nights.stage.valid(nights.backend) == 4
 
 
+def test_a_suspect_is_restored_and_not_called_good(tmp_path: Path) -> None:
+    with served(tmp_path / "lab", TRACKED) as lab:
+        lab.vcbproxy("repo", "init")
+        lab.vcbproxy("backup", "vm1")
+        lab.datacenter.machine("vm1").guest_write(NODE, 3 * MiB, b"changed")
+        lab.server.centre.area_habits = replace(HONEST, omitted=1)
+        done = lab.vcbproxy("backup", "vm1", "--audit", "1", "--json", code=3)
+        assert done.json[0]["suspects"]
+        listed = lab.vcbproxy("points", "list", "--json").json
+        assert [point["suspect"] for point in listed] == [True, False]
+        suspect = listed[0]["point_id"]
+        assert "is suspect" in lab.vcbproxy("restore", suspect, "--to", tmp_path / "1", code=3).err
+        assert (tmp_path / "1" / f"{NODE}.raw").exists()
+        assert "is suspect" in lab.vcbproxy("verify", suspect).err
+        assert_restores(lab, "vm1", tmp_path / "2")
+
+
 def test_what_is_suspect_reaches_back_to_the_last_full_read(tmp_path: Path) -> None:
     with Nights.of(tmp_path) as nights:
         for mode in (Mode.FULL, Mode.AUTO, Mode.FULL, Mode.AUTO, Mode.AUTO):
@@ -194,7 +211,7 @@ def test_where_lost_landmarks_are_not_to_be_borne(tmp_path: Path, wanted: dict[s
 def test_incremental_or_nothing_fails_before_any_snapshot(tmp_path: Path) -> None:
     with Nights.of(tmp_path) as nights:
         nights.backed_up(mode=Mode.INCREMENTAL, code=1)
-        assert "scsi0-0: no earlier restore point has this disk; --mode auto reads it whole" in nights.said
+        assert "scsi0-0: no earlier restore point; --mode auto reads it whole" in nights.said
         assert nights.stage.server.calls["CreateSnapshot_Task"] == 0
 
 
@@ -208,10 +225,8 @@ def test_tracking_is_switched_on_when_asked_for(tmp_path: Path) -> None:
 
 def test_tracking_is_not_begun_under_snapshots(tmp_path: Path) -> None:
     with Nights.of(tmp_path, tracked=False, snapshots=(SnapshotSpec(writes=3),)) as nights:
-        nights.backed_up(enable=True)
-        assert "it has snapshots, and tracking must not begin under one" in nights.said
+        nights.assert_full(nights.backed_up(enable=True), "it has snapshots, and tracking must not begin under one")
         assert not nights.machine.state.change_tracking
-        nights.assert_restores()
 
 
 def test_tracking_that_was_switched_off(tmp_path: Path) -> None:

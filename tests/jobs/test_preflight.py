@@ -291,6 +291,23 @@ def test_each_missing_privilege_is_named_with_the_vms_it_is_missing_on(lab):
     assert "VirtualMachine.State.CreateSnapshot is missing" in lab.vcbproxy("backup", "web01", code=1).err
 
 
+def test_privileges_for_changed_blocks_are_only_warned_about(lab):
+    config = lab.directory / "vcbproxy.toml"
+    before = config.read_text()
+    config.write_text(before + "\n[backup]\nenable_cbt = true\n")
+    try:
+        lab.server.permissions.take("VirtualMachine.Config.ChangeTracking", moref(lab, "web01"))
+        lab.server.permissions.take("VirtualMachine.Provisioning.DiskRandomRead", moref(lab, "web01"))
+        found = findings(lab.vcbproxy("check", "--json"))
+        warned = [row["detail"] for row in found["privileges"] if row["result"] == "warning"]
+        assert warned == [
+            f"VirtualMachine.{name} is missing on web01: they are read whole each time"
+            for name in ("Provisioning.DiskRandomRead", "Config.ChangeTracking")
+        ]
+    finally:
+        config.write_text(before)
+
+
 def test_a_user_who_sees_no_vm_or_no_datastore(lab):
     for known in lab.datacenter.state.datastores:
         lab.server.permissions.take("System.Read", known.moref)

@@ -126,6 +126,7 @@ def _at_manager(config: Config, session: Session, seen: Seen) -> Iterator[Result
     groups: tuple[tuple[str, Callable[[], Iterator[Result]]], ...] = (
         ("virtual machines", lambda: seen.look(session, config.backup.vms)),
         ("privileges", lambda: machines.permitted(session, seen.chosen)),
+        ("privileges", lambda: machines.trackable(session, seen.vms, config.backup)),
         ("our VM snapshots", left),
     )
     for name, group in groups:

@@ -1,4 +1,4 @@
-"""``vcbproxy lab demo``: the whole main job, shown: lab, backup under guest writes, restore, comparison, stock restic.
+"""``vcbproxy lab demo``: the whole main job, shown: lab, backups under guest writes, restore, comparison, restic.
 
 Every step is the very command a user would type, run as a process of its own. What it proves is compared, not claimed:
 the SHA-256 of each restored disk with what the simulated hosts recorded at the instant of the snapshot.
@@ -34,7 +34,7 @@ _PROGRAM = (sys.executable, "-m", "vcbproxy")
 @click.option("--keep", type=click.Path(path_type=Path), help="Build it here and leave it for you to look at.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other disks.")
 def demo(keep: Path | None, seed: int) -> None:
-    """Back up three VMs on VMFS-3, -5 and -6 while their guests write; restore; compare; let stock restic check.
+    """Back up three VMs on VMFS-3, -5 and -6, twice, while their guests write; restore; compare; let restic check.
 
     The guests' disks are compared with what the simulated hosts recorded at the instant of each snapshot.
     """
@@ -64,14 +64,16 @@ class _Demo:
             _title("A repository, and the preflight")
             self._show("repo", "init")
             self._show("check")
-            _title("The backup, off the LUNs, while the guests write")
+            _title("The first backup, off the LUNs, while the guests write; hosts track what changes from now on")
+            self._show("backup", "--all", "--enable-cbt")
+            _title("The second: only what changed is read, and a sample of the rest, to see that this was all")
             self._show("backup", "--all")
             self._show("points", "list")
             truths = self._truths()
         _title("The restore, compared with the frozen truth")
         points = self._json("points", "list")
-        for point in points:
-            self._show("restore", f"{point['vm']}@latest", "--to", str(self._back / point["vm"]))
+        for vm in dict.fromkeys(point["vm"] for point in points):
+            self._show("restore", f"{vm}@latest", "--to", str(self._back / vm))
         self._compare(truths, self._back)
         self._show("verify")
         _title("Stock restic on the same repository")
