@@ -104,6 +104,11 @@ class TapeDrive:
         """What messages call it."""
         return self.unit.name
 
+    @property
+    def expected(self) -> Position | None:
+        """Where the tape stands by our own count; None when that is not known."""
+        return self._expected
+
     # ------------------------------------------------------------------ the cartridge
 
     def wait_ready(self, timeout_s: float = LOAD_S, waiting: Callable[[NotReady], None] | None = None) -> None:

@@ -16,6 +16,7 @@
     ├─ EndOfData          nothing is recorded here
     ├─ Reserved           another host holds the device
     └─ FormatError        what is recorded is not what the format prescribes
+       └─ Inconsistent    a volume whose last writer did not finish: `recover` rolls it back
 
 Facts are attributes, the message is one line that names device and place.
 """
@@ -120,3 +121,7 @@ class FormatError(TapeError):
     """What is recorded does not follow the format."""
 
     template = "{where}: {reason}"
+
+
+class Inconsistent(FormatError):
+    """The volume's last writer did not finish; what it had committed before is whole."""

@@ -87,6 +87,8 @@ class Cartridge:
         """
         self.folder = folder
         self.kind = _read_config(folder / _CONFIG)
+        self.limit_bytes: dict[int, int] = {}
+        """Where a partition's tape ends earlier than it should: for rehearsals."""
         self._tracks = [_Track() for _ in range(PARTITIONS)]
         self._look()
 
@@ -249,6 +251,8 @@ class Cartridge:
 
     def capacity_bytes(self, partition: int) -> int:
         """What a partition holds: as in the reference's backend, partition 0 gets a twentieth of a partitioned one."""
+        if partition in self.limit_bytes:
+            return self.limit_bytes[partition]
         whole = self.kind.capacity_mib * _MIB
         if self.partitions == 1:
             return whole if partition == 0 else 0

@@ -35,6 +35,8 @@ class DriveLun(Lun):
         self.threaded = False
         self.removal_prevented = False
         self.alerts: set[int] = set()
+        self.warns = True
+        """Whether it announces the end; some do so too late."""
         self.loads = 0
         self.partition = 0
         self.block = 0
@@ -199,6 +201,8 @@ class DriveLun(Lun):
 
     def _warn(self, tape: Cartridge) -> None:
         """A warning is said after the deed: the block is written."""
+        if not self.warns:
+            return
         left = tape.capacity_bytes(self.partition) - tape.used_bytes(self.partition)
         if left < self.early_bytes(tape, self.partition):
             raise Check(Key.NO_SENSE, 0x00, 0x02, eom=True)

@@ -1,0 +1,180 @@
+"""Mounting: which index is the volume's present state, and whether the volume may be written to.
+
+memory says: nobody wrote since  ─▶ the index that it names
+else                             ─▶ the last index of each partition, held against each other:
+
+        index partition   data partition      the volume
+        ───────────────   ─────────────────   ──────────────────────────────────────────────
+        generation n  ──▶ generation n        consistent
+        generation n      n + k, ◀─ … ─ n     consistent, once the index partition is brought up to date
+        none, or torn     n                   likewise: a writer died while it wrote over the old one
+        n + 1         ──▶ n, data behind it   consistent, and full: there was no room for the index
+        n or older        n, data behind it   inconsistent: the writer died; `recover` rolls back
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tape.drive import TapeDrive
+from tape.errors import FormatError, Inconsistent
+from tape.ltfs import coherency
+from tape.ltfs.index import File, Index, Pointer
+from tape.ltfs.label import FIRST_CONTENT_BLOCK
+from tape.ltfs.layout import Layout, Tail, read_index, read_layout, read_tail
+
+_CHAIN_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What a volume is when it is mounted.
+
+    Attributes:
+        layout: how it lies on its cartridge.
+        index: its present state.
+        data_index: where the data partition's last index begins.
+        data_end: the block behind all that is recorded on the data partition.
+        index_is_behind: the index partition's copy must be brought up to date before anything else is written.
+        full: the data partition has no room, not even for an index.
+        by_memory: the cartridge's memory was believed; the tape was not searched.
+    """
+
+    layout: Layout
+    index: Index
+    data_index: Pointer
+    data_end: int
+    index_is_behind: bool
+    full: bool
+    by_memory: bool
+
+
+def mount(drive: TapeDrive, *, search: bool = False) -> Mounted:
+    """Mount the volume in a drive.
+
+    Args:
+        drive: with a cartridge, ready.
+        search: search the tape even though the memory could be believed.
+
+    Raises:
+        FormatError: no LTFS volume, or its metadata are wrong.
+        Inconsistent: its last writer did not finish.
+        TapeError: it cannot be read.
+    """
+    layout = read_layout(drive)
+    return (None if search else _by_memory(drive, layout)) or _by_search(drive, layout)
+
+
+def _by_memory(drive: TapeDrive, layout: Layout) -> Mounted | None:
+    reference = coherency.reference(drive)
+    kept = {number: coherency.read(drive, number) for number in (layout.index_partition, layout.data_partition)}
+    of_index, of_data = kept[layout.index_partition], kept[layout.data_partition]
+    if reference is None or of_index is None or of_data is None:
+        return None
+    for one in (of_index, of_data):
+        if one.reference != reference or one.volume_uuid != layout.label.volume_uuid:
+            return None
+    if of_index.generation < of_data.generation:
+        return None
+    index = read_index(drive, layout, Pointer(layout.label.index_partition, of_index.block))
+    if index.generation != of_index.generation or index.previous is None or index.previous.block != of_data.block:
+        raise FormatError(where=drive.name, reason="the cartridge's memory and its index do not agree")
+    end = drive.locate_end(layout.data_partition).block
+    return Mounted(
+        layout,
+        index,
+        index.previous,
+        end,
+        index_is_behind=False,
+        full=index.generation > of_data.generation,
+        by_memory=True,
+    )
+
+
+def _by_search(drive: TapeDrive, layout: Layout) -> Mounted:
+    data = read_tail(drive, layout, layout.label.data_partition)
+    small = read_tail(drive, layout, layout.label.index_partition)
+    hold_consistent(drive, layout, small, data)
+    newest = _newest(small, data)
+    assert newest is not None, "held above"
+    at = data.index.location if data.index is not None else newest.previous
+    if at is None:
+        raise Inconsistent(where=drive.name, reason="no index on its data partition")
+    behind = small.index is None or not small.closed or small.index.generation < newest.generation
+    return Mounted(layout, newest, at, data.end, index_is_behind=behind, full=not data.closed, by_memory=False)
+
+
+def _newest(small: Tail, data: Tail) -> Index | None:
+    found = [tail.index for tail in (small, data) if tail.index is not None]
+    return max(found, key=lambda index: index.generation, default=None)
+
+
+def hold_consistent(drive: TapeDrive, layout: Layout, small: Tail, data: Tail) -> None:
+    """Hold how both partitions end against each other.
+
+    Raises:
+        Inconsistent: the last writer did not finish.
+        FormatError: the indexes contradict each other.
+    """
+    where = drive.name
+    if data.index is None:
+        raise Inconsistent(where=where, reason="no index on its data partition")
+    hold_back_pointer(data.index, layout, where)
+    hold_extents(data.index, layout, data.end, where)
+    if small.index is not None:
+        hold_extents(small.index, layout, data.end, where)
+    newer = small.index is not None and small.closed and small.index.generation > data.index.generation
+    if not (data.closed or newer):
+        raise Inconsistent(where=where, reason="blocks lie behind the last index of its data partition")
+    if small.index is None:
+        return
+    if small.index.generation >= data.index.generation:
+        if small.index.previous != data.index.location:
+            reason = "the index partition's index does not point to the last one of the data partition"
+            raise FormatError(where=where, reason=reason)
+    elif not _descends(drive, layout, data.index, small.index):
+        raise FormatError(where=where, reason="the data partition's index did not grow out of the index partition's")
+
+
+def hold_back_pointer(index: Index, layout: Layout, where: str) -> None:
+    """An index of the data partition points back to an earlier one of that partition, or to none.
+
+    Raises:
+        FormatError: it points elsewhere.
+    """
+    back = index.previous
+    if back is None:
+        return
+    if back.partition != layout.label.data_partition or not FIRST_CONTENT_BLOCK < back.block < index.location.block - 2:
+        raise FormatError(where=where, reason=f"the index at {index.location} points back to {back}")
+
+
+def hold_extents(index: Index, layout: Layout, data_end: int, where: str) -> None:
+    """No file lies behind the end of the data partition.
+
+    Raises:
+        FormatError: one does.
+    """
+    for path, entry in index.root.walk():
+        if not isinstance(entry, File):
+            continue
+        for extent in entry.extents:
+            layout.number(extent.start.partition)
+            last = extent.start.block + extent.blocks(layout.label.block_bytes)
+            if extent.start.partition == layout.label.data_partition and last > data_end:
+                raise FormatError(where=where, reason=f"{path} reaches block {last} of {data_end}")
+
+
+def _descends(drive: TapeDrive, layout: Layout, young: Index, old: Index) -> bool:
+    """Whether the old one's state is among those before the young one."""
+    here = young
+    for _ in range(_CHAIN_MAX):
+        if here.generation <= old.generation:
+            return here.generation == old.generation
+        if here.previous is None:
+            return False
+        if old.previous == here.previous:
+            return True
+        here = read_index(drive, layout, here.previous)
+        hold_back_pointer(here, layout, drive.name)
+    return False

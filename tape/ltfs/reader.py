@@ -1,0 +1,83 @@
+"""A file of a volume, read by position; forward reading never seeks."""
+
+from __future__ import annotations
+
+from tape.drive import Met, Position, TapeDrive
+from tape.errors import FormatError
+from tape.ltfs.index import Extent, File
+from tape.ltfs.layout import Layout
+
+
+class FileReader:
+    """One file. For one thread; several readers of one drive seek against each other."""
+
+    def __init__(self, drive: TapeDrive, layout: Layout, file: File, path: str) -> None:
+        self._drive = drive
+        self._layout = layout
+        self._file = file
+        self._path = path
+        self._block_bytes = layout.label.block_bytes
+        self._buf = memoryview(bytearray(self._block_bytes))
+        self._held: tuple[Position, int] | None = None  # which block lies in the buffer, and its length
+        self._next: Position | None = None  # where the tape stands, if nobody else moved it
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self._path} on volume {self._layout.label.volume_uuid}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length."""
+        return self._file.length
+
+    def read_into(self, offset: int, buf: memoryview) -> None:
+        """Fill all of ``buf`` from ``offset``; what no extent holds reads as zeroes, as the format has it.
+
+        Raises:
+            FormatError: outside of the file; or a block is not as long as the index says.
+            MediumError: it cannot be read.
+        """
+        if offset < 0 or offset + len(buf) > self._file.length:
+            raise FormatError(where=self.name, reason=f"{len(buf)} bytes at {offset} are not all in it")
+        done = 0
+        for extent in self._file.extents:
+            if extent.file_end <= offset + done:
+                continue
+            if extent.file_offset >= offset + len(buf):
+                break
+            hole = max(extent.file_offset - (offset + done), 0)
+            buf[done : done + hole] = bytes(hole)
+            done += hole
+            count = min(extent.file_end - (offset + done), len(buf) - done)
+            self._from_extent(extent, offset + done - extent.file_offset, buf[done : done + count])
+            done += count
+        buf[done:] = bytes(len(buf) - done)
+
+    def _from_extent(self, extent: Extent, offset: int, buf: memoryview) -> None:
+        done = 0
+        while done < len(buf):
+            at = extent.byte_offset + offset + done
+            block, within = divmod(at, self._block_bytes)
+            held = self._block(extent, block)
+            piece = held[within : within + len(buf) - done]
+            if not len(piece):
+                raise FormatError(where=self.name, reason=f"block {extent.start.block + block} ends at {len(held)}")
+            buf[done : done + len(piece)] = piece
+            done += len(piece)
+
+    def _block(self, extent: Extent, number: int) -> memoryview:
+        first = self._layout.place(extent.start)
+        place = Position(first.partition, first.block + number)
+        if self._held is None or self._held[0] != place:
+            self._held = None
+            if self._next != place or self._drive.expected != place:
+                self._drive.locate(place)
+            found = self._drive.read(self._buf)
+            if isinstance(found, Met):
+                raise FormatError(where=self.name, reason=f"{found.value} at {place}, where its data belong")
+            if number < extent.blocks(self._block_bytes) - 1 and found != self._block_bytes:
+                raise FormatError(where=self.name, reason=f"{place} has {found} bytes, not {self._block_bytes}")
+            self._held = (place, found)
+            self._next = Position(place.partition, place.block + 1)
+        return self._buf[: self._held[1]]

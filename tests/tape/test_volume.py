@@ -1,0 +1,341 @@
+"""LTFS volumes on the emulated drive: what was committed is there, whole, whatever happens afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import random
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tape.drive import TapeDrive
+from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.drive import DriveLun
+from tape.emulator.loop import LoopTransport
+from tape.emulator.lun import Lun
+from tape.errors import FormatError, Inconsistent, PositionLost, WriteProtected
+from tape.ltfs.format import Maker, Naming, make_volume
+from tape.ltfs.index import File, Lock
+from tape.ltfs.recover import recover
+from tape.ltfs.volume import LtfsVolume
+
+GOLDEN = Path(__file__).parent / "data" / "ref-written-basic.tar.gz"
+MAKER = Maker("TESTERS", "Tester", "1.0", "here")
+UUID = "11111111-2222-3333-4444-555555555555"
+BLOCK = 4096
+DIGEST = "ltfs.hash.sha256sum"
+
+
+class Ticks:
+    """A clock that goes on by a second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self._seconds = itertools.count(1_700_000_000)
+
+    def __call__(self) -> int:
+        return next(self._seconds) * 10**9
+
+
+def drive_with(lun: DriveLun) -> TapeDrive:
+    drive = TapeDrive(LoopTransport(lun), sleep=lambda _: None)
+    drive.load()
+    return drive
+
+
+def formatted(folder: Path, *, capacity_mib: int = 400, block_bytes: int = BLOCK) -> DriveLun:
+    lun = DriveLun("VDRV0001")
+    lun.insert(Cartridge.create(folder, Kind(capacity_mib=capacity_mib)))
+    drive = drive_with(lun)
+    make_volume(drive, Naming("TAP001L8", UUID, "backups", "daily"), MAKER, 10**18, block_bytes=block_bytes)
+    drive.close()
+    return lun
+
+
+@pytest.fixture
+def lun(tmp_path: Path) -> DriveLun:
+    return formatted(tmp_path / "TAP001L8")
+
+
+def mounted(lun: DriveLun, *, search: bool = False) -> LtfsVolume:
+    return LtfsVolume.mount(drive_with(lun), MAKER, Ticks(), search=search)
+
+
+def content(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def put(volume: LtfsVolume, path: str, data: bytes) -> None:
+    writer = volume.create(path)
+    assert writer.write(data) == len(data)
+    writer.finish({DIGEST: hashlib.sha256(data).hexdigest().encode()})
+
+
+def files_of(volume: LtfsVolume) -> dict[str, bytes]:
+    """Every file that the index lists, read whole and held against the digest that it bears."""
+    found: dict[str, bytes] = {}
+    for path, entry in volume.index.root.walk():
+        if isinstance(entry, File) and entry.symlink is None:
+            data = bytearray(entry.length)
+            volume.open(path).read_into(0, memoryview(data))
+            if DIGEST in entry.xattrs:
+                assert hashlib.sha256(data).hexdigest().encode() == entry.xattrs[DIGEST], path
+            found[path] = bytes(data)
+    return found
+
+
+# ---------------------------------------------------------------------- the plain path
+
+
+def test_a_fresh_volume_is_empty_and_known_by_its_memory(lun: DriveLun) -> None:
+    volume = mounted(lun)
+    assert (volume.uuid, volume.index.root.name, volume.index.generation) == (UUID, "backups", 1)
+    assert volume.by_memory
+    assert files_of(volume) == {}
+    assert not mounted(lun, search=True).by_memory
+
+
+def test_files_are_read_back_after_the_cartridge_was_away(lun: DriveLun, tmp_path: Path) -> None:
+    kept = {f"/web01/{size}.bin": content(size, size) for size in (0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 77)}
+    with mounted(lun) as volume:
+        for path, data in kept.items():
+            put(volume, path, data)
+    lun.take_out()
+    again = DriveLun("VDRV0002")
+    again.insert(Cartridge(tmp_path / "TAP001L8"))
+    for search in (False, True):
+        assert files_of(mounted(again, search=search)) == kept
+
+
+def test_pieces_of_any_size_make_the_same_file(lun: DriveLun) -> None:
+    data = content(1, 5 * BLOCK + 11)
+    volume = mounted(lun)
+    writer = volume.create("/pieces")
+    at = 0
+    for size in itertools.cycle((1, 100, BLOCK, 2 * BLOCK + 1)):
+        at += writer.write(data[at : at + size])
+        if at == len(data):
+            break
+    writer.finish()
+    volume.commit()
+    assert files_of(volume)["/pieces"] == data
+
+
+def test_a_file_is_read_at_any_position(lun: DriveLun) -> None:
+    data = content(2, 6 * BLOCK + 5)
+    volume = mounted(lun)
+    put(volume, "/f", data)
+    volume.commit()
+    reader = volume.open("/f")
+    rng = random.Random(3)
+    for _ in range(50):
+        start = rng.randrange(len(data))
+        buf = bytearray(rng.randrange(len(data) - start + 1))
+        reader.read_into(start, memoryview(buf))
+        assert buf == data[start : start + len(buf)]
+    with pytest.raises(FormatError, match="not all in it"):
+        reader.read_into(len(data) - 1, memoryview(bytearray(2)))
+
+
+def test_sessions_append_and_each_generation_stays_reachable(lun: DriveLun) -> None:
+    for number in range(4):
+        with mounted(lun, search=number % 2 == 1) as volume:
+            put(volume, f"/night/{number}", content(number, 5000))
+    volume = mounted(lun)
+    assert sorted(files_of(volume)) == [f"/night/{number}" for number in range(4)]
+    assert volume.index.generation == 5
+
+
+def test_what_was_aborted_is_not_there_and_hinders_nothing(lun: DriveLun) -> None:
+    with mounted(lun) as volume:
+        writer = volume.create("/gone")
+        writer.write(content(1, 3 * BLOCK))
+        writer.abort()
+        put(volume, "/kept", b"kept")
+    assert files_of(mounted(lun)) == {"/kept": b"kept"}
+
+
+def test_nothing_is_written_where_nothing_changed(lun: DriveLun) -> None:
+    before = sorted(path.name for path in _cartridge(lun).folder.iterdir())
+    with mounted(lun) as volume:
+        files_of(volume)
+    assert sorted(path.name for path in _cartridge(lun).folder.iterdir()) == before
+
+
+def test_names_that_are_there_or_cannot_be_are_refused(lun: DriveLun) -> None:
+    volume = mounted(lun)
+    put(volume, "/a/b", b"x")
+    for path, says in (("/a/b", "there already"), ("/a", "there already"), ("/a/b/c", "is a file"), ("/a/..", "none")):
+        with pytest.raises(FormatError, match=says):
+            volume.create(path)
+
+
+def test_a_locked_volume_takes_nothing(lun: DriveLun) -> None:
+    volume = mounted(lun)
+    volume.index.lock = Lock.PERMANENT
+    with pytest.raises(WriteProtected, match="locked"):
+        volume.create("/x")
+
+
+def test_another_writer_in_between_is_noticed(lun: DriveLun) -> None:
+    volume = mounted(lun)
+    with mounted(lun) as other:
+        put(other, "/other", b"theirs")
+    volume.drive.unit.attend()
+    with pytest.raises(PositionLost):
+        volume.create("/mine")
+
+
+# ---------------------------------------------------------------------- the reference implementation's cartridge
+
+
+def test_the_reference_implementations_volume_is_read_and_appended_to(tmp_path: Path) -> None:
+    with tarfile.open(GOLDEN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    for path in (tmp_path / "tape").iterdir():
+        path.chmod(0o600)  # the reference makes records that only root reads
+    lun = DriveLun("VDRV0001")
+    lun.insert(Cartridge(tmp_path / "tape"))
+    volume = mounted(lun)
+    assert volume.index.root.name == "myvol"
+    before = files_of(volume)
+    assert before["/dir1/hello.txt"] == b"hello\n"
+    assert len(before["/big.bin"]) == 3_000_000
+    assert before["/empty"] == b""
+    put(volume, "/ours", b"ours")
+    volume.commit()
+    for search in (False, True):
+        assert files_of(mounted(lun, search=search)) == {**before, "/ours": b"ours"}
+
+
+# ---------------------------------------------------------------------- the end of the tape
+
+
+def test_a_volume_that_is_full_says_so_and_keeps_what_fits(tmp_path: Path) -> None:
+    lun = formatted(tmp_path / "TAP002L8", capacity_mib=100, block_bytes=512 * 1024)
+    volume = mounted(lun)
+    data = content(9, 1 << 20)
+    writer = volume.create("/part1")
+    total = 0
+    while (taken := writer.write(data)) == len(data):
+        total += taken
+    assert volume.full
+    assert volume.room_bytes == 0
+    length = writer.finish().length
+    assert length == total + taken
+    volume.commit()
+    for search in (False, True):
+        again = mounted(lun, search=search)
+        assert len(files_of(again)["/part1"]) == length
+
+
+@pytest.mark.parametrize("warns", [True, False])
+@pytest.mark.parametrize("left", range(9))
+def test_an_end_that_comes_at_any_block_costs_no_committed_file(tmp_path: Path, left: int, warns: bool) -> None:
+    """The tape ends ``left`` blocks after a commit: among the data, or in the middle of the index."""
+    lun = formatted(tmp_path / "TAP003L8")
+    lun.warns = warns
+    volume = mounted(lun)
+    put(volume, "/committed", content(1, 3 * BLOCK))
+    volume.commit()
+    tape = _cartridge(lun)
+    tape.limit_bytes[1] = tape.used_bytes(1) + left * BLOCK
+    writer = volume.create("/more")
+    data = content(2, 6 * BLOCK)
+    taken = writer.write(data)
+    length = writer.finish().length
+    assert length == taken
+    volume.commit()
+    for search in (False, True):
+        again = mounted(lun, search=search)
+        assert files_of(again) == {"/committed": content(1, 3 * BLOCK), "/more": data[:length]}
+
+
+# ---------------------------------------------------------------------- crashes
+
+
+class PowerCut(Exception):
+    """The power failed."""
+
+
+def failing_after(commands: int) -> Callable[[Lun, bytes], None]:
+    """Let so many commands pass that write something, and no more."""
+    left = itertools.count(commands, -1)
+
+    def before(_lun: Lun, cdb: bytes) -> None:
+        if cdb[0] in (0x0A, 0x10, 0x8D) and next(left) <= 0:
+            raise PowerCut
+
+    return before
+
+
+def night(volume: LtfsVolume, number: int, safe: dict[str, bytes]) -> None:
+    """Two files and a commit; what is safe is noted as soon as it is."""
+    written = {}
+    for part in range(2):
+        data = content(10 * number + part, part * 2 * BLOCK + 100)
+        put(volume, f"/night{number}/{part}", data)
+        written[f"/night{number}/{part}"] = data
+    volume.commit()
+    safe.update(written)
+
+
+def crashed(folder: Path, seed: int) -> tuple[DriveLun, dict[str, bytes], dict[str, bytes]]:
+    """A volume whose writer died somewhere: the drive, what was safe, and all that may be there."""
+    rng = random.Random(seed)
+    lun = formatted(folder)
+    safe: dict[str, bytes] = {}
+    everything = {
+        f"/night{number}/{part}": content(10 * number + part, part * 2 * BLOCK + 100)
+        for number in range(4)
+        for part in range(2)
+    }
+    volume = mounted(lun)
+    lun.before = failing_after(rng.randrange(1, 60))
+    try:
+        for number in range(4):
+            night(volume, number, safe)
+    except PowerCut:
+        pass
+    lun.before = None
+    lun.power_cut(rng.choice((0, 0, 1, 2, 3)), end_marked=rng.random() < 0.8)
+    return lun, safe, everything
+
+
+def seeds() -> Iterator[int]:
+    return iter(range(int(os.environ.get("VCBPROXY_TAPE_SEEDS", "500"))))
+
+
+def test_after_any_crash_every_committed_file_is_whole_and_the_tape_goes_on(tmp_path: Path) -> None:
+    recovered = by_search = 0
+    count = 0
+    for seed in seeds():
+        folder = tmp_path / f"T{seed:05}L8"
+        lun, safe, everything = crashed(folder, seed)
+        try:
+            volume = mounted(lun)
+            by_search += not volume.by_memory
+        except Inconsistent:
+            recover(drive_with(lun), MAKER, Ticks())
+            volume = mounted(lun, search=True)
+            recovered += 1
+        found = files_of(volume)
+        assert found.items() >= safe.items(), f"seed {seed}: a committed file is gone"
+        assert found.items() <= everything.items(), f"seed {seed}: a file that was never written"
+        put(volume, "/after", b"after")
+        volume.commit()
+        assert files_of(mounted(lun, search=True)) == {**found, "/after": b"after"}, f"seed {seed}"
+        count += 1
+        for path in folder.iterdir():
+            path.unlink()
+    print(f"seeds 0 to {count - 1}: {recovered} rolled back, {by_search} searched, no committed file lost")
+    assert recovered
+    assert by_search
+
+
+def _cartridge(lun: DriveLun) -> Cartridge:
+    assert lun.cartridge is not None
+    return lun.cartridge
