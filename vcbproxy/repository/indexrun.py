@@ -66,9 +66,13 @@ class Run:
         return rows
 
     def find(
-        self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool, alive: NDArray[np.bool_]
+        self, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        """For many ids at once: a row each, in a pack that is ``alive``, or -1."""
+        """For many ids at once: a row each, in a pack that is ``alive``, or -1.
+
+        ``wanted`` are the ids as words (n, 4), ``keys`` their first eight bytes as numbers, sorted.
+        """
+        rest = np.ascontiguousarray(self.rest).view(np.uint64)
         rows = np.searchsorted(self.key, keys).astype(np.int64)
         found = np.full(len(keys), -1, np.int64)
         asked = np.flatnonzero(rows < len(self.key))
@@ -77,7 +81,8 @@ class Run:
             at = rows[asked]
             same_key = self.key[at] == keys[asked]
             asked, at = asked[same_key], at[same_key]
-            match = (self.rest[at] == rest[asked]).all(axis=1) & (self.tree[at] == tree) & alive[self.pack[at]]
+            match = indexrows.alike(np.take(rest, at, axis=0), np.take(wanted, asked, axis=0)[:, 1:])
+            match &= (self.tree[at] == tree) & alive[self.pack[at]]
             found[asked[match]] = at[match]
             asked = asked[~match]
             rows[asked] += 1

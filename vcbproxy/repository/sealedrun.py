@@ -197,13 +197,13 @@ class SealedRun:
         return self._reading(lambda body: self._places(body, blob_id, tree))
 
     def find(
-        self, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool, alive: NDArray[np.bool_]
+        self, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], Rows]:
         """Look many ids up.
 
         Args:
             keys: their first eight bytes, sorted.
-            rest: the others.
+            wanted: the ids as words (n, 4).
             tree: of which kind all are.
             alive: by pack number, which packs count.
 
@@ -213,7 +213,7 @@ class SealedRun:
         Raises:
             TargetError: a block is not as it was written, and cannot be made anew.
         """
-        return self._reading(lambda body: self._find(body, keys, rest, tree, alive))
+        return self._reading(lambda body: self._find(body, keys, wanted, tree, alive))
 
     def scan(self) -> Iterator[Rows]:
         """All rows in order, some thousands at a time.
@@ -264,7 +264,7 @@ class SealedRun:
         return found
 
     def _find(
-        self, body: Body, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool, alive: NDArray[np.bool_]
+        self, body: Body, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], Rows]:
         if not len(keys) or not body.rows:
             return np.zeros(0, np.int64), np.zeros(0, ROW)
@@ -273,11 +273,14 @@ class SealedRun:
         group = np.cumsum(np.concatenate([[0], first[1:] != first[:-1]])) // _GROUP_BLOCKS
         hits, found = [], []
         for start, end in _stretches(group):
-            blocks = np.unique(np.concatenate([first[start:end], last[start:end]]))
+            touched = np.zeros(int(last[end - 1] - first[start]) + 1, np.bool_)
+            for edge in (first, last):
+                touched[edge[start:end] - first[start]] = True
             if (last[start:end] - first[start:end] > 1).any():
-                blocks = np.arange(blocks[0], blocks[-1] + 1)
+                touched[:] = True
+            blocks = first[start] + np.flatnonzero(touched)
             rows = self._rows(body, blocks)
-            at, hit = _match(rows, keys[start:end], rest[start:end], tree, alive)
+            at, hit = _match(rows, keys[start:end], wanted[start:end], tree, alive)
             hits.append(hit + start)
             found.append(rows[at])
         return np.concatenate(hits), np.concatenate(found)
@@ -308,17 +311,20 @@ class SealedRun:
 
 
 def _match(
-    rows: Rows, keys: NDArray[np.uint64], rest: NDArray[np.uint8], tree: bool, alive: NDArray[np.bool_]
+    rows: Rows, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows that hold what is asked for, and for which of the keys each is."""
     there = indexrows.keys(rows)
+    words = rows.view(np.uint64).reshape(-1, ROW_BYTES // 8)
     at = np.searchsorted(there, keys).astype(np.int64)
     asked = np.flatnonzero(at < len(there))
     found = np.full(len(keys), -1, np.int64)
     while len(asked):  # one round for almost all: see ``Run.find``
         asked = asked[there[at[asked]] == keys[asked]]
-        here = rows[at[asked]]
-        match = (here["id"][:, 8:] == rest[asked]).all(axis=1) & (indexrows.trees(here) == tree)
+        here = np.take(words, at[asked], axis=0)
+        match = indexrows.alike(here[:, : ID_BYTES // 8], np.take(wanted, asked, axis=0))
+        here = here.view(ROW).ravel()
+        match &= indexrows.trees(here) == tree
         match &= alive[indexrows.pack_numbers(here)]
         found[asked[match]] = at[asked[match]]
         asked = asked[~match]
