@@ -53,6 +53,30 @@ class Base:
         return Areas.of(np.stack([ends - taken, taken], axis=1), size_bytes)
 
 
+class _ZeroIds:
+    """Tells the ids of zeroes: for each number of granules one, the last of them cut short or not."""
+
+    def __init__(self) -> None:
+        self._begins = np.zeros(HOLE_STEP // GRANULE + 1, np.uint64)  # how the id of so many granules begins
+        self._known = np.zeros(len(self._begins), np.bool_)
+
+    def match(self, lengths: Lengths, ids: Ids, rows: Rows) -> NDArray[np.bool_]:
+        """Which of some rows have the id of as many zeroes as they are long."""
+        whole = lengths & (GRANULE - 1) == 0
+        granules = lengths >> np.uint32(GRANULE.bit_length() - 1)
+        for number in np.flatnonzero(np.bincount(granules[whole], minlength=1)).tolist():
+            if not self._known[number]:
+                self._begins[number] = np.frombuffer(zero_id(number * GRANULE), np.uint64)[0]
+                self._known[number] = True
+        begins = ids[rows, :8].view(np.uint64).ravel()
+        matches: NDArray[np.bool_] = ~whole | (begins == self._begins[granules])
+        likely = np.flatnonzero(matches)  # the rest of the id decides; for data, next to none get here
+        different, which = np.unique(lengths[likely], return_inverse=True)
+        zeroes = np.frombuffer(b"".join(map(zero_id, different.tolist())), np.uint8).reshape(-1, ID_BYTES)
+        matches[likely] = (ids[rows[likely]] == zeroes[which]).all(axis=1)
+        return matches
+
+
 class Layout:
     """Where a base's chunks lie, and which of its edges can be relied upon."""
 
@@ -133,14 +157,13 @@ class Layout:
         """Chunks that are whole granules and have the id of so many zeroes."""
         ids, lengths = self.base.ids, self.base.lengths
         holes = np.zeros(len(lengths), np.bool_)
+        known = _ZeroIds()
         for start in range(0, len(lengths), _BATCH):
             batch = slice(start, start + _BATCH)
             edges = self.edges[start : start + _BATCH + 1]
             on_grid = (edges & (GRANULE - 1) == 0) | (edges == self.size_bytes)
             rows = start + np.flatnonzero(on_grid[:-1] & on_grid[1:] & (lengths[batch] <= HOLE_STEP))
-            different, which = np.unique(lengths[rows], return_inverse=True)
-            zeroes = np.frombuffer(b"".join(map(zero_id, different.tolist())), np.uint8).reshape(-1, ID_BYTES)
-            holes[rows] = (ids[rows] == zeroes[which]).all(axis=1)
+            holes[rows] = known.match(lengths[rows], ids, rows)
             pages.let_go(ids[batch])
         return holes
 
