@@ -1,6 +1,6 @@
-"""Makes a repository of millions of blobs whose packs are not there, prunes it, and prints memory and CPU time as JSON.
+"""Makes a repository of millions of blobs without their packs, checks and prunes it; prints memory and time as JSON.
 
-    python -m tests.bench.prunelist DIRECTORY BLOBS write|prune
+    python -m tests.bench.prunelist DIRECTORY BLOBS write|check|prune
 
 Three quarters of the blobs are needed by some disks; the index files are real, the packs are made up in the listing.
 """
@@ -18,6 +18,8 @@ from vcbproxy.clock import SystemClock
 from vcbproxy.repository import indexfile
 from vcbproxy.repository.backend.base import FileKind, FileName, Stored
 from vcbproxy.repository.backend.directory import DirectoryBackend
+from vcbproxy.repository.check import check
+from vcbproxy.repository.files import unlocked
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.keys import Kdf
@@ -97,5 +99,17 @@ def run(directory: Path, count: int) -> None:
     stages.show()
 
 
+def run_check(directory: Path, count: int) -> None:
+    stages = Stages()
+    files = unlocked(MadeUp(directory, count // PER_PACK), PASSWORD)
+    repository = Repository.of(files, cache_root=directory.with_name("cache"))
+    stages.reached("opened")
+    report = check(repository)
+    assert report.problems == []
+    assert report.blobs > count
+    stages.reached("checked")
+    stages.show()
+
+
 if __name__ == "__main__":
-    {"write": write, "prune": run}[sys.argv[3]](Path(sys.argv[1]), int(sys.argv[2]))
+    {"write": write, "prune": run, "check": run_check}[sys.argv[3]](Path(sys.argv[1]), int(sys.argv[2]))

@@ -27,14 +27,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vcbproxy.errors import Error, IntegrityError, TargetError
-from vcbproxy.repository import browse, keys, lock, lockcheck, points, suspects, times
+from vcbproxy.repository import ahead, browse, keys, lock, lockcheck, points, suspects, times
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
+from vcbproxy.repository.needs import BlobName, needed_of
 from vcbproxy.repository.pack import Blob, header_size
 from vcbproxy.repository.packcheck import PackDamage, check_pack
+from vcbproxy.repository.packsizes import PackSizes
 from vcbproxy.repository.progress import Progress, no_progress
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Problem, Report, Subset
@@ -42,8 +45,6 @@ from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.suspects import Suspect
 from vcbproxy.repository.tree import Node, NodeKind
-
-BlobName = tuple[bytes, BlobKind]
 
 
 def check(
@@ -72,13 +73,11 @@ def check(
     checker = _Checker(repository, progress, remember)
     checker.small_files()
     snapshots = checker.snapshots()
-    packs = checker.index()
-    sizes = checker.packs(packs)
+    checker.index()
+    sizes = checker.packs()
     checker.trees(snapshots)
     if read_data is not None:
-        there = [(pack.pack_id, sizes[pack.pack_id]) for pack in packs if pack.pack_id in sizes]
-        chosen = {pack_id for pack_id, _ in read_data.of(there, chance or random.SystemRandom())}
-        checker.data([pack for pack in packs if pack.pack_id in chosen], sizes)
+        checker.data(read_data.of(sizes, chance or random.SystemRandom()), sizes)
     checker.suspects(sizes)
     checker.name_the_hurt(snapshots)
     checker.locks()
@@ -131,27 +130,21 @@ class _Checker:
         self.report.snapshots = len(found)
         return sorted(found, key=lambda snapshot: snapshot.time)
 
-    def index(self) -> list[PackBlobs]:
+    def index(self) -> None:
         for error in self._repository.load_index_tolerantly():
             self._problem(str(error))
-        packs = list(self._repository.index.packs())
-        self.report.packs = len(packs)
-        self.report.blobs = sum(len(pack.blobs) for pack in packs)
-        return packs
 
-    def packs(self, packs: list[PackBlobs]) -> dict[bytes, int]:
-        """Sizes of the packs that are there."""
-        listed = self._repository.backend.list(FileKind.PACK)
-        sizes = {bytes.fromhex(stored.name.stem): stored.size_bytes for stored in listed}
-        for pack in packs:
-            if problem := _layout_problem(pack, sizes.get(pack.pack_id)):
+    def packs(self) -> PackSizes:
+        """Hold each pack's blobs against its size; gives the sizes of the packs that are there."""
+        sizes = PackSizes(self._repository.backend.list(FileKind.PACK))
+        for pack in self._repository.index.packs():
+            self.report.packs += 1
+            self.report.blobs += len(pack.blobs)
+            if problem := _layout_problem(pack, sizes.ask(pack.pack_id)):
                 self._lose(pack.pack_id, f"pack {pack.pack_id.hex()}: {problem}", pack.blobs)
             if len({blob.kind for blob in pack.blobs}) > 1:
-                self.report.hints.append(
-                    f"pack {pack.pack_id.hex()} mixes data and trees; `restic prune` separates them"
-                )
-        strays = sizes.keys() - {pack.pack_id for pack in packs}
-        self.report.hints += [f"pack {pack_id.hex()} is in no index; prune removes it" for pack_id in sorted(strays)]
+                self.report.hints.append(f"pack {pack.pack_id.hex()} mixes data and trees; prune separates them")
+        self.report.hints += [f"pack {pack_id.hex()} is in no index; prune removes it" for pack_id in sizes.strays()]
         return sizes
 
     def trees(self, snapshots: list[Snapshot]) -> None:
@@ -164,28 +157,38 @@ class _Checker:
                 self._check_point(snapshot, name)
         self._progress("restore points", len(snapshots), len(snapshots))
 
-    def data(self, packs: list[PackBlobs], sizes: dict[bytes, int]) -> None:
-        def one(pack: PackBlobs) -> PackDamage | None:
-            return check_pack(self._repository, pack, sizes[pack.pack_id])
+    def data(self, chosen: NDArray[np.intp], sizes: PackSizes) -> None:
+        wanted = np.zeros(len(sizes), np.bool_)
+        wanted[chosen] = True
 
-        total = sum(sizes[pack.pack_id] for pack in packs)
-        done = 0
-        with ThreadPoolExecutor(self._repository.backend.traits.connections, "pack-checker") as pool:
-            for pack, damage in zip(packs, pool.map(one, packs), strict=True):
-                done += sizes[pack.pack_id]
+        def one(pack: PackBlobs) -> PackDamage | None:
+            return check_pack(self._repository, pack, sizes.ask(pack.pack_id) or 0)
+
+        def packs() -> Iterator[PackBlobs]:
+            for pack in self._repository.index.packs():
+                row = sizes.row(pack.pack_id)
+                if row is not None and wanted[row]:
+                    yield pack
+
+        total, done = int(sizes.sizes[chosen].sum()), 0
+        connections = self._repository.backend.traits.connections
+        with ThreadPoolExecutor(connections, "pack-checker") as pool:
+            for pack, damage in ahead.results(pool, one, packs(), connections):
+                done += sizes.ask(pack.pack_id) or 0
                 self._progress("packs", done, total)
                 self.report.packs_read += 1
-                self._read.add(pack.pack_id)
+                if pack.pack_id in self._known:
+                    self._read.add(pack.pack_id)
                 if damage is not None:
                     self._lose(pack.pack_id, damage.message, damage.blobs)
                 self._note(pack.pack_id, damage)
 
-    def suspects(self, sizes: dict[bytes, int]) -> None:
+    def suspects(self, sizes: PackSizes) -> None:
         """Take what earlier checks found damaged, and this one did not read, for damaged still."""
         for name, error in suspects.damaged(self._repository.files):
             self._problem(f"{error}; remove {name.path}, and read all data once more")
         for pack_id, suspect in self._known.items():
-            if pack_id not in sizes:
+            if sizes.row(pack_id) is None:
                 self._lift(suspect)
             elif pack_id not in self._read:
                 message = f"pack {pack_id.hex()} was found damaged by an earlier check: {suspect.reason}"
@@ -194,7 +197,9 @@ class _Checker:
     def name_the_hurt(self, snapshots: list[Snapshot]) -> None:
         """Only when blobs are lost: find out who needs them and has no other copy."""
         damaged = set().union(*(lost.blobs for lost in self._lost))
-        needed = {_name_of(snapshot): self._needs(snapshot.tree, damaged) for snapshot in snapshots} if damaged else {}
+        needed: dict[str, set[BlobName]] = {}
+        for snapshot in snapshots if damaged else ():
+            needed[_name_of(snapshot)] = needed_of(self._repository, snapshot.tree, damaged)
         for lost in self._lost:
             gone = {name for name in lost.blobs if not self._has_whole_copy(name)}
             hurt = [point for point, needs in needed.items() if gone & needs]
@@ -263,31 +268,6 @@ class _Checker:
             PointReader.unlocked(self._repository, summary).verify()
         except Error as error:
             self._problem(str(error), name)
-
-    def _needs(self, root: bytes, damaged: set[BlobName]) -> set[BlobName]:
-        """Which of the damaged blobs a snapshot uses."""
-        found: set[BlobName] = set()
-        for name in self._used(root):
-            if name in damaged:
-                found.add(name)
-        return found
-
-    def _used(self, root: bytes) -> Iterator[BlobName]:
-        yield (root, BlobKind.TREE)
-        seen = {root}
-        waiting = [root]
-        while waiting:
-            try:
-                nodes = browse.load_tree(self._repository, waiting.pop())
-            except IntegrityError:
-                continue  # reported already; what hangs below it cannot be known
-            for node in nodes:
-                if node.content is not None:
-                    yield from ((bytes(row), BlobKind.DATA) for row in np.unique(node.content, axis=0))
-                if node.subtree is not None and node.subtree not in seen:
-                    seen.add(node.subtree)
-                    yield (node.subtree, BlobKind.TREE)
-                    waiting.append(node.subtree)
 
     def _has_whole_copy(self, name: BlobName) -> bool:
         blob_id, kind = name

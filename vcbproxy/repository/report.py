@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from vcbproxy.errors import IntegrityError, UsageError
-from vcbproxy.units import parse_size
+import numpy as np
+from numpy.typing import NDArray
 
-Sized = tuple[bytes, int]
-"""A pack's id and its size in bytes."""
+from vcbproxy.errors import IntegrityError, UsageError
+from vcbproxy.repository.packsizes import PackSizes
+from vcbproxy.units import parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +48,18 @@ class Subset:
             pass
         raise UsageError(f"{text!r} is no subset of the data: write it like 2/7 (of 256 at most), 5% or 10G")
 
-    def of(self, packs: Sequence[Sized], chance: random.Random) -> list[Sized]:
-        """The packs that belong to it; of any packs at least one by share or size."""
+    def of(self, packs: PackSizes, chance: random.Random) -> NDArray[np.intp]:
+        """Rows of those packs asked for that belong to it; of any packs at least one by share or size."""
+        rows = packs.asked()
+        if self.percent is None and self.size_bytes is None:
+            mine: NDArray[np.intp] = rows[packs.first_bytes()[rows] % self.parts == self.part - 1]
+            return mine
+        drawn = np.array(chance.sample(range(len(rows)), len(rows)), np.intp)
+        ends = np.cumsum(packs.sizes[rows[drawn]])
+        count = int(np.count_nonzero(ends <= (self.size_bytes or 0)))
         if self.percent is not None:
-            count = max(1, round(len(packs) * self.percent / 100)) if packs else 0
-            return chance.sample(list(packs), count)
-        if self.size_bytes is not None:
-            return self._up_to_size(chance.sample(list(packs), len(packs)))
-        return [pack for pack in packs if pack[0][0] % self.parts == self.part - 1]
-
-    def _up_to_size(self, packs: Sequence[Sized]) -> list[Sized]:
-        taken = 0
-        chosen: list[Sized] = []
-        for pack in packs:
-            if chosen and taken + pack[1] > (self.size_bytes or 0):
-                break
-            chosen.append(pack)
-            taken += pack[1]
-        return chosen
+            count = round(len(rows) * self.percent / 100)
+        return np.sort(rows[drawn[: max(1, count)]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ what its id says.
 
 from __future__ import annotations
 
-from collections import deque
+import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import longblob, suspects
+from vcbproxy.repository import ahead, longblob, suspects
 from vcbproxy.repository.backend.base import FileMissing, FileName, FileShort, FileUnreadable
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.pack import Blob
@@ -89,7 +89,8 @@ def repack(
         ThreadPoolExecutor(workers, "repack") as pool,
     ):
         packer = session.packer()
-        for part, buffer in _verified(repository, _ranges(found, buckets), pool, workers + 1):
+        verified = functools.partial(_load_verified, repository)
+        for part, buffer in ahead.results(pool, verified, _ranges(found, buckets), workers + 1):
             held.check()
             done += _copy(packer, part, buffer)
             progress("repack", min(done, total), total)
@@ -136,25 +137,6 @@ def _ranges(found: Survey, buckets: Buckets) -> Iterator[Range]:
                 pack = int(part["pack"][0])
                 blobs = [blob_of(part[at : at + 1]) for at in range(len(part))]
                 yield from ranges(pack, found.packs.name(pack), blobs)
-
-
-def _verified(
-    repository: Repository, parts: Iterator[Range], pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[tuple[Range, memoryview]]:
-    """Ranges with what they hold, in order; few at a time."""
-    waiting: deque[tuple[Range, Future[memoryview]]] = deque()
-    try:
-        for part in parts:
-            waiting.append((part, pool.submit(_load_verified, repository, part)))
-            if len(waiting) > ahead:
-                first, loaded = waiting.popleft()
-                yield first, loaded.result()
-        while waiting:
-            first, loaded = waiting.popleft()
-            yield first, loaded.result()
-    finally:
-        for _, loaded in waiting:
-            loaded.cancel()
 
 
 def _load_verified(repository: Repository, part: Range) -> memoryview:

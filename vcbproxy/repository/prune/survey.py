@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -130,10 +131,7 @@ class _Reader:
         self._trees = BlobTable(BlobKind.TREE, rows_expected // 64)
         self._data = BlobTable(BlobKind.DATA, rows_expected)
         self._pack_ids = bytearray()
-        self._files: list[int] = []
-        self._counts: list[int] = []
-        self._tree_counts: list[int] = []
-        self._sizes: list[int] = []
+        self._files, self._counts, self._tree_counts, self._sizes = (array("q") for _ in range(4))
 
     def take(self, file: int, listed: Sequence[tuple[bytes, Columns]]) -> None:
         """The packs of one index file."""
