@@ -1,0 +1,204 @@
+"""A library's robot: what lies where, and cartridges carried from one place to another.
+
+Elements are known by their SMC addresses, cartridges by their barcodes, drives by their serial numbers: which element a
+drive is, the robot says (DVCID); which device file it is, the drive's own serial number. Numbers of device files change
+from boot to boot and are never relied upon.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tape.errors import FormatError, MediumChanged, TapeError, UnitAttention
+from tape.scsi import cdb
+from tape.scsi.transport import ScsiTransport
+from tape.scsi.unit import CHANGER, Identity, Unit
+
+_STATUS_BYTES = 1 << 20
+_PAGE_BYTES = 8
+_MOVE_S = 600.0
+_INVENTORY_S = 3600.0
+_TRIES_MAX = 4
+
+
+class ElementKind(IntEnum):
+    """What an element is."""
+
+    ROBOT = 1
+    SLOT = 2
+    MAIL_SLOT = 3
+    DRIVE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One place in which a cartridge may lie.
+
+    Attributes:
+        address: SMC's.
+        kind: what it is.
+        full: whether one lies there.
+        barcode: its label; nothing when it is empty, or has none that can be read.
+        accessible: whether the robot can get at it; a drive that has threaded its tape is not.
+        source: the slot that the cartridge came from, where the robot remembers.
+        drive_serial: of the drive, where the robot tells.
+        problem: what is wrong with it (asc, ascq), where something is.
+    """
+
+    address: int
+    kind: ElementKind
+    full: bool
+    barcode: str = ""
+    accessible: bool = True
+    source: int | None = None
+    drive_serial: str = ""
+    problem: tuple[int, int] | None = None
+
+
+class Changer:
+    """One robot. For one thread, and one program at a time."""
+
+    def __init__(self, transport: ScsiTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take it over.
+
+        Raises:
+            TapeError: it does not answer, or is no robot.
+        """
+        self.unit = Unit(transport, sleep=sleep)
+        self.unit.attend()
+        self.identity: Identity = self.unit.inquiry()
+        if self.identity.kind != CHANGER:
+            raise TapeError(f"{self.name} is no library: {self.identity}")
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.unit.name
+
+    def elements(self) -> list[Element]:
+        """Everything that the library has, without moving anything.
+
+        Raises:
+            NotReady: its door is open, or it is taking stock.
+            TapeError: it does not tell.
+        """
+        # Each kind by itself: asked for all at once, some robots answer with damaged pages.
+        return [element for kind in ElementKind for element in self._of_kind(kind)]
+
+    def take_stock(self) -> None:
+        """Have the robot look at every label anew; takes minutes.
+
+        Raises:
+            TapeError: it cannot.
+        """
+        self._patiently(cdb.initialize_element_status(), "initialize element status", _INVENTORY_S)
+
+    def move(self, source: Element, destination: Element) -> None:
+        """Carry a cartridge.
+
+        Raises:
+            RemovalPrevented: the drive holds it: unload it first.
+            RefusedCommand: the source is empty, or the destination full; take stock and look again.
+            TapeError: it failed; where the cartridge is now, only a new look tells.
+        """
+        what = f"move from {source.kind.name.lower()} {source.address} to {destination.address}"
+        self._patiently(cdb.move_medium(0, source.address, destination.address), what, _MOVE_S)
+
+    def close(self) -> None:
+        """Let it go."""
+        self.unit.close()
+
+    def _of_kind(self, kind: ElementKind) -> list[Element]:
+        for identified in (True, False):
+            command = cdb.read_element_status(kind, 0, 0xFFFF, _STATUS_BYTES, identifiers=identified)
+            try:
+                return list(decode(self._asked(command), kind, self.name))
+            except (FormatError, TapeError):
+                if not identified:
+                    raise
+        return []
+
+    def _asked(self, command: bytes) -> bytes:
+        for _ in range(_TRIES_MAX):
+            try:
+                return self.unit.ask(command, "read element status", _STATUS_BYTES, timeout_s=_INVENTORY_S)
+            except UnitAttention:  # a mail slot was opened, cartridges may have moved: that is what we ask for
+                continue
+        return self.unit.ask(command, "read element status", _STATUS_BYTES, timeout_s=_INVENTORY_S)
+
+    def _patiently(self, command: bytes, what: str, timeout_s: float) -> None:
+        """Send again after a reset what was not done; not when cartridges may have been moved by hand meanwhile."""
+        for _ in range(_TRIES_MAX):
+            try:
+                self.unit.run(command, what, timeout_s=timeout_s)
+            except MediumChanged:
+                raise
+            except UnitAttention:
+                continue
+            return
+        self.unit.run(command, what, timeout_s=timeout_s)
+
+
+def decode(data: bytes, kind: ElementKind, where: str) -> Iterator[Element]:
+    """The elements of one kind in an answer to READ ELEMENT STATUS (SMC-3, 6.13).
+
+    Raises:
+        FormatError: it contradicts itself.
+    """
+    if len(data) < 8:
+        raise FormatError(where=where, reason=f"an element status of {len(data)} bytes")
+    end = min(8 + int.from_bytes(data[5:8], "big"), len(data))
+    at = 8
+    while at + _PAGE_BYTES <= end:
+        page_kind, tagged = data[at], bool(data[at + 1] & 0x80)
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        length = int.from_bytes(data[at + 5 : at + 8], "big")
+        at += _PAGE_BYTES
+        if size < 12 or at + length > end:
+            raise FormatError(where=where, reason=f"an element status page of {length} bytes, {size} an element")
+        if page_kind == kind:
+            for start in range(at, at + length - size + 1, size):
+                yield _element(data[start : start + size], kind, tagged)
+        at += length
+
+
+def _element(data: bytes, kind: ElementKind, tagged: bool) -> Element:
+    flags = data[2]
+    full = bool(flags & 0x01)
+    barcode = data[12:44].decode("ascii", "replace").strip("\0 ") if tagged and len(data) >= 44 else ""
+    return Element(
+        address=int.from_bytes(data[0:2], "big"),
+        kind=kind,
+        full=full,
+        barcode=barcode if full else "",
+        accessible=bool(flags & 0x08) or kind is ElementKind.ROBOT,
+        source=int.from_bytes(data[10:12], "big") if full and data[9] & 0x80 else None,
+        drive_serial=_serial(data[48 if tagged else 12 :]) if kind is ElementKind.DRIVE else "",
+        problem=(data[4], data[5]) if flags & 0x04 else None,
+    )
+
+
+def _serial(identifier: bytes) -> str:
+    """The drive's serial number in its identifier: the last word of a T10 one, or all of one that is that alone."""
+    if len(identifier) < 4:
+        return ""
+    code, kind, length = identifier[0] & 0x0F, identifier[1] & 0x0F, identifier[3]
+    text = identifier[4 : 4 + length]
+    if code != 0x02 or len(text) < length:
+        return ""
+    return text[24 if kind == 0x01 and length > 24 else 0 :].decode("ascii", "replace").strip("\0 ")
+
+
+def by_barcode(elements: Sequence[Element], barcode: str) -> Element:
+    """Where a cartridge lies.
+
+    Raises:
+        TapeError: it is not in the library.
+    """
+    found = next((element for element in elements if element.full and element.barcode == barcode), None)
+    if found is None:
+        raise TapeError(f"cartridge {barcode} is not in the library")
+    return found

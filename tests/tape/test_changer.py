@@ -1,0 +1,164 @@
+"""A library's robot, on the emulated one: every move, every refusal, and nothing relied on but serials and barcodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tape.changer import Changer, Element, ElementKind, by_barcode, decode
+from tape.drive import TapeDrive
+from tape.emulator.library import VirtualLibrary
+from tape.emulator.robot import DRIVES, MAIL, SLOTS
+from tape.errors import FormatError, MediumChanged, NoMedium, NotReady, RefusedCommand, RemovalPrevented, TapeError
+
+BARCODES = ("TAP001L8", "TAP002L8", "CLN001L8")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> VirtualLibrary:
+    return VirtualLibrary.create(tmp_path / "library", barcodes=BARCODES)
+
+
+@pytest.fixture
+def changer(library: VirtualLibrary) -> Changer:
+    return Changer(library.changer_transport(), sleep=lambda _: None)
+
+
+def at(changer: Changer, address: int) -> Element:
+    return next(element for element in changer.elements() if element.address == address)
+
+
+def drive(library: VirtualLibrary, number: int) -> TapeDrive:
+    return TapeDrive(library.drive_transport(number), sleep=lambda _: None)
+
+
+def test_everything_is_listed_with_its_barcode_and_serial(changer: Changer) -> None:
+    elements = changer.elements()
+    assert [element.barcode for element in elements if element.full] == list(BARCODES)
+    assert {kind: sum(element.kind is kind for element in elements) for kind in ElementKind} == {
+        ElementKind.ROBOT: 1,
+        ElementKind.SLOT: 8,
+        ElementKind.MAIL_SLOT: 2,
+        ElementKind.DRIVE: 2,
+    }
+    serials = [element.drive_serial for element in elements if element.kind is ElementKind.DRIVE]
+    assert serials == ["VLIB0001-D1", "VLIB0001-D2"]
+
+
+def test_a_drive_is_matched_by_serial_whatever_its_number(library: VirtualLibrary, changer: Changer) -> None:
+    by_serial = {found.identity.serial: found for found in (drive(library, 1), drive(library, 0))}
+    second = at(changer, DRIVES + 1)
+    changer.move(by_barcode(changer.elements(), "TAP001L8"), second)
+    by_serial[second.drive_serial].load()
+    with pytest.raises(NoMedium):
+        by_serial["VLIB0001-D1"].wait_ready()
+
+
+def test_a_cartridge_goes_out_and_comes_home(library: VirtualLibrary, changer: Changer) -> None:
+    changer.move(at(changer, SLOTS), at(changer, DRIVES))
+    loaded = at(changer, DRIVES)
+    assert (loaded.barcode, loaded.source, loaded.accessible) == ("TAP001L8", SLOTS, False)
+    used = drive(library, 0)
+    used.load()
+    used.unload()
+    assert at(changer, DRIVES).accessible
+    changer.move(at(changer, DRIVES), at(changer, SLOTS))
+    assert at(changer, SLOTS).barcode == "TAP001L8"
+    assert not at(changer, DRIVES).full
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "says"),
+    [
+        (SLOTS + 7, DRIVES, "the source is empty"),
+        (SLOTS, SLOTS + 1, "the destination is full"),
+        (SLOTS, SLOTS + 99, "no element of this address"),
+        (99, SLOTS + 5, "no element of this address"),
+    ],
+)
+def test_moves_that_cannot_be_are_refused_and_change_nothing(
+    changer: Changer, source: int, destination: int, says: str
+) -> None:
+    before = changer.elements()
+    with pytest.raises(RefusedCommand, match=says):
+        changer.move(Element(source, ElementKind.SLOT, True), Element(destination, ElementKind.SLOT, False))
+    assert changer.elements() == before
+
+
+def test_a_cartridge_that_a_drive_holds_is_not_torn_out(library: VirtualLibrary, changer: Changer) -> None:
+    changer.move(at(changer, SLOTS), at(changer, DRIVES))
+    used = drive(library, 0)
+    used.load()
+    with used.held(), pytest.raises(RemovalPrevented):
+        changer.move(at(changer, DRIVES), at(changer, SLOTS))
+    assert at(changer, DRIVES).full
+
+
+def test_an_open_door_is_told(library: VirtualLibrary, changer: Changer) -> None:
+    library.shelf.door_open = True
+    with pytest.raises(NotReady, match="door is open"):
+        changer.move(Element(SLOTS, ElementKind.SLOT, True), Element(DRIVES, ElementKind.DRIVE, False))
+
+
+def test_cartridges_moved_by_hand_stop_a_move_that_was_planned_before(
+    library: VirtualLibrary, changer: Changer
+) -> None:
+    planned = at(changer, SLOTS), at(changer, DRIVES)
+    library.import_cartridge("NEW001L8")
+    with pytest.raises(MediumChanged):
+        changer.move(*planned)
+    assert at(changer, MAIL).barcode == "NEW001L8"
+    changer.move(*planned)
+
+
+def test_a_label_that_cannot_be_read_is_a_problem_not_another_cartridge(
+    library: VirtualLibrary, changer: Changer
+) -> None:
+    library.shelf.unreadable.add("TAP002L8")
+    found = at(changer, SLOTS + 1)
+    assert (found.full, found.barcode, found.problem) == (True, "", (0x30, 0x00))
+    with pytest.raises(TapeError, match="TAP002L8 is not in the library"):
+        by_barcode(changer.elements(), "TAP002L8")
+
+
+def test_a_library_is_opened_as_it_was_left(library: VirtualLibrary, changer: Changer) -> None:
+    changer.move(at(changer, SLOTS + 1), at(changer, DRIVES + 1))
+    used = drive(library, 1)
+    used.load()
+    used.write(b"kept")
+    used.flush()
+    again = VirtualLibrary.open(library.folder)
+    assert Changer(again.changer_transport()).elements() == changer.elements()
+    opened = drive(again, 1)
+    opened.load()
+    buf = bytearray(10)
+    assert opened.read(memoryview(buf)) == 4
+
+
+def test_a_drive_is_no_library(library: VirtualLibrary) -> None:
+    with pytest.raises(TapeError, match="is no library"):
+        Changer(library.drive_transport(0))
+    with pytest.raises(TapeError, match="is no tape drive"):
+        TapeDrive(library.changer_transport())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\0\x01\0\x01\0\0\0\x08\x02\x80\0\x0b\0\0\0\x0b" + bytes(11),  # elements of eleven bytes
+        b"\0\x01\0\x01\0\0\0\x08\x02\x80\0\x34\0\0\x01\0",  # more than there is
+    ],
+)
+def test_an_answer_that_contradicts_itself_is_refused(answer: bytes) -> None:
+    with pytest.raises(FormatError):
+        list(decode(answer, ElementKind.SLOT, "here"))
+
+
+@pytest.mark.parametrize(
+    ("barcodes", "says"), [(["a"], "barcodes"), (["A", "A"], "barcodes"), (["A" * 9], "barcodes"), (["A"] * 9, "fit")]
+)
+def test_a_library_that_cannot_be_is_not_made(tmp_path: Path, barcodes: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        VirtualLibrary.create(tmp_path, barcodes=barcodes)
