@@ -139,6 +139,8 @@ class S3Backend:
             except ClientError as error:
                 if failures.status_of(error) == 404 and name.kind.single and not self._has_bucket():
                     raise failures.BucketMissing(location=self.location, bucket=self.place.bucket) from error
+                if failures.status_of(error) in (401, 403):
+                    self._hear_why(name)
                 raise
             return found
 
@@ -219,6 +221,10 @@ class S3Backend:
             raise FileShort(location=self.location, path=name.path, end=end)
         if length > end - offset and not whole:
             raise TargetError(f"{self.location}: {name.path}: asked for {end - offset} bytes, got {length}")
+
+    def _hear_why(self, name: FileName) -> None:
+        """An answer to HEAD has no room for a reason: ask by GET, which raises with one."""
+        self.client.get_object(**self._where(name), Range="bytes=0-0")["Body"].close()
 
     def _size_or_none(self, name: FileName) -> int | None:
         try:

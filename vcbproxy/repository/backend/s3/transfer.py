@@ -77,10 +77,18 @@ class Transfer:
         try:
             done = self._send_parts(where, _cut(parts, part_bytes), -(-size_bytes // part_bytes))
             self.client.complete_multipart_upload(**where, MultipartUpload={"Parts": done}, **condition)
+            self._hold_length(key, size_bytes)
         except BaseException:
             with suppress(BotoCoreError, ClientError):  # the first error is the one to be seen; age removes it else
                 self.client.abort_multipart_upload(**where)
             raise
+
+    def _hold_length(self, key: str, size_bytes: int) -> None:
+        """Each part was compared; whether all of them were put together is seen by the length."""
+        stored = int(self.client.head_object(Bucket=self.place.bucket, Key=key)["ContentLength"])
+        if stored != size_bytes:
+            reason = f"the server made {stored} bytes of parts that come to {size_bytes}"
+            raise Unavailable(location=self.place.location, action=f"write {key}", reason=reason)
 
     def _send_parts(self, where: Mapping[str, Any], bodies: Iterator[bytes], count: int) -> list[dict[str, Any]]:
         """Send all parts, as many at once as there are connections; a body is copied only when its turn comes."""
