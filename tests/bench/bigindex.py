@@ -104,6 +104,8 @@ def ask(directory: Path, chunks: int) -> None:
     stages.reached("has", len(singles))
     assert not any(repository.index.has(BlobKind.DATA, blob_id[::-1]) for blob_id in singles)
     stages.reached("has_not", len(singles))
+    assert sum(len(pack.blobs) for pack in repository.index.packs()) == chunks
+    stages.reached("packs", chunks)
     at_once = min(chunks // PER_FILE, 80)  # 4 million: a disk of 2 TiB
     ids = np.concatenate([chunk_ids(number) for number in range(at_once)])
     stages.reached("prepare_many")
@@ -111,9 +113,6 @@ def ask(directory: Path, chunks: int) -> None:
     assert known.all()
     assert (lengths == 512 * KiB).all()
     stages.reached("find", len(ids))
-    del ids, known, lengths
-    assert sum(len(pack.blobs) for pack in repository.index.packs()) == chunks
-    stages.reached("packs", chunks)
     stages.show()
 
 

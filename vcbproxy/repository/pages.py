@@ -17,6 +17,7 @@ from vcbproxy.repository.ids import Buffer
 from vcbproxy.units import MiB, align_down
 
 _HUGE_BYTES = 2 * MiB
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library has it
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _memcmp.restype = ctypes.c_int
@@ -52,6 +53,12 @@ def let_go(part: NDArray[np.uint8]) -> None:
         start = _address(part.reshape(-1)) - _address(memory)
         first = align_down(start, mmap.PAGESIZE)
         memory.madvise(mmap.MADV_DONTNEED, first, start + part.nbytes - first)
+
+
+def trim() -> None:
+    """Give back to the system what was freed: after much was done in small pieces, that is half of what is held."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def equal(one: Buffer, other: Buffer) -> bool:

@@ -1,6 +1,6 @@
 """Writing runs: sorted in bites, merged as streams, so that memory does not grow with the number of rows.
 
-    rows as they come ─▶ half a million ─▶ sorted ─▶ a nameless run ┐
+    rows as they come ─▶ 262,144 of them ─▶ sorted ─▶ a nameless run ┐
                                            sorted ─▶ a nameless run ┼─▶ merged ─▶ one run ─▶ synced ─▶ renamed
                                                      …              ┘
 
@@ -24,11 +24,11 @@ from vcbproxy.repository import indexrows, packtable, sealedrun
 from vcbproxy.repository.ids import ID_BYTES
 from vcbproxy.repository.indexrows import ROW, Listing, Rows
 from vcbproxy.repository.packtable import Packs, PackTable
-from vcbproxy.repository.sealedrun import BLOCK_BYTES, BLOCK_ROWS, HEAD, HEAD_BYTES, SealedRun, Tail
+from vcbproxy.repository.sealedrun import BLOCK_BYTES, BLOCK_ROWS, HEAD, HEAD_BYTES, Body, SealedRun, Tail
 
 SUFFIX = ".run"
 ASIDE_PREFIX = "tmp-"
-_SORT_ROWS = 1 << 19
+_SORT_ROWS = 1 << 18
 
 
 class RunWriter:
@@ -76,9 +76,7 @@ class RunWriter:
         Raises:
             OSError: it cannot be written.
         """
-        self._finish(no_tail())
-        self._path.unlink()
-        return self._run(None)[0]
+        return self.kept(no_tail())[0]
 
     def published(self, tail: Tail) -> tuple[SealedRun, Tail]:
         """The run under a name of its own, which it gets once all of it is on disk.
@@ -86,11 +84,11 @@ class RunWriter:
         Raises:
             OSError: it cannot be written.
         """
-        self._finish(tail)
+        fence = self._finish(tail)
         os.fsync(self._fd)
         path = self._path.with_name(f"{self._run_id.hex()}{SUFFIX}")
         self._path.rename(path)
-        return self._run(path)
+        return self._run(fence, path), tail
 
     def kept(self, tail: Tail) -> tuple[SealedRun, Tail]:
         """As ``published``, without a name: for whoever has no directory for it.
@@ -98,14 +96,13 @@ class RunWriter:
         Raises:
             OSError: it cannot be written.
         """
-        self._finish(tail)
+        fence = self._finish(tail)
         self._path.unlink()
-        return self._run(None)
+        return self._run(fence, None), tail
 
-    def _run(self, path: Path | None) -> tuple[SealedRun, Tail]:
+    def _run(self, fence: NDArray[np.uint64], path: Path | None) -> SealedRun:
         self._kept = True
-        body, tail = sealedrun.read_body(self._fd, self._secret)
-        return SealedRun(body, self._secret, path), tail
+        return SealedRun(Body(self._fd, self._run_id, self._rows, fence), self._secret, path)
 
     def _write_blocks(self, rows: Rows) -> None:
         for start in range(0, len(rows), BLOCK_ROWS * 256):
@@ -125,7 +122,8 @@ class RunWriter:
             self._blocks += count
             self._rows += len(part)
 
-    def _finish(self, tail: Tail) -> None:
+    def _finish(self, tail: Tail) -> NDArray[np.uint64]:
+        """Write all but the blocks; gives the first key of each of these."""
         self._write_blocks(self._rest)
         fence = np.concatenate(self._fence) if self._fence else np.zeros(0, np.uint64)
         packs = tail.packs
@@ -147,6 +145,7 @@ class RunWriter:
         tail_mac = self._mac(sealedrun.TAIL_PLACE, *parts)
         head = HEAD.pack(sealedrun.MAGIC, self._run_id, *counts, tail_mac)
         self._write_at(memoryview(head + self._mac(sealedrun.HEAD_PLACE, head)), 0)
+        return fence
 
     def _mac(self, place: int, *parts: bytes | memoryview) -> bytes:
         return sealedrun.mac(self._secret, self._run_id, place, *parts)
