@@ -147,6 +147,7 @@ class TapeDrive:
             TapeError: it cannot be loaded.
         """
         self._expected = None
+        self.unit.attend()  # that there is another cartridge is what one loads for
         with self._attentive():
             self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
         self.wait_ready(timeout_s)
