@@ -18,7 +18,7 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from vcbproxy.clock import Clock
-from vcbproxy.errors import Error, ManagerError, TaskFailed
+from vcbproxy.errors import CredentialsError, Error, ManagerError, TaskFailed
 from vcbproxy.manager import properties
 from vcbproxy.manager.faults import Trouble, name_of, reason, trouble_of_fault
 from vcbproxy.manager.session import Session
@@ -130,6 +130,8 @@ def _watch(wire: Wire, moref: str, round_s: int) -> Any:
             version = update.version
             if _ended(update):
                 break
+    except CredentialsError:  # the collector went with its session; no login is tried a second time for it
+        raise
     except BaseException:
         with contextlib.suppress(Error):  # the first error is the one to be told
             collector.DestroyPropertyCollector()
