@@ -13,32 +13,16 @@ never as a reason to leave it out: a VM too many in a backup is better than one 
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 from vcbproxy.errors import UsageError
+from vcbproxy.manager.holding import DEEP, HOLDS, Kind, uuid_digits
 from vcbproxy.manager.pattern import Pattern, parts
 from vcbproxy.manager.vm import Power, Tag, VmSummary
 
-
-class Kind(Enum):
-    """What a term looks at; the value is its prefix."""
-
-    WORD = ""  # no prefix: whatever identifies one VM
-    NAME = "name"
-    IPADDR = "ipaddr"
-    UUID = "uuid"
-    MOREF = "moref"
-    POWERSTATE = "powerstate"
-    FOLDER = "folder"
-    TAG = "tag"
-    DATASTORE = "datastore"
-    ANY = "any"
-
+__all__ = ["Kind", "Selector", "Term", "folder_text", "needs", "tag_text"]
 
 _PREFIXES = {**{kind.value: kind for kind in Kind if kind.value}, "ip": Kind.IPADDR}
 _NOT = "not:"
@@ -48,7 +32,6 @@ _POWER = {
     "on": Power.ON,
     "off": Power.OFF,
 }
-DEEP = Pattern("**")  # in folders only: any number of levels; no other pattern has this text
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +83,7 @@ class Term:
 
     def holds(self, vm: VmSummary) -> bool | None:
         """Whether it holds for a VM; None when the manager does not tell."""
-        found = _HOLDS[self.kind](self.patterns, vm)
+        found = HOLDS[self.kind](self.patterns, vm)
         return found if found is None or not self.negated else not found
 
 
@@ -232,88 +215,4 @@ _READ: Mapping[Kind, Callable[[str], tuple[Pattern, ...]]] = {
     Kind.FOLDER: _read_folder,
     Kind.TAG: _read_tag,
     Kind.ANY: _read_any,
-}
-
-
-# Matching. None: the manager does not tell.
-
-
-def _word(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool:
-    (word,) = patterns
-    return word.fits(vm.name) or word.fits(vm.moref) or _address(patterns, vm) or _uuid(patterns, vm)
-
-
-def _address(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool:
-    (pattern,) = patterns
-    if vm.host_name and pattern.fits_in_any_case(vm.host_name):
-        return True
-    literal = pattern.literal
-    if literal is not None:
-        return _plain_address(literal) in map(_plain_address, vm.ip_addresses)
-    return any(pattern.fits_in_any_case(_plain_address(address)) for address in vm.ip_addresses)
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _plain_address(text: str) -> str:
-    """An address in its one spelling: IPv6 has many."""
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return text.casefold()
-
-
-def _uuid(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool:
-    wanted = uuid_digits(patterns[0].literal)
-    return wanted != "" and wanted in (uuid_digits(vm.uuid), uuid_digits(vm.instance_uuid))
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def uuid_digits(text: str | None) -> str:
-    """A UUID as 32 digits, or nothing: the manager writes 8-4-4-4-12, a .vmx file pairs with blanks."""
-    digits = re.sub(r"[\s{}-]", "", text or "").lower()
-    return digits if re.fullmatch("[0-9a-f]{32}", digits) else ""
-
-
-def _power(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool | None:
-    return None if vm.power_state is None else vm.power_state.value == patterns[0].text
-
-
-def _folder(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool | None:
-    return None if vm.folder is None else _lies_in(patterns, vm.folder)
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _lies_in(patterns: tuple[Pattern, ...], folder: tuple[str, ...]) -> bool:
-    if not patterns:
-        return not folder
-    if patterns[0] == DEEP:
-        return _lies_in(patterns[1:], folder) or (bool(folder) and _lies_in(patterns, folder[1:]))
-    return bool(folder) and patterns[0].fits(folder[0]) and _lies_in(patterns[1:], folder[1:])
-
-
-def _datastore(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool | None:
-    return None if vm.datastores is None else any(map(patterns[0].fits, vm.datastores))
-
-
-def _tag(patterns: tuple[Pattern, ...], vm: VmSummary) -> bool | None:
-    return None if vm.tags is None else any(tag_fits(patterns, tag) for tag in vm.tags)
-
-
-def tag_fits(patterns: tuple[Pattern, ...], tag: Tag) -> bool:
-    """Whether a tag fits the patterns of a tag's term."""
-    *category, name = patterns
-    return name.fits(tag.name) and all(pattern.fits(tag.category) for pattern in category)
-
-
-_HOLDS: Mapping[Kind, Callable[[tuple[Pattern, ...], VmSummary], bool | None]] = {
-    Kind.WORD: _word,
-    Kind.NAME: lambda patterns, vm: patterns[0].fits(vm.name),
-    Kind.MOREF: lambda patterns, vm: patterns[0].fits(vm.moref),
-    Kind.IPADDR: _address,
-    Kind.UUID: _uuid,
-    Kind.POWERSTATE: _power,
-    Kind.FOLDER: _folder,
-    Kind.TAG: _tag,
-    Kind.DATASTORE: _datastore,
-    Kind.ANY: lambda _, vm: vm.workload,
 }
