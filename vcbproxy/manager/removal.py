@@ -23,36 +23,26 @@ from vcbproxy.clock import Clock
 from vcbproxy.errors import CredentialsError, ManagerError, SnapshotLeft, TaskFailed
 from vcbproxy.manager import convert, properties, task
 from vcbproxy.manager.faults import Trouble, trouble_of
-from vcbproxy.manager.lifecycle import ENDS, REMEDIES, Event, State, after, event_of
+from vcbproxy.manager.lifecycle import ENDS, REMEDIES, Event, State, after
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import Session
+from vcbproxy.manager.tries import PAUSE_MAX_S, Limits, Tries, pause
 from vcbproxy.manager.vm import Vm
 from vcbproxy.manager.wire import Wire, moref_of
 
+__all__ = [
+    "PAUSE_MAX_S",
+    "Limits",
+    "OurSnapshot",
+    "await_creation",
+    "consolidate",
+    "find_ours",
+    "needs_consolidation",
+    "pause",
+    "remove_marked",
+]
+
 log = logging.getLogger(__name__)
-
-_FAILURES_MAX = 5
-_HOPELESS = (Trouble.PERMISSION, Trouble.TRUST, Trouble.GONE)  # gone: the VM itself
-PAUSE_MAX_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long the steps of a snapshot's life may take.
-
-    Attributes:
-        create_s: the creation, the guest's quiescing included.
-        busy_s: waiting for other operations on the VM, and for a manager that does not answer.
-        remove_s: one removal or consolidation; hours, when the guest wrote much meanwhile.
-        pause_s: the first pause before something is tried again; it doubles up to a minute.
-        settle_s: how long a request whose answer was lost may still be on its way through the manager.
-    """
-
-    create_s: float = 900.0
-    busy_s: float = 900.0
-    remove_s: float = 12 * 3600.0
-    pause_s: float = 2.0
-    settle_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +131,7 @@ class _Removal:
 
     def run(self, state: State) -> None:
         steps = {State.AWAITED: self._arrived, State.REMOVING: self._removed, State.CONSOLIDATING: self._consolidated}
-        tries = _Tries(self.clock, self.limits, self.given_up)
+        tries = Tries(self.clock, self.limits, self.given_up)
         while state not in ENDS:
             before, state = state, after(state, self._once(steps[state], tries))
             if state is State.STUCK:
@@ -149,15 +139,15 @@ class _Removal:
             if state is before:
                 tries.pause()
             else:
-                tries = _Tries(self.clock, self.limits, self.given_up)
+                tries = Tries(self.clock, self.limits, self.given_up)
 
-    def _once(self, step: Callable[[], bool], tries: _Tries) -> Event:
+    def _once(self, step: Callable[[], bool], tries: Tries) -> Event:
         try:
             return Event.DONE if step() else tries.without_effect()
         except (ManagerError, CredentialsError) as error:
             return tries.failed(error)
 
-    def _stuck(self, state: State, tries: _Tries) -> SnapshotLeft:
+    def _stuck(self, state: State, tries: Tries) -> SnapshotLeft:
         what = {
             State.AWAITED: f"a snapshot of {self.vm.name} may still be under way",
             State.REMOVING: f"the snapshot {self.marker} of {self.vm.name} is not removed",
@@ -203,57 +193,6 @@ class _Removal:
         task.wait(self.session, started, clock=self.clock, limit_s=limits.remove_s, given_up=given_up)
 
 
-@dataclass(slots=True)
-class _Tries:
-    """How often, and for how long, one step was tried; says when there is no more point in it."""
-
-    clock: Clock
-    limits: Limits
-    given_up: Callable[[], bool]
-    failures: int = 0
-    pause_s: float = 0.0
-    deadline: float = field(init=False)
-    error: ManagerError | CredentialsError = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.deadline = self.clock.monotonic() + self.limits.busy_s
-        self.error = ManagerError("it was not tried")
-
-    def without_effect(self) -> Event:
-        """The manager reports success; the next look shows whether it is so. The first time that needs no pause."""
-        self.error = ManagerError("the manager reports success, and nothing changes")
-        self.failures += 1
-        if self.failures > 1:
-            self.pause_s = self.pause_s or self.limits.pause_s
-        return self._or_the_end(Event.FAULT)
-
-    def failed(self, error: ManagerError | CredentialsError) -> Event:
-        """What is to be done about it: wait, try again, or no more."""
-        self.error = error
-        self.pause_s = self.pause_s or self.limits.pause_s
-        event = event_of(error)
-        trouble = trouble_of(error)
-        log.warning("%s", error)
-        if trouble in _HOPELESS:
-            return Event.LATE
-        patient = event in (Event.BUSY, Event.LOST) and trouble is not Trouble.OTHER
-        if not patient:
-            self.failures += 1
-        elif self.clock.monotonic() >= self.deadline:
-            return Event.LATE
-        return self._or_the_end(event)
-
-    def _or_the_end(self, event: Event) -> Event:
-        if self.given_up():
-            return Event.INSIST
-        return Event.LATE if self.failures >= _FAILURES_MAX else event
-
-    def pause(self) -> None:
-        """Before the next one; longer each time."""
-        pause(self.clock, self.pause_s, self.given_up)
-        self.pause_s = min(2 * self.pause_s, PAUSE_MAX_S)
-
-
 def await_creation(
     session: Session, vm: Vm, *, clock: Clock, limits: Limits, given_up: Callable[[], bool] = task.never
 ) -> None:
@@ -291,13 +230,6 @@ def _creates_snapshot(session: Session, recent: task.Started, vm: Vm) -> bool:
     entity = row.get("info.entity")
     ours = entity is not None and moref_of(entity) == vm.moref
     return ours and "createsnapshot" in str(row.get("info.descriptionId")).lower() and not row.get("info.completeTime")
-
-
-def pause(clock: Clock, pause_s: float, ended: Callable[[], bool]) -> None:
-    """Sleep, in steps of a second, unless there is no more point in it."""
-    until = clock.monotonic() + pause_s
-    while not ended() and (left_s := until - clock.monotonic()) > 0:
-        clock.sleep(min(left_s, 1.0))
 
 
 def _removal_of(moref: str) -> Callable[[Wire], Any]:
