@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from pyVmomi import vim
@@ -23,8 +22,7 @@ from pyVmomi import vim
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
 from vcbproxy.errors import Cancelled, Error, ManagerError
-from vcbproxy.manager import convert, properties, quiesce, rawlun, task
-from vcbproxy.manager.disk import Disk, refusal
+from vcbproxy.manager import quiesce, task
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.lifecycle import ENDS, Event, State, after, event_of
 from vcbproxy.manager.marker import Marker
@@ -33,6 +31,7 @@ from vcbproxy.manager.removal import PAUSE_MAX_S, Limits, OurSnapshot, find_ours
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.shield import Interrupts, to_the_end
 from vcbproxy.manager.vm import Vm
+from vcbproxy.manager.vmsnapshot import VmSnapshot, read
 from vcbproxy.manager.wire import moref_of
 
 __all__ = ["Limits", "Marker", "OurSnapshot", "Quiesce", "VmSnapshot", "find_ours", "held", "refuse", "remove_marked"]
@@ -41,31 +40,6 @@ log = logging.getLogger(__name__)
 
 _QUIESCED_ATTEMPTS = 3
 _QUIESCE_PAUSE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class VmSnapshot:
-    """A VM frozen at one moment.
-
-    Attributes:
-        created: when, by the manager's clock.
-        quiesced: the guest had come to rest; else ``unquiesced`` says why not.
-        disks: what may be read: the snapshot's own backings.
-        config: the VM's configuration at that moment, as plain data.
-    """
-
-    moref: str
-    name: str
-    created: datetime
-    quiesced: bool
-    unquiesced: Unquiesced | None
-    disks: tuple[Disk, ...]
-    config: dict[str, Any]
-
-    @property
-    def not_quiesced_because(self) -> str | None:
-        """In words; None when it is quiesced."""
-        return None if self.unquiesced is None else str(self.unquiesced)
 
 
 @contextmanager
@@ -296,32 +270,9 @@ class _Life:
             raise
 
     def _frozen(self, moref: str, unquiesced: Unquiesced | None) -> VmSnapshot:
-        """Read what the snapshot froze, and make sure that the VM has moved on to other files."""
-        config = self.session.read(
-            lambda wire: properties.of_one(wire, wire.object(vim.vm.Snapshot, moref), ["config"])
-        ).need("config")
-        live = self.session.read(
-            lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, self.vm.moref), ["config", "snapshot"])
-        )
-        trees = properties.snapshot_trees(live.get("snapshot"))
-        tree = next((tree for tree in trees if moref_of(tree.snapshot) == moref), None)
-        if tree is None:
-            raise ManagerError(f"the new snapshot of {self.vm.name} is not among its snapshots")
-        disks = rawlun.disks(self.session, self.vm.moref, config)
-        written = {disk.path for disk in convert.disks(live.need("config"))}
-        for disk in disks:
-            if refusal(disk) is None and disk.path in written:
-                raise ManagerError(f"{self.vm.name}: {disk.key} is not frozen: the snapshot left {disk.path} in use")
-        if unquiesced is None and not tree.quiesced:
-            unquiesced = Unquiesced(Cause.UNCONFIRMED)
-            if self.quiesce is Quiesce.REQUIRE:
-                raise ManagerError(f"the snapshot of {self.vm.name}: {unquiesced}", trouble=Trouble.QUIESCE)
-        return VmSnapshot(
-            moref=moref,
-            name=tree.name,
-            created=convert.utc(tree.createTime),
-            quiesced=unquiesced is None,
-            unquiesced=unquiesced,
-            disks=disks,
-            config=convert.plain(config),
-        )
+        """What it froze; not quiesced after all is a fault of the guest where it must be."""
+        frozen = read(self.session, self.vm, moref, unquiesced)
+        unsure = frozen.unquiesced is not None and frozen.unquiesced.cause is Cause.UNCONFIRMED
+        if unsure and self.quiesce is Quiesce.REQUIRE:
+            raise ManagerError(f"the snapshot of {self.vm.name}: {frozen.unquiesced}", trouble=Trouble.QUIESCE)
+        return frozen
