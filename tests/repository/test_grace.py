@@ -26,6 +26,7 @@ from vcbproxy.clock import ManualClock
 from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import digest
 from vcbproxy.repository.prune import waiting
 from vcbproxy.repository.prune.options import parse_duration
@@ -187,6 +188,16 @@ def test_strays_of_unknown_origin_wait_as_well(world: World) -> None:
 @pytest.mark.parametrize(("text", "hours"), [("24h", 24), ("7d", 168), ("90m", 1.5), ("0", 0), ("3600s", 1)])
 def test_durations_are_read(text: str, hours: float) -> None:
     assert parse_duration(text) == timedelta(hours=hours)
+
+
+def test_a_check_tells_of_them_in_one_line(world: World) -> None:
+    forget(world.proxy(), write_point(world.proxy(), scsi0_0="abc"))
+    waiting_packs = pruned(world.proxy(), DAY).packs_waiting
+    assert waiting_packs > 1
+    report = check(world.proxy(), None)
+    assert report.problems == []
+    [hint] = report.hints
+    assert hint.startswith(f"{waiting_packs} packs")
 
 
 def test_a_dry_run_with_grace_changes_nothing(world: World) -> None:

@@ -39,6 +39,7 @@ from vcbproxy.repository.pack import Blob, header_size
 from vcbproxy.repository.packcheck import PackDamage, check_pack
 from vcbproxy.repository.packsizes import PackSizes
 from vcbproxy.repository.progress import Progress, no_progress
+from vcbproxy.repository.prune import waiting as waits
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Problem, Report, Subset
 from vcbproxy.repository.repository import Repository
@@ -144,8 +145,25 @@ class _Checker:
                 self._lose(pack.pack_id, f"pack {pack.pack_id.hex()}: {problem}", pack.blobs)
             if len({blob.kind for blob in pack.blobs}) > 1:
                 self.report.hints.append(f"pack {pack.pack_id.hex()} mixes data and trees; prune separates them")
-        self.report.hints += [f"pack {pack_id.hex()} is in no index; prune removes it" for pack_id in sizes.strays()]
+        self._hint_at_strays(sizes)
         return sizes
+
+    def _hint_at_strays(self, sizes: PackSizes) -> None:
+        """One line each, but for those that wait for their removal, and when there are many."""
+        try:
+            waiting = {pack for wait in waits.load(self._repository.files) for pack in wait.packs}
+        except IntegrityError as error:
+            self._problem(f"{error}; remove that file: its packs then count as in no index")
+            waiting = set()
+        strays = [pack_id.hex() for pack_id in sizes.strays()]
+        unknown = [pack for pack in strays if pack not in waiting]
+        self.report.hints += [f"pack {pack} is in no index; prune removes it" for pack in unknown[:_STRAYS_NAMED]]
+        if len(unknown) > _STRAYS_NAMED:
+            self.report.hints.append(f"{len(unknown) - _STRAYS_NAMED} more packs are in no index; prune removes them")
+        if len(strays) > len(unknown):
+            self.report.hints.append(
+                f"{len(strays) - len(unknown)} packs are in no index and wait for their removal by a prune"
+            )
 
     def trees(self, snapshots: list[Snapshot]) -> None:
         for number, snapshot in enumerate(snapshots):
@@ -303,6 +321,9 @@ class _Checker:
 
     def _problem(self, message: str, *hurt: str) -> None:
         self.report.problems.append(Problem(message, tuple(hurt)))
+
+
+_STRAYS_NAMED = 20
 
 
 def _layout_problem(pack: PackBlobs, size_bytes: int | None) -> str | None:
