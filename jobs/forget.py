@@ -3,19 +3,21 @@
     lock ─▶ list ─▶ decide: a verdict for each point ─▶ remove the records of those that go ─▶ unlock
 
 What is decided and what is done come from one listing under one lock, so that no point is judged by others that are
-gone. A VM's last good restore point goes only when it is named, and the VM is named once more.
+gone. A point that needs what was found damaged in the repository is taken for suspect: it stands for no good one. A
+VM's last good restore point goes only when it is named, and the VM is named once more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from jobs import retention
 from jobs.retention import Rule, Verdict
 from vcbproxy.errors import Error, UsageError
 from vcbproxy.manager.pattern import Pattern
+from vcbproxy.repository import hurt as damage
 from vcbproxy.repository import points, records
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.points import PointSummary
@@ -33,11 +35,13 @@ class Outcome:
     Attributes:
         verdicts: what was decided, oldest first.
         forgotten: ids of the points that are gone.
+        hurt: ids of the points that need what is known to be damaged.
         error: what ended it early; the points that were to go and are not among the forgotten are still there.
     """
 
     verdicts: tuple[Verdict, ...]
     forgotten: frozenset[str]
+    hurt: frozenset[str]
     error: Error | None = None
 
 
@@ -97,9 +101,15 @@ def of_vms(listed: Sequence[PointSummary], vms: Sequence[str]) -> list[PointSumm
     return [point for point in listed if point.id in meant]
 
 
-def dry_run(listed: Sequence[PointSummary], decide: Decision) -> Outcome:
-    """Decide and change nothing."""
-    return Outcome(tuple(decide(listed)), frozenset())
+def dry_run(repository: Repository, decide: Decision) -> Outcome:
+    """Decide and change nothing; no lock is needed.
+
+    Raises:
+        UsageError: from the decision.
+        IntegrityError: a snapshot record or the index is damaged.
+    """
+    listed, hurt = _surveyed(repository)
+    return Outcome(tuple(decide(listed)), frozenset(), hurt)
 
 
 def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outcome:
@@ -112,9 +122,10 @@ def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outco
 
     Raises:
         UsageError: from the decision; nothing was removed.
-        IntegrityError: a snapshot record is damaged; nothing was removed.
+        IntegrityError: a snapshot record or the index is damaged; nothing was removed.
     """
-    verdicts = decide(points.listed(repository.snapshots()))
+    listed, hurt = _surveyed(repository)
+    verdicts = decide(listed)
     forgotten: set[str] = set()
     error = None
     try:
@@ -122,7 +133,15 @@ def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outco
         records.forget(repository, held, going, lambda point: forgotten.add(point.id))
     except Error as caught:
         error = caught
-    return Outcome(tuple(verdicts), frozenset(forgotten), error)
+    return Outcome(tuple(verdicts), frozenset(forgotten), hurt, error)
+
+
+def _surveyed(repository: Repository) -> tuple[list[PointSummary], frozenset[str]]:
+    """All restore points, oldest first, and which of them are hurt; these bear the tag of the suspect here."""
+    listed = points.listed(repository.snapshots())
+    hurt = damage.hurt(repository, listed)
+    marked = [replace(one, tags=(*one.tags, points.SUSPECT_TAG)) if one.id in hurt else one for one in listed]
+    return marked, hurt
 
 
 def _named(listed: Sequence[PointSummary], text: str) -> list[PointSummary]:

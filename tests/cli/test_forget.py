@@ -18,6 +18,7 @@ from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.lock import LockRecord
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import PointInfo
 
@@ -221,3 +222,31 @@ def test_what_comes_from_the_future_is_told(place: Place) -> None:
     done = place.vcbproxy("forget", "--keep-last", 2)
     assert "dated in the future" in done.err
     assert place.left() == [*ids, *forged]
+
+
+def test_a_point_that_was_found_damaged_pushes_no_whole_one_out(place: Place) -> None:
+    old = place.point("web01", 0)
+    packs = {path for path in (place.directory / "repository" / "data").rglob("*") if path.is_file()}
+    new = place.point("web01", 1)
+    added = [path for path in (place.directory / "repository" / "data").rglob("*") if path.is_file()]
+    for path in set(added) - packs:
+        content = bytearray(path.read_bytes())
+        content[20] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(content)
+    assert place.forget("--keep-last", 1, "--dry-run")["points"][0]["action"] == "forget"
+    place.vcbproxy("repo", "check", "--read-data", code=4)
+    done = place.vcbproxy("forget", "--keep-last", 1)
+    assert "1 of them need data" in done.err
+    assert "last snapshot (suspect)" in done.out
+    assert place.left() == [old, new]
+    assert "last good" in place.vcbproxy("forget", old, code=2).err
+
+
+def test_other_programs_snapshots_are_not_its_business(place: Place) -> None:
+    ids = place.nights(count=2)
+    [tree] = {point.tree for point in points(place.repository)[:1]}
+    foreign = Snapshot("", NIGHT - timedelta(days=900), tree, ("/home",), "laptop", tags=("mine",))
+    stranger = place.repository.save_snapshot(foreign, None)
+    place.forget("--keep-last", 1)
+    assert {found.snapshot_id for found in reopened(place.repository.backend).snapshots()} == {stranger, ids[1]}

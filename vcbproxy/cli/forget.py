@@ -100,7 +100,6 @@ def forget(
     """
     from jobs import forget as job
     from vcbproxy.clock import SystemClock
-    from vcbproxy.repository.target import RepositoryTarget
 
     now = SystemClock().now()
     zone = _zone(time_zone or config.retention.time_zone)
@@ -115,7 +114,7 @@ def forget(
         decide = job.by_rule(_rule(keep, config.retention), vms, now=now, zone=zone)
     opened = repository.open()
     if dry_run:
-        _show(job.dry_run(RepositoryTarget(opened, lock=False).points(), decide), None, zone, dry_run, as_json)
+        _show(job.dry_run(opened, decide), None, zone, dry_run, as_json)
         return
     with opened.locked(exclusive=True) as held:
         outcome = job.carry_out(opened, held, decide)
@@ -196,6 +195,11 @@ def _show(outcome: Outcome, freed: dict[str, Any] | None, zone: tzinfo, dry_run:
     if any(row["reasons"] == ["in the future"] for row in rows):
         frame.say(
             "some are dated in the future: they were counted by no rule; look at the clocks, and at who made them"
+        )
+    if outcome.hurt:
+        number = len(outcome.hurt)
+        frame.say(
+            f"{number} of them need data that were found damaged, and count as suspect: see `vcbproxy repo check`"
         )
     if freed is not None:
         from vcbproxy.cli import prune
