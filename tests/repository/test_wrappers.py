@@ -122,6 +122,22 @@ def test_it_gives_up_in_time_and_says_how_long_it_tried() -> None:
     assert re.fullmatch(r"it was tried \d+ times in \d+ s", caught.value.__notes__[0])
 
 
+def test_a_place_that_was_never_reached_is_soon_given_up_if_told_so() -> None:
+    clock = ManualClock(MONDAY)
+    storage = FaultyBackend(MemoryBackend({NAME: CONTENT}), [Order(What.LOST, times=0)])
+    patience = Patience(limit_s=100, unreached_s=10)
+    retrying = patient(storage, clock, patience=patience)
+    with pytest.raises(Unavailable):
+        retrying.size(NAME)
+    assert 5 < clock.monotonic() <= 10
+    storage.order()
+    retrying.size(NAME)
+    storage.order(Order(What.LOST, times=0))
+    with pytest.raises(Unavailable):
+        retrying.size(NAME)
+    assert clock.monotonic() > 70, "it was there: it will come back"
+
+
 def test_the_storage_may_ask_for_more_time() -> None:
     class Overloaded(MemoryBackend):
         asked = 0

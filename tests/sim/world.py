@@ -199,17 +199,16 @@ class World:
             job.run(self.opened(FaultyBackend(self.store, [order])))
         except Died:
             self.deaths += 1
-        must = before.keys() - job.forgets
-        self.hold_sound(must, before | job.makes)
-        self.points = self.listed(before | job.makes)
+        listed = self.hold_sound(before.keys() - job.forgets, before | job.makes)
+        self.points = {name: disks for name, disks in (before | job.makes).items() if name in listed}
         self.unlock()
 
     def unlock(self) -> None:
         """`repo unlock`, once the dead process's lock is old enough."""
         self.clock.sleep(PAST_STALE_S)
-        repository = self.opened()
-        lock.remove_stale(repository.files, everything=False, clock=self.clock, me=ME)
-        assert not list(lock.found(repository.files)), self
+        files = Files(self.store, self.key)
+        lock.remove_stale(files, everything=False, clock=self.clock, me=ME)
+        assert not list(lock.found(files)), self
 
     def steps(self, job: Job) -> int:
         """In how many changes it does it; found out on a copy, at another time."""
@@ -219,18 +218,20 @@ class World:
 
     # ------------------------------------------------------------------ what must hold
 
-    def hold_sound(self, must: Sequence[str] | set[str], may: dict[str, dict[str, str]]) -> None:
+    def hold_sound(self, must: Sequence[str] | set[str], may: dict[str, dict[str, str]]) -> set[str]:
         """Nothing is damaged; what is listed restores; all in ``must`` are listed, and none beside those in ``may``."""
-        repository = self.opened()
+        repository = Repository.of(Files(self.store, self.key), clock=self.clock, me=ME)  # a check reads the index
         assert check(repository, Subset()).problems == [], self
         target = RepositoryTarget(repository, lock=False)
-        listed = self._listed(repository)
+        summaries = points.listed(repository.snapshots())
+        listed = {point.name for point in summaries}
         assert set(must) <= listed <= set(may), self
-        for name in listed:
-            with target.open(name) as reader:
-                for key, letters in may[name].items():
+        for point in summaries:
+            with target.open(point) as reader:
+                for key, letters in may[point.name].items():
                     wanted = b"".join(map(chunk, letters))
                     assert read(reader.disk(key), 0, len(wanted)) == wanted, self
+        return listed
 
     def listed(self, among: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         """Those of some points that are listed now."""

@@ -211,7 +211,9 @@ class RepositoryAddress:
         from vcbproxy.repository.backend import base, compose
 
         opened = base.open_backend(self.location, s3=self.s3)
-        backend = compose.patient(opened, self.traffic, SystemClock(), random.Random(), interruption.wanted)
+        backend = compose.patient(
+            opened, self.traffic, SystemClock(), random.Random(), interruption.wanted, watched=on_terminal()
+        )
         if create:
             backend.create()
         return backend

@@ -19,15 +19,34 @@ from vcbproxy.repository.backend.limit import LimitedBackend, Window
 from vcbproxy.repository.backend.retry import Patience, RetryingBackend, never
 from vcbproxy.units import GiB, MiB
 
+_UNREACHED_S = 10
+
 
 def patient(
-    storage: Backend, traffic: Traffic, clock: Clock, chance: random.Random, interrupted: Callable[[], bool] = never
+    storage: Backend,
+    traffic: Traffic,
+    clock: Clock,
+    chance: random.Random,
+    interrupted: Callable[[], bool] = never,
+    *,
+    watched: bool = False,
 ) -> Backend:
-    """The storage, limited as configured and tried again when it is away."""
+    """The storage, limited as configured and tried again when it is away.
+
+    Args:
+        storage: at the bottom.
+        traffic: how patiently and how fast.
+        clock: the time.
+        chance: spreads the waits.
+        interrupted: once true nobody waits any more.
+        watched: somebody waits at a terminal: a place that was never reached yet is soon given up.
+    """
     backend = (
         LimitedBackend(storage, list(map(_window, traffic.limits)), clock, interrupted) if traffic.limits else storage
     )
-    return RetryingBackend(backend, clock, chance, Patience(traffic.retry_s), interrupted)
+    unreached_s = min(_UNREACHED_S, traffic.retry_s) if watched else None
+    patience = Patience(traffic.retry_s, unreached_s=unreached_s)
+    return RetryingBackend(backend, clock, chance, patience, interrupted)
 
 
 def cached(backend: Backend, repository_id: str, cache: Cache) -> Backend:

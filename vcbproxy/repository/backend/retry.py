@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from vcbproxy.clock import Clock
+from vcbproxy.errors import TargetError
 from vcbproxy.repository.backend.base import (
     Backend,
     FileExists,
@@ -56,11 +57,14 @@ class Patience:
             others may take it for stale after 30: what is begun just before the one must end before the other.
         first_s: the first wait at most; each further one may be twice as long.
         longest_s: no wait is longer, unless the storage asks for it.
+        unreached_s: instead of ``limit_s`` as long as there was no answer yet; for someone who waits at a terminal, and
+            may have mistyped the place. None for no difference.
     """
 
     limit_s: float = 300
     first_s: float = 0.5
     longest_s: float = 30
+    unreached_s: float | None = None
 
 
 class RetryingBackend:
@@ -88,6 +92,7 @@ class RetryingBackend:
         self._chance = chance
         self._patience = patience or Patience()
         self._interrupted = interrupted
+        self._reached = False
 
     @property
     def location(self) -> str:
@@ -136,6 +141,7 @@ class RetryingBackend:
             except Unavailable as error:
                 self._rest(error, number, began_s)
             else:
+                self._reached = True
                 return
 
     def remove(self, name: FileName) -> None:
@@ -172,26 +178,37 @@ class RetryingBackend:
         number = 0
         while True:
             try:
-                return attempt(number)
+                result = attempt(number)
             except Unavailable as error:
                 self._rest(error, number, began_s)
+            except TargetError:
+                self._reached = True  # it answered
+                raise
+            else:
+                self._reached = True
+                return result
             number += 1
 
     def _rest(self, error: Unavailable, number: int, began_s: float) -> None:
         """Wait before the next attempt, or raise ``error`` when there should be none."""
         delay_s = self._delay_s(error, number)
         spent_s = self._clock.monotonic() - began_s
-        if spent_s + delay_s > self._patience.limit_s or self._interrupted():
+        if spent_s + delay_s > self._limit_s or self._interrupted():
             if number:
                 error.add_note(f"it was tried {number + 1} times in {spent_s:.0f} s")
             raise error
         if not number:
-            _log.warning("%s; trying again, for %.0f s at most", error, self._patience.limit_s)
+            _log.warning("%s; trying again, for %.0f s at most", error, self._limit_s)
         end_s = self._clock.monotonic() + delay_s
         while (left_s := end_s - self._clock.monotonic()) > 0:
             if self._interrupted():
                 raise error
             self._clock.sleep(min(left_s, _NAP_S))
+
+    @property
+    def _limit_s(self) -> float:
+        unreached_s = self._patience.unreached_s
+        return self._patience.limit_s if self._reached or unreached_s is None else unreached_s
 
     def _delay_s(self, error: Unavailable, number: int) -> float:
         """A random wait, twice as long each time; not shorter than what the storage asked for (``retry_after_s``)."""
