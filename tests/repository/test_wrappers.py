@@ -520,6 +520,12 @@ def test_the_configuration_makes_the_wrappers(tmp_path: Path, settings: Callable
     assert list((tmp_path / "copies" / ("ab" * 32) / "files").rglob(NAME.stem))
 
 
+def test_a_bucket_is_far_away() -> None:
+    from vcbproxy.repository.backend.s3.backend import S3Backend
+
+    assert S3Backend.at("s3:http://127.0.0.1:1/bucket").traits.remote
+
+
 def test_a_directory_needs_no_copies(tmp_path: Path, settings: Callable[[str], config.Repository]) -> None:
     near = DirectoryBackend(tmp_path / "repo")
     assert compose.cached(near, "ab" * 32, settings("").cache) is near

@@ -22,7 +22,7 @@ from tests.sim.world import World
 
 SEEDS = int(os.environ.get("VCBPROXY_CRASH_SEEDS", "500"))
 BLOCK = 50
-JOBS = 3
+JOBS = 2
 CHECKED_BY_RESTIC = 25
 
 
