@@ -123,9 +123,10 @@ def hold_consistent(drive: TapeDrive, layout: Layout, small: Tail, data: Tail) -
     hold_extents(data.index, layout, data.end, where)
     if small.index is not None:
         hold_extents(small.index, layout, data.end, where)
-    newer = small.index is not None and small.closed and small.index.generation > data.index.generation
-    if not (data.closed or newer):
-        raise Inconsistent(where=where, reason="blocks lie behind the last index of its data partition")
+    if not data.closed and not _continues(small, data.index):
+        raise Inconsistent(
+            where=where, reason="blocks lie behind the last index of its data partition; `recover` rolls it back"
+        )
     if small.index is None:
         return
     if small.index.generation >= data.index.generation:
@@ -134,6 +135,12 @@ def hold_consistent(drive: TapeDrive, layout: Layout, small: Tail, data: Tail) -
             raise FormatError(where=where, reason=reason)
     elif not _descends(drive, layout, data.index, small.index):
         raise FormatError(where=where, reason="the data partition's index did not grow out of the index partition's")
+
+
+def _continues(small: Tail, last: Index) -> bool:
+    """Whether the index partition has the state after the data partition's last index, which found no room there."""
+    index = small.index
+    return index is not None and small.closed and index.generation > last.generation and index.previous == last.location
 
 
 def hold_back_pointer(index: Index, layout: Layout, where: str) -> None:

@@ -84,6 +84,11 @@ class LtfsVolume:
         return self.layout.label.volume_uuid
 
     @property
+    def index_partition_behind(self) -> bool:
+        """Whether the index partition's copy is older than the state that is shown; the next commit brings it up."""
+        return self._behind
+
+    @property
     def room_bytes(self) -> int:
         """How many bytes of files can surely still be written."""
         return 0 if self.full else max(self._room, 0)

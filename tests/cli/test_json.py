@@ -7,10 +7,17 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pyVmomi import vim
 
+from tape.drive import TapeDrive
+from tape.emulator.cartridge import Cartridge
+from tape.emulator.drive import DriveLun
+from tape.emulator.loop import LoopTransport
+from tape.ltfs.format import Maker, Naming, make_volume
+from tape.ltfs.volume import LtfsVolume
 from tests import seaweed
 from tests.cli.test_help import LEAVES
 from tests.program import ROOT, Lab, Program, served
@@ -77,6 +84,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
 
 def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
     image = next((lab.directory / "luns").iterdir())
+    volume = _ltfs_volume(to / "TAP001L8")
     return {
         "check": [],
         "cleanup": ["--dry-run"],
@@ -97,6 +105,9 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "repo check": [],
         "repo prune": [],
         "repo unlock": ["--repo", _left_locked(to / "locked"), "--password-command", f"echo {PASSWORD}"],
+        "tape volume ls": [volume],
+        "tape volume check": [volume, "--read-data"],
+        "tape volume recover": [volume],
         "vmfs info": ["-d", image],
         "vmfs ls": ["-d", image, "/vm1"],
         "vmfs map": ["-d", image, "/vm1/vm1-flat.vmdk"],
@@ -126,6 +137,20 @@ def _left_locked(place: Path) -> Path:
     record = LockRecord(datetime.now(UTC) - timedelta(hours=1), True, Identity("elsewhere", "restic", 12))
     files.save_sealed(FileKind.LOCK, record.encode())
     return place
+
+
+def _ltfs_volume(folder: Path) -> Path:
+    """A cartridge with one file on it."""
+    lun = DriveLun("D1")
+    lun.insert(Cartridge.create(folder))
+    drive = TapeDrive(LoopTransport(lun))
+    drive.load()
+    maker = Maker("TESTERS", "Tester", "1")
+    make_volume(drive, Naming(folder.name, str(uuid4())), maker, 0)
+    with LtfsVolume.mount(drive, maker, lambda: 10**18) as volume:
+        volume.create("/web01/disk.raw.zst").finish()
+    drive.close()
+    return folder
 
 
 def _spec(to: Path) -> Path:

@@ -1,0 +1,117 @@
+"""`vcbproxy tape volume`, on the cartridge that the reference implementation wrote, and on damaged ones."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.program import Program
+
+GOLDEN = Path(__file__).parent.parent / "tape" / "data" / "ref-written-basic.tar.gz"
+
+
+@pytest.fixture
+def cartridge(tmp_path: Path) -> Path:
+    with tarfile.open(GOLDEN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    for path in (tmp_path / "tape").iterdir():
+        path.chmod(0o600)
+    return tmp_path / "tape"
+
+
+@pytest.fixture
+def vcbproxy() -> Program:
+    return Program()
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_foreign_volume_is_listed_read_and_checked_and_left_as_it_was(vcbproxy: Program, cartridge: Path) -> None:
+    before = state(cartridge)
+    listed = vcbproxy("tape", "volume", "ls", cartridge, "--json").json
+    assert {row["path"]: row["type"] for row in listed} == {
+        "/a:b<c>%25 é.txt": "file",
+        "/big.bin": "file",
+        "/dir1": "directory",
+        "/dir1/hello.txt": "file",
+        "/empty": "file",
+        "/lnk": "symlink",
+    }
+    assert [row["path"] for row in vcbproxy("tape", "volume", "ls", cartridge, "/dir1", "--json").json] == [
+        "/dir1/hello.txt"
+    ]
+    checked = vcbproxy("tape", "volume", "check", cartridge, "--read-data", "--json").json
+    assert (checked["name"], checked["files"], checked["bytes"], checked["damaged"]) == ("myvol", 4, 3_000_006, [])
+    assert state(cartridge) == before
+
+
+def test_a_files_bytes_go_to_standard_output(vcbproxy: Program, cartridge: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vcbproxy", "tape", "volume", "cat", str(cartridge), "/big.bin"],
+        env=vcbproxy.environment,
+        check=True,
+        capture_output=True,
+    )
+    blocks = b"".join((cartridge / f"1_{number}_R").read_bytes() for number in range(8, 14))
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(blocks).digest()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda tape: (tape / "1_16_F").rename(tape / "1_16_R"), "blocks lie behind the last index"),
+        (lambda tape: (tape / "0_0_R").write_bytes(b"x" * 80), "not an LTFS volume"),
+        (lambda tape: (tape / "1_2_R").write_bytes((tape / "0_2_R").read_bytes()), "both partitions say"),
+        (lambda tape: (tape / "1_15_R").write_bytes(b"<?xml version='1.0'?><ltfsindex>"), "index"),
+        (lambda tape: [path.unlink() for path in tape.glob("*_R")], "end of data where the label belongs"),
+    ],
+)
+def test_what_is_not_whole_ends_with_4_and_says_why(
+    vcbproxy: Program, cartridge: Path, damage: Callable[[Path], object], says: str
+) -> None:
+    damage(cartridge)
+    done = vcbproxy("tape", "volume", "check", cartridge, code=4)
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_block_that_is_short_damages_its_file_alone(vcbproxy: Program, cartridge: Path) -> None:
+    path = cartridge / "1_10_R"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert vcbproxy("tape", "volume", "check", cartridge, "--json").json["damaged"] == []
+    done = vcbproxy("tape", "volume", "check", cartridge, "--read-data", "--json", code=4)
+    assert done.json["damaged"] == ["/big.bin"]
+
+
+def test_a_writer_that_died_is_rolled_back(vcbproxy: Program, cartridge: Path) -> None:
+    (cartridge / "1_17_E").rename(cartridge / "1_18_E")
+    (cartridge / "1_17_R").write_bytes(b"data that no index knows")
+    (cartridge / "attr_1_80c").unlink()
+    assert vcbproxy("tape", "volume", "recover", cartridge, "--dry-run", "--json").json["consistent"] is False
+    assert "recover" in vcbproxy("tape", "volume", "ls", cartridge, code=4).err
+    assert vcbproxy("tape", "volume", "recover", cartridge, "--json").json == {
+        "generation": 3,
+        "orphan_blocks": 1,
+        "written": True,
+    }
+    checked = vcbproxy("tape", "volume", "check", cartridge, "--read-data", "--json").json
+    assert (checked["generation"], checked["files"], checked["damaged"]) == (3, 4, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["ls", "/nowhere"], 1, "No such file"),
+        (["ls", "/dev/null"], 1, "no sg device"),
+    ],
+)
+def test_what_is_no_drive_is_named(vcbproxy: Program, arguments: list[str], code: int, says: str) -> None:
+    assert says in vcbproxy("tape", "volume", *arguments, code=code).err

@@ -1,0 +1,260 @@
+"""``vcbproxy tape``: look into LTFS volumes, ours or anybody's, in a drive or in a folder.
+
+A volume is named by the drive that holds its cartridge (``/dev/sg3``), or by the folder of an emulated cartridge.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vcbproxy.cli import frame
+from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.units import MiB, human
+
+if TYPE_CHECKING:
+    from tape.drive import TapeDrive
+    from tape.ltfs.format import Maker
+    from tape.ltfs.index import Directory, File
+    from tape.ltfs.volume import LtfsVolume
+
+_VOLUME = click.argument("volume", metavar="DRIVE|FOLDER")
+_COPY_BYTES = 4 * MiB
+
+
+@click.group()
+def tape() -> None:
+    """Look into LTFS volumes: ours or anybody's, in a drive or in a folder.
+
+    Listing and reading write nothing to the cartridge.
+    """
+
+
+@tape.group()
+def volume() -> None:
+    """One LTFS volume: what is on it, and whether it is whole."""
+
+
+@volume.command(
+    "ls",
+    cls=frame.Command,
+    exit_codes=(4,),
+    examples=("vcbproxy tape volume ls /dev/sg3", "vcbproxy tape volume ls /srv/library/TAP001L8 /web01"),
+)
+@_VOLUME
+@click.argument("path", default="/")
+@frame.json_option
+def list_(volume: str, path: str, as_json: bool) -> None:
+    """List what the volume's index names, below PATH."""
+    with _mounted(volume) as found:
+        top = _named(found, path)
+        rows = [_row(f"{path.rstrip('/')}{below}", entry) for below, entry in top]
+    frame.emit(rows, as_json=as_json, columns=("type", "size", "modified", "path"), columns_if_any=("target",))
+
+
+@volume.command(
+    "cat", cls=frame.Command, exit_codes=(4,), examples=("vcbproxy tape volume cat /dev/sg3 /a/RESTORE.txt",)
+)
+@_VOLUME
+@click.argument("path")
+def cat(volume: str, path: str) -> None:
+    """Write a file's bytes to standard output."""
+    with _mounted(volume) as found:
+        reader = found.open(path)
+        at = 0
+        while at < reader.size_bytes:
+            piece = bytearray(min(_COPY_BYTES, reader.size_bytes - at))
+            reader.read_into(at, memoryview(piece))
+            sys.stdout.buffer.write(piece)
+            at += len(piece)
+        sys.stdout.buffer.flush()
+
+
+@volume.command(
+    "check",
+    cls=frame.Command,
+    exit_codes=(4,),
+    examples=("vcbproxy tape volume check /dev/sg3", "vcbproxy tape volume check /dev/sg3 --read-data"),
+)
+@_VOLUME
+@click.option("--read-data", is_flag=True, help="Read every file too, and hold it against the digest that it bears.")
+@frame.json_option
+def check(volume: str, read_data: bool, as_json: bool) -> None:
+    """Prove that the volume is whole: labels, both indexes, and how they hang together. Writes nothing.
+
+    What the cartridge's memory claims is not believed; the tape is searched.
+    """
+    with _mounted(volume, search=True) as found:
+        files = list(_files(found))
+        damaged = [path for path, entry in files if read_data and not _is_whole(found, path, entry)]
+        row = {
+            "volume": found.uuid,
+            "name": found.index.root.name,
+            "generation": found.index.generation,
+            "written": _moment(found.index.update_time_ns),
+            "by": found.index.creator,
+            "files": len(files),
+            "size": human(sum(entry.length for _, entry in files)),
+            "bytes": sum(entry.length for _, entry in files),
+            "full": found.full,
+            "index_partition_behind": found.index_partition_behind,
+            "files_read": len(files) if read_data else 0,
+            "damaged": damaged,
+        }
+    frame.emit(row, as_json=as_json)
+    if damaged:
+        raise IntegrityError(f"{len(damaged)} of {len(files)} files damaged: {', '.join(damaged)}")
+
+
+@volume.command(
+    "recover", cls=frame.Command, exit_codes=(4,), examples=("vcbproxy tape volume recover /dev/sg3 --dry-run",)
+)
+@_VOLUME
+@click.option("--dry-run", is_flag=True, help="Only say whether anything must be done.")
+@frame.json_option
+def recover(volume: str, dry_run: bool, as_json: bool) -> None:
+    """Roll a volume back to its last committed state, when its last writer did not finish.
+
+    Nothing on the tape is written over; what lies behind the last index stays there, and no file shows it.
+    """
+    from tape.errors import FormatError
+    from tape.ltfs.mount import mount
+    from tape.ltfs.recover import recover as roll_back
+
+    with _drive(volume) as drive:
+        if dry_run:
+            try:
+                mounted = mount(drive, search=True)
+            except FormatError as error:
+                frame.emit({"consistent": False, "reason": str(error)}, as_json=as_json)
+                return
+            reason = "the index partition is behind" if mounted.index_is_behind else ""
+            frame.emit({"consistent": True, "reason": reason}, as_json=as_json)
+            return
+        done = roll_back(drive, _maker(), time.time_ns)
+    frame.emit(
+        {"generation": done.generation, "orphan_blocks": done.orphan_blocks, "written": done.written}, as_json=as_json
+    )
+
+
+# ---------------------------------------------------------------------- from a name to a volume
+
+
+@contextmanager
+def _mounted(name: str, *, search: bool = False) -> Iterator[LtfsVolume]:
+    from tape.ltfs.volume import LtfsVolume
+
+    with _drive(name) as drive:
+        yield LtfsVolume.mount(drive, _maker(), time.time_ns, search=search)
+
+
+@contextmanager
+def _drive(name: str) -> Iterator[TapeDrive]:
+    """The drive of that name, or one that holds the cartridge in that folder. The tape's errors become ours here."""
+    from tape import errors
+    from tape.drive import TapeDrive
+    from tape.emulator.cartridge import Cartridge
+    from tape.emulator.drive import DriveLun
+    from tape.emulator.loop import LoopTransport
+    from tape.scsi.sg import SgTransport
+    from tape.scsi.transport import ScsiTransport
+
+    try:
+        transport: ScsiTransport
+        if Path(name).is_dir():
+            lun = DriveLun("FOLDER")
+            lun.insert(Cartridge(Path(name)))
+            transport = LoopTransport(lun, name)
+        else:
+            transport = SgTransport(name)
+        try:
+            drive = TapeDrive(transport)
+            drive.load()
+            with drive.held():
+                yield drive
+        finally:
+            transport.close()
+    except (errors.FormatError, errors.MediumError, errors.EndOfData) as error:
+        raise IntegrityError(str(error)) from error
+    except errors.TapeError as error:
+        raise Error(str(error)) from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _maker() -> Maker:
+    import socket
+    from importlib import metadata
+
+    from tape.ltfs.format import Maker
+
+    return Maker("VCBPROXY", "vcbproxy", metadata.version("vcbproxy"), socket.gethostname())
+
+
+def _named(found: LtfsVolume, path: str) -> list[tuple[str, File | Directory]]:
+    from tape.ltfs.index import Directory
+
+    entry = found.index.find(path)
+    if entry is None:
+        raise UsageError(f"no {path} on volume {found.uuid}")
+    return list(entry.walk()) if isinstance(entry, Directory) else [("", entry)]
+
+
+def _files(found: LtfsVolume) -> Iterator[tuple[str, File]]:
+    from tape.ltfs.index import File
+
+    for path, entry in found.index.root.walk():
+        if isinstance(entry, File) and entry.symlink is None:
+            yield path, entry
+
+
+def _is_whole(found: LtfsVolume, path: str, entry: File) -> bool:
+    """Read it; a file without a digest is whole when every block of it can be read."""
+    import hashlib
+
+    from tape.errors import FormatError, MediumError
+
+    digest = hashlib.sha256()
+    reader = found.open(path)
+    try:
+        for at in range(0, reader.size_bytes, _COPY_BYTES):
+            piece = bytearray(min(_COPY_BYTES, reader.size_bytes - at))
+            reader.read_into(at, memoryview(piece))
+            digest.update(piece)
+    except (FormatError, MediumError) as error:
+        frame.say(f"{path}: {error}")
+        return False
+    borne = entry.xattrs.get("ltfs.hash.sha256sum")
+    if borne is None or borne.decode("ascii", "replace").strip().lower() == digest.hexdigest():
+        return True
+    frame.say(f"{path}: its content does not match the digest that it bears")
+    return False
+
+
+def _row(path: str, entry: File | Directory) -> dict[str, Any]:
+    from tape.ltfs.index import File
+
+    is_file = isinstance(entry, File)
+    target = entry.symlink if isinstance(entry, File) else None
+    length = entry.length if isinstance(entry, File) else None
+    return {
+        "path": path,
+        "type": "symlink" if target is not None else "file" if is_file else "directory",
+        "size": human(length) if length is not None else None,
+        "size_bytes": length,
+        "modified": _moment(entry.times.modified),
+        "read_only": entry.read_only,
+        "target": target,
+        "sha256": entry.xattrs.get("ltfs.hash.sha256sum", b"").decode("ascii", "replace") or None,
+    }
+
+
+def _moment(moment_ns: int) -> str:
+    return datetime.fromtimestamp(moment_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
