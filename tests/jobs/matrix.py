@@ -13,16 +13,19 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
 from jobs.choices import Choices
+from jobs.tracking import Tracking
 from tests.jobs.rehearsal import SPEC, Action, Run, Stage, Upset
 from vcbproxy.config import Quiesce
 from vcbproxy.errors import Cancelled
+from vcbproxy.lab.tracking import HONEST, Nonsense
 from vcbproxy.lab.vcenter.faults import Trouble, What, Where
 from vcbproxy.manager.removal import Limits
 from vcbproxy.repository.backend.base import FileKind
@@ -232,7 +235,84 @@ def _in_the_repository() -> Iterator[Cell]:
         )
 
 
-CELLS = (*_on_calls(), *_in_tasks(), *_at_moments(), *_in_the_repository())
+# ---------------------------------------------------------------------------------------------------- change tracking
+
+_TRACKING = replace(_CHOICES, tracking=Tracking(enable=True, audit_fraction=1))
+
+
+def _on_tracking() -> Iterator[Cell]:
+    """An earlier restore point is there, the guest has written since, and the second backup is to read only that."""
+    step, method = "changed areas asked for", "QueryChangedDiskAreas"
+    for name, trouble in (
+        ("fault, once", Trouble(method, What.FAULT, fault=_system_error)),
+        ("fault, each time", Trouble(method, What.FAULT, fault=_system_error, times=0)),
+        ("connection cut before it", Trouble(method, What.DROP)),
+        ("answer breaks off", Trouble(method, What.BREAK)),
+        ("session over", Trouble(method, What.EXPIRE)),
+        ("manager restarts", Trouble(method, What.RESTART, delay_s=30.0)),
+        ("manager gone", Trouble(method, What.RESTART, delay_s=_FOR_GOOD_S)),
+        ("no permission", Trouble(method, What.FAULT, fault=_forbidden, times=0)),
+        ("file locked, three times", Trouble(method, What.FAULT, fault=_locked, times=3)),
+    ):
+        yield Cell(step, name, partial(_second, before=_orders(trouble)))
+    yield Cell(step, "tracking began anew", partial(_second, before=_lose))
+    yield Cell(step, "a list that cannot be", partial(_second, before=_habit(nonsense=Nonsense.OUTSIDE)))
+    yield Cell(step, "more is named than changed", partial(_second, before=_habit(unchanged=0.5, ragged=True)))
+    yield Cell(step, "a changed area is not named", partial(_second, before=_habit(omitted=1)))
+    for step, moment in (("sample of the unchanged being read", "audit"), ("what changed read", "disk 1 read")):
+        yield Cell(step, "session over", partial(_second, moment=moment, during=lambda at: at.server.expire_sessions()))
+        yield Cell(step, "Ctrl-C", partial(_second, moment=moment, during=lambda _: _interrupt()))
+    step, method = "tracking switched on", "ReconfigVM_Task"
+    for name, trouble in (
+        ("fault, once", Trouble(method, What.FAULT, fault=_system_error)),
+        ("answer lost", Trouble(method, What.DROP, Where.ANSWER)),
+        ("no permission", Trouble(method, What.FAULT, fault=_forbidden, times=0)),
+        ("busy, twice", Trouble(method, What.FAULT, fault=_busy, times=2)),
+        ("its task fails", Trouble(method, What.FAULT, Where.TASK, fault=_system_error)),
+    ):
+        yield Cell(step, name, partial(_switching_on, trouble=trouble))
+
+
+Happening = Callable[[Stage], None]
+
+
+def _second(stage: Stage, before: Happening | None = None, moment: str = "", during: Happening | None = None) -> Upset:
+    stage.server.centre.area_habits = HONEST
+    first = stage.run(Upset(_TRACKING))
+    assert first.code == 0, first.text
+    news = f"changed since {len(stage.truths())} snapshots".encode()
+    stage.datacenter.machine("vm1").guest_write("scsi0-0", 3 * MiB, news)
+    plans = {} if during is None else {moment: partial(during, stage)}
+    begun = None if before is None else partial(before, stage)
+    return Upset(_TRACKING, before=begun, plans=plans, backend=first.backend)
+
+
+def _switching_on(stage: Stage, trouble: Trouble) -> Upset:
+    machine = stage.datacenter.machine("vm1")
+    machine.set_tracking(on=False)
+    stage.datacenter.changed(machine)
+    return Upset(_TRACKING, before=partial(_orders(trouble), stage))
+
+
+def _orders(*troubles: Trouble) -> Happening:
+    def order(stage: Stage) -> None:
+        stage.server.faults.order(*troubles)
+
+    return order
+
+
+def _lose(stage: Stage) -> None:
+    stage.datacenter.machine("vm1").reset_tracking()
+
+
+def _habit(**facts: Any) -> Happening:
+    def take(stage: Stage) -> None:
+        stage.server.centre.area_habits = replace(HONEST, **facts)
+
+    return take
+
+
+CELLS = (*_on_calls(), *_in_tasks(), *_at_moments(), *_in_the_repository(), *_on_tracking())
 
 # ------------------------------------------------------------------------------------------------- what came of a cell
 
@@ -256,6 +336,11 @@ _KEY_WORDS = (
     "is read again from its start",
     "changed while it was read",
     "cannot read",
+    "is read whole",
+    "makes no sense",
+    "cannot be tracked from now on",
+    "now marked suspect",
+    "change tracking had lied",
     "No space left on device",
     "not fully protected",
     "are left behind",
@@ -286,6 +371,7 @@ def play(stage: Stage, cell: Cell) -> tuple[Row, Run]:
     run = stage.run(cell.upset(stage))
     unstruck = [stocked.trouble for stocked in stage.server.faults.stock() if stocked.trouble.times]
     assert not unstruck, "what was ordered did not happen"
+    stage.server.centre.area_habits = HONEST
     stage.recover()
     left = []
     if run.ours:

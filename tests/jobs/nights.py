@@ -62,7 +62,7 @@ class Nights:
     ) -> VmResult:
         """Make one; the repository is whole afterwards, and no snapshot of ours is left."""
         choices = Choices(partial=partial, limits=Limits(), tracking=Tracking(**tracking))
-        self.last = self.stage.run(Upset(choices, plans=dict(plans or {})), self.backend)
+        self.last = self.stage.run(Upset(choices, plans=dict(plans or {}), backend=self.backend))
         assert self.last.code == code, self.last.text
         assert self.last.ours == []
         assert self.stage.result is not None

@@ -130,6 +130,7 @@ class Upset:
         plans: what is done when a moment comes.
         refuse: the files that the repository's storage does not take.
         luns: images to read from instead of the lab's own.
+        backend: a repository with earlier restore points; else a fresh one.
     """
 
     choices: Choices
@@ -137,6 +138,7 @@ class Upset:
     plans: dict[str, Action] = field(default_factory=dict)
     refuse: Callable[[FileName], bool] = lambda name: False
     luns: tuple[Path, ...] = ()
+    backend: FailingBackend | None = None
 
 
 @dataclass
@@ -152,6 +154,8 @@ class Run:
     """Whether the disks still needed consolidation then."""
     marker: Marker | None
     """Of its snapshots; None when it did not come so far."""
+    points_before: int
+    """How many restore points were there when it began."""
 
     @property
     def text(self) -> str:
@@ -205,16 +209,17 @@ class Stage:
         """A fresh repository."""
         return FailingBackend(self._files.files())
 
-    def run(self, upset: Upset, backend: FailingBackend | None = None) -> Run:
+    def run(self, upset: Upset) -> Run:
         """One backup, on a repository of its own unless one is given."""
-        backend = backend or self.new_backend()
+        backend = upset.backend or self.new_backend()
+        before = len(list(backend.list(FileKind.SNAPSHOT)))
         backend.refuse = upset.refuse
         prompter = Prompter(dict(upset.plans))
         if upset.before is not None:
             upset.before()
         code, lines = self._backup(backend, prompter, upset)
         backend.refuse = lambda name: False
-        return Run(code, [*prompter.told, *lines], backend, self.ours(), self.unmerged(), self._marker)
+        return Run(code, [*prompter.told, *lines], backend, self.ours(), self.unmerged(), self._marker, before)
 
     def recover(self) -> None:
         """Let all go well from now on: what hung goes on, a manager that was gone is there again."""

@@ -49,7 +49,7 @@ def test_an_honest_map_passes() -> None:
     done = audit(source, full(CONTENT), NONE, RULE, seed=1, workers=1)
     assert done.passed
     assert done.seed == 1
-    assert done.chunks == 16 + 7, "of data, and all that there are of zeroes"
+    assert done.chunks == 16 + 16, "of data, and of holes"
     assert done.bytes_read == source.bytes_read < 3 * len(CONTENT) // 4
 
 
@@ -62,10 +62,29 @@ def test_one_flipped_bit_is_found_and_named() -> None:
 
 
 def test_what_grew_in_a_hole_is_found_without_the_map() -> None:
-    """A chunk of zeroes of which all granules were written; the base knows of a hole there."""
-    found = audit(Plain(written(100 * GRANULE, disks.noise(1, 100 * GRANULE))), full(CONTENT), NONE, RULE, 1, share=1)
+    """The base knows of a hole there, and no change was told."""
+    source = Plain(written(100 * GRANULE, disks.noise(1, 100 * GRANULE)))
+    found = audit(source, full(CONTENT), NONE, RULE, 1, share=0.1)
     assert found.differing
     assert found.bytes_read < 60 * GRANULE
+
+
+def test_an_audit_of_all_finds_every_granule_that_grew_in_a_hole() -> None:
+    """Also beside what was told to have changed, and though it is but a byte."""
+    grown = (60, 97, 150)
+    content = bytearray(CONTENT)
+    for number in grown:
+        content[number * GRANULE + 5000] = 1
+    changed = Areas.of([(61 * GRANULE, GRANULE)], len(CONTENT))
+    found = audit(Plain(bytes(content)), full(CONTENT), changed, RULE, 1, share=1)
+    assert [start for start, _ in found.differing] == [number * GRANULE for number in grown]
+
+
+def test_holes_of_the_disks_own_map_are_not_looked_at() -> None:
+    source = mapped(CONTENT)
+    done = audit(source, full(CONTENT), NONE, RULE, 1, share=1)
+    assert done.passed
+    assert done.bytes_read < 60 * GRANULE
 
 
 def test_what_is_told_to_have_changed_is_not_looked_at() -> None:
@@ -86,7 +105,7 @@ def test_the_same_seed_draws_the_same_sample() -> None:
     broken = bytes(byte ^ 1 for byte in CONTENT)
     first, again, other = (audit(Plain(broken), full(CONTENT), NONE, RULE, seed) for seed in (5, 5, 6))
     assert first == again
-    assert first.chunks == len(first.differing) == other.chunks == 23
+    assert first.chunks == len(first.differing) == other.chunks == 32
     assert first.differing != other.differing
 
 

@@ -82,15 +82,11 @@ def audit_unused(source: MappedDevice, used: Areas, seed: int, *, share: float, 
     size = source.size_bytes
     mapped = [(extent.start, extent.length) for extent in source.extents() if extent.kind is not Kind.ZERO]
     skipped = Areas.of(mapped, size) - used
-    counts = -(-(skipped.ends - skipped.starts) // GRANULE)
-    behind = np.cumsum(counts)
-    total = int(behind[-1]) if len(behind) else 0
+    total = skipped.granules
     drawn = sorted(random.Random(seed).sample(range(total), min(max(math.ceil(share * total), least), total)))
     buffer = pages.buffer(GRANULE)
     bytes_read, differing = 0, []
-    for number in drawn:
-        area = int(np.searchsorted(behind, number, side="right"))
-        start = int(skipped.starts[area]) + (number - int(behind[area]) + int(counts[area])) * GRANULE
+    for start in skipped.granule_starts(np.array(drawn, np.int64)).tolist():
         length = min(GRANULE, size - start)
         part = buffer[:length]
         source.read_into(start, part)

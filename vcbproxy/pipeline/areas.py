@@ -79,6 +79,22 @@ class Areas:
         """How many bytes they hold."""
         return int((self.ends - self.starts).sum())
 
+    @property
+    def granules(self) -> int:
+        """How many granules they have; one cut short by the disk's end counts too."""
+        return int(self._granules_in_each().sum())
+
+    def granule_starts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where granules begin, each by its number among those of all areas."""
+        counts = self._granules_in_each()
+        behind = np.cumsum(counts)
+        area = np.searchsorted(behind, numbers, side="right")
+        starts: NDArray[np.int64] = self.starts[area] + (numbers - behind[area] + counts[area]) * GRANULE
+        return starts
+
+    def _granules_in_each(self) -> NDArray[np.int64]:
+        return -(-(self.ends - self.starts) // GRANULE)
+
     def __len__(self) -> int:
         """How many there are."""
         return len(self.ranges)

@@ -3,9 +3,10 @@
     base     ┼──┼────┼─▓▓▓▓▓─┼────┼──┼─────┼──▓▓──┼───┼        ▓ changed, by what the manager says
     sampled     ├────┤            ├──┤            ├───┤        read again, digested, compared
 
-The sample is drawn from a seed that the result names, so that a finding can be repeated. Chunks of data and chunks of
-zeroes are drawn apart: on a thin disk that is mostly holes, the few data would else hardly ever be looked at. Of a
-chunk of zeroes one granule is read, by the disk's device and whatever its map says.
+The sample is drawn from a seed that the result names, so that a finding can be repeated. Chunks of data and granules of
+holes are drawn apart: on a disk that is mostly holes, the few data would else hardly ever be looked at. Of holes only
+those count for which nothing vouches but that no change was told: what was written into a hole for the first time is
+data by the disk's own map, and what that map knows to be zeroes a full read would not read either.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.chunker import GRANULE, Rule
 from vcbproxy.pipeline.content import zero_id
 from vcbproxy.pipeline.crew import Cancel, Crew
-from vcbproxy.pipeline.regions import changed_or_unmapped
+from vcbproxy.pipeline.regions import changed_or_unmapped, holes_on_trust
 from vcbproxy.repository import pages
 from vcbproxy.repository.ids import digest
 
@@ -41,9 +42,9 @@ class Audit:
 
     Attributes:
         seed: of the sample.
-        chunks: how many were looked at.
+        chunks: how many were looked at: chunks of data, granules of holes.
         bytes_read: how much was read for it.
-        differing: (offset, length) of every chunk that is not what the base says, in the disk's order.
+        differing: (offset, length) of every one that is not what the base says, in the disk's order.
     """
 
     seed: int
@@ -59,12 +60,11 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """``length`` bytes at ``start`` must have this id; they are a part of the chunk, or all of it."""
+    """``length`` bytes at ``start`` must have this id."""
 
     start: int
     length: int
     expected: bytes
-    chunk: tuple[int, int]
 
 
 def audit(
@@ -88,7 +88,7 @@ def audit(
         changed: all that may differ since.
         rule: the rule of the base.
         seed: of the sample.
-        share: of the chunks of data, and of those of zeroes, that are looked at.
+        share: of the chunks of data, and of the granules of holes, that are looked at; 1 for all.
         least: how many of each at least, if there are so many.
         workers: threads that read, each with a buffer for the longest chunk; 0 for one per processor, at most four.
         cancel: looked at a few times a second.
@@ -102,9 +102,11 @@ def audit(
     layout = Layout(base, source.size_bytes, rule)
     touched = changed_or_unmapped(layout, changed, source).touches(layout.edges[:-1], layout.edges[1:])
     rng = random.Random(seed)
-    data = _drawn(np.flatnonzero(~touched & ~layout.holes), rng, share, least)
-    zeroes = _drawn(np.flatnonzero(~touched & layout.holes), rng, share, least)
-    probes = [_probe(layout, row, rng) for row in sorted(data + zeroes)]
+    rows = np.flatnonzero(~touched & ~layout.holes)
+    data = [_of_data(layout, row) for row in rows[_drawn(len(rows), rng, share, least)].tolist()]
+    holes = holes_on_trust(layout, changed, source)
+    starts = holes.granule_starts(_drawn(holes.granules, rng, share, least)).tolist()
+    probes = sorted([*data, *(_of_hole(layout, start) for start in starts)], key=lambda probe: probe.start)
     with Crew("audit", cancel, interrupt) as crew:
         work: Channel[_Probe] = crew.channel(2 * _WORKERS_MAX)
         inspector = _Inspector(source)
@@ -119,19 +121,20 @@ def audit(
     return Audit(seed, len(probes), bytes_read, tuple(sorted(inspector.differing)))
 
 
-def _drawn(rows: Rows, rng: random.Random, share: float, least: int) -> list[int]:
-    count = min(max(math.ceil(share * len(rows)), least), len(rows))
-    return [int(rows[at]) for at in rng.sample(range(len(rows)), count)]
+def _drawn(count: int, rng: random.Random, share: float, least: int) -> Rows:
+    """So many numbers below ``count``, in order."""
+    wanted = min(max(math.ceil(share * count), least), count)
+    return np.array(sorted(rng.sample(range(count), wanted)), np.int64)
 
 
-def _probe(layout: Layout, row: int, rng: random.Random) -> _Probe:
+def _of_data(layout: Layout, row: int) -> _Probe:
     start, end = layout.edges[row : row + 2].tolist()
-    chunk = (start, end - start)
-    if not layout.holes[row]:
-        return _Probe(start, end - start, layout.base.ids[row].tobytes(), chunk)
-    at = start + rng.randrange(-(-(end - start) // GRANULE)) * GRANULE
-    length = min(GRANULE, end - at)
-    return _Probe(at, length, zero_id(length), chunk)
+    return _Probe(start, end - start, layout.base.ids[row].tobytes())
+
+
+def _of_hole(layout: Layout, start: int) -> _Probe:
+    length = min(GRANULE, layout.size_bytes - start)
+    return _Probe(start, length, zero_id(length))
 
 
 class _Inspector:
@@ -150,4 +153,4 @@ class _Inspector:
             self._source.read_into(probe.start, part)
             if digest(part) != probe.expected:
                 with self._lock:
-                    self.differing.append(probe.chunk)
+                    self.differing.append((probe.start, probe.length))

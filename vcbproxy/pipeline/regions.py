@@ -76,6 +76,11 @@ def changed_or_unmapped(layout: Layout, changed: Areas, source: MappedDevice) ->
     return _with_unmapped(changed, layout, _zeroes_of(source))
 
 
+def holes_on_trust(layout: Layout, changed: Areas, source: MappedDevice) -> Areas:
+    """Holes of the base that are kept unread because no change was told; the disk's map does not vouch for them."""
+    return layout.hole_areas() - changed - _whole_granules(_zeroes_of(source), layout.size_bytes)
+
+
 def _with_unmapped(changed: Areas, layout: Layout, zero: Ranges) -> Areas:
     """What the map knows to be zeroes where the base has data was unmapped since, whether or not that was told.
 
