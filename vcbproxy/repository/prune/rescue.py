@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import indexfile, pack
-from vcbproxy.repository.backend.base import FileKind, FileName, Stored
+from vcbproxy.repository.backend.base import FileKind, FileName, Heat, Stored
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.prune.survey import Survey
@@ -49,7 +49,7 @@ def take_back(repository: Repository, held: HeldLock, packs: Sequence[PackBlobs]
 
 def _header(repository: Repository, stored: Stored) -> list[pack.Blob]:
     """What lies in a pack; nothing when its header cannot be made out: then it cannot help."""
-    name = FileName(FileKind.PACK, stored.name.stem)
+    name = FileName(FileKind.PACK, stored.name.stem, Heat.COLD)
 
     def load(offset: int, length: int) -> memoryview:
         buf = memoryview(bytearray(length))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import indexfile
-from vcbproxy.repository.backend.base import FileKind, FileName, Stored
+from vcbproxy.repository.backend.base import FileKind, FileName, Heat, Stored
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import Columns, PackBlobs
 from vcbproxy.repository.pack import header_size
@@ -52,7 +52,7 @@ class Packs:
 
     def name(self, number: int) -> FileName:
         """A pack's file."""
-        return FileName(FileKind.PACK, self.hex(number))
+        return FileName(FileKind.PACK, self.hex(number), Heat.COLD)  # read once, if at all: not for a local copy
 
     def number(self, pack_id: bytes) -> int | None:
         """Which one it is; None when the index does not list it."""
