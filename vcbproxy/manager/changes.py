@@ -36,8 +36,8 @@ PRIVILEGE = "VirtualMachine.Provisioning.DiskRandomRead"
 _AREA_BYTES_MIN = 64 * KiB  # no host tracks finer; answers that cover less on average lead nowhere
 _ANSWERS_MORE = 16
 _PAST_THE_END_MAX = 4 * MiB  # areas are whole ones to the end, disks are not
-_BUSY_TRIES = 5
-_BUSY_PAUSE_S = 2.0
+_TRIES = 5
+_PAUSE_S = 2.0
 
 Ranges = NDArray[np.int64]
 
@@ -107,7 +107,7 @@ def changed(session: Session, vm: Vm, frozen: VmSnapshot, disk: Disk, since: str
         frozen: the snapshot.
         disk: one of its disks.
         since: a change id of an earlier snapshot; EVERYTHING for all areas that are in use.
-        clock: paces the attempts when a host has the disk's tracking file in use.
+        clock: paces the attempts when a host has the disk's tracking file in use, or another passing trouble.
 
     Returns:
         int64 (n, 2): offset and length in bytes, in order, not overlapping, inside the disk; as the host rounded them.
@@ -134,23 +134,24 @@ def _pages(session: Session, vm: Vm, frozen: VmSnapshot, disk: Disk, since: str,
 
 
 def _asked(session: Session, vm: Vm, frozen: VmSnapshot, disk: Disk, start: int, since: str, clock: Clock) -> Any:
-    """One answer; a tracking file that is in use is waited for a little."""
+    """One answer. A tracking file that is in use is waited for a little; to read a whole disk takes longer."""
 
     def ask(wire: Any) -> Any:
         machine = wire.object(vim.VirtualMachine, vm.moref)
         snapshot = wire.object(vim.vm.Snapshot, frozen.moref)
         return machine.QueryChangedDiskAreas(snapshot, disk.device_key, start, since)
 
-    for attempt in range(1, _BUSY_TRIES + 1):
+    for attempt in range(1, _TRIES + 1):
         try:
             return session.read(ask)
         except ManagerError as error:
-            if trouble_of(error) is not Trouble.BUSY or attempt == _BUSY_TRIES:
-                cause = _cause(error)
+            cause = _cause(error)
+            passing = cause is Cause.OTHER or trouble_of(error) is Trouble.BUSY
+            if attempt == _TRIES or not passing or trouble_of(error) is Trouble.CONNECTION:  # that was waited for
                 saying = _SAYING.get(cause)
                 reason = f"{saying} ({error})" if saying else str(error)
                 raise ChangesUnknown(disk=disk.key, reason=reason, cause=cause) from error
-        clock.sleep(_BUSY_PAUSE_S)
+        clock.sleep(_PAUSE_S)
     raise AssertionError("unreachable")
 
 
