@@ -1,8 +1,9 @@
 """Backups, prunes, forgets and an operator's `repo unlock` at the same time, on hosts whose clocks disagree.
 
-Every call to the storage is made in an order drawn from the seed; sometimes one of the processes dies in the midst of
-it all. Whatever the order: the locks let nobody pull the ground from under another, nothing that is listed is damaged,
-what was done is there, and what was refused left no trace.
+Every call to the storage is made in an order drawn from the seed; some have a bad line, where every ninth call is lost
+on its way there or back and tried again; sometimes one of the processes dies in the midst of it all. Whatever happens:
+the locks let nobody pull the ground from under another, nothing that is listed is damaged, what was done is there, and
+what was refused left no trace.
 
 VCBPROXY_TURN_SEEDS asks for more of them; a failing one tells its story.
 """
@@ -22,12 +23,13 @@ from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Busy, UsageError
 from vcbproxy.repository import lock
 from vcbproxy.repository.backend import faults
-from vcbproxy.repository.backend.base import Backend
 from vcbproxy.repository.backend.faults import Died, FaultyBackend, Order, What, When
+from vcbproxy.repository.backend.retry import RetryingBackend
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.repository import Repository
 
+_BAD_LINE = 0.04
 SEEDS = int(os.environ.get("VCBPROXY_TURN_SEEDS", "60"))
 BLOCK = 20
 SKEW_S = 20 * 60  # a live lock is refreshed within 5 minutes, and stale after 30: the clocks may differ by 25
@@ -87,12 +89,12 @@ def _hold(world: World, jobs: dict[str, Job], ends: dict[str, BaseException | No
 
 def _process(world: World, turns: Turns, name: str, job: Job, draw: random.Random, dies: bool) -> Callable[[], None]:
     """A job on a host of its own; it tries again a few times when the repository is locked."""
-    backend: Backend = world.store
+    orders = [Order(What.LOST, when, chance=_BAD_LINE, times=0) for when in When] if draw.random() < 0.5 else []
     if dies:
-        order = Order(What.DEATH, draw.choice(list(When)), verbs=faults.CHANGES, after=draw.randrange(1, 12))
-        backend = FaultyBackend(backend, [order])
-    files = Files(TakingTurns(backend, turns, name), world.key)
+        orders.insert(0, Order(What.DEATH, draw.choice(list(When)), faults.CHANGES, after=draw.randrange(1, 12)))
     clock, me = _skewed(world, draw), Identity(f"host-{name}", "backup", 1)
+    storage = TakingTurns(FaultyBackend(world.store, orders, draw.randrange(1 << 30)), turns, name)
+    files = Files(RetryingBackend(storage, clock, random.Random(draw.random())), world.key)
 
     def run() -> None:
         for left in reversed(range(TRIES)):

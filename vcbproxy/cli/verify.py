@@ -27,7 +27,7 @@ def verify(points: tuple[str, ...], workers: int, repository: frame.RepositoryAd
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.repository.target import RepositoryTarget
 
-    target = RepositoryTarget(repository.open())
+    target = RepositoryTarget(repository.open(cached=False))  # what is stored is to be proved, not a copy of it
     chosen = [target.find(text) for text in points] or target.points()
     if not chosen:
         raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
