@@ -76,7 +76,7 @@ def write(directory: Path, count: int) -> None:
     used = np.concatenate([chunk_ids(start, PER_FILE) for start in starts])[: count * 3 // 4]
     repository.load_index()
     info = PointInfo("huge", "50000000-0000-4000-8000-000000000001", SystemClock().now())
-    repository.forget_lost_packs = lambda: None  # type: ignore[method-assign]  # they are all lost
+    repository.forget_lost_packs = lambda _held: None  # type: ignore[method-assign]  # they are all lost
     with RepositoryTarget(repository).begin(info) as writer:
         for at in range(0, len(used), DISK_CHUNKS):
             ids = used[at : at + DISK_CHUNKS]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository.repositories import ME, PASSWORD, START, chunk, info, made, write_point
+from tests.repository.repositories import ME, PASSWORD, START, chunk, info, made, write_disk, write_point
 from vcbproxy.clock import ManualClock
 from vcbproxy.repository import indexload
-from vcbproxy.repository.backend.base import FileKind
+from vcbproxy.repository.backend.base import FileKind, Stored
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.files import unlocked
@@ -84,6 +84,34 @@ def opened_index(backend: MemoryBackend, cache: Path, blob_id: bytes) -> set[byt
     repository = opened(backend, cache)
     repository.load_index()
     return {location.pack_id for location in repository.index.lookup(BlobKind.DATA, blob_id)}
+
+
+class Listings(MemoryBackend):
+    """Counts how often all packs are listed."""
+
+    packs = 0
+
+    def list(self, kind: FileKind) -> Iterator[Stored]:
+        self.packs += kind is FileKind.PACK
+        return super().list(kind)
+
+
+def test_packs_are_looked_for_once_under_one_lock() -> None:
+    backend = Listings()
+    made(backend)
+    write_point(opened(backend, None), scsi0_0="abc")
+    repository, before = opened(backend, None), backend.packs
+    target = RepositoryTarget(repository)
+    with target.locked():
+        for number in range(3):
+            with target.begin(info(f"vm{number}")) as writer:
+                write_disk(writer, "scsi0-0", "abcd"[: number + 2])
+                writer.commit({})
+    assert backend.packs - before == 1
+    with target.begin(info("alone")) as writer:  # another lock
+        write_disk(writer, "scsi0-0", "ab")
+        writer.commit({})
+    assert backend.packs - before == 2
 
 
 @pytest.mark.usefixtures("small_is_large")

@@ -150,7 +150,7 @@ class PointWriter:
         with ExitStack() as stack:
             self._held: HeldLock = held or stack.enter_context(repository.locked())
             repository.load_index()
-            repository.forget_lost_packs()
+            repository.forget_lost_packs(self._held)
             self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
             self._packer = self.session.packer()
             self._trees = TreeWriter(self._packer, info.vm_name, info.time.replace(microsecond=0))
