@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.repository.repositories import ME, PASSWORD, QUICK, START, Written, content, info, made, write_point
+from tests.repository.repositories import ME, PASSWORD, QUICK, START, Written, chunk, content, info, made, write_point
 from tests.repository.test_check import flipped
 from tests.repository.test_prune import ALL
 from vcbproxy.clock import ManualClock
 from vcbproxy.device import read
 from vcbproxy.errors import CredentialsError, Error, IntegrityError, TargetError
 from vcbproxy.repository import keys, lock, points, records, suspects
-from vcbproxy.repository.backend.base import Backend, FileKind, FileName
+from vcbproxy.repository.backend.base import Backend, FileKind, FileName, FileUnreadable
 from vcbproxy.repository.backend.faults import CHANGES, FaultyBackend, Order, Verb, What, When
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
-from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.ids import BlobKind, digest
 from vcbproxy.repository.prune import waiting
 from vcbproxy.repository.prune.prune import prune
 from vcbproxy.repository.report import Report, Subset
@@ -258,3 +258,35 @@ def hold_sound(store: MemoryBackend, expected: Points, job: str) -> None:
     missing = expected.keys() - listed.keys()
     assert not missing or (job == "forget" and len(missing) == 1)
     assert clock.monotonic() == 0
+
+
+class BadDisk(MemoryBackend):
+    """One file's bytes are lost, as a disk says that has bad sectors."""
+
+    bad: FileName | None = None
+
+    def load(self, name: FileName, offset: int, buf: memoryview) -> None:
+        if name == self.bad:
+            raise FileUnreadable(location=self.location, path=name.path, reason="Input/output error")
+        super().load(name, offset, buf)
+
+
+def test_a_bad_sector_ends_no_check_and_is_healed(sound: tuple[dict[FileName, bytes], Points]) -> None:
+    files, expected = sound
+    store = BadDisk(files)
+    repository = opened(store)
+    repository.load_index()
+    [place] = repository.index.lookup(BlobKind.DATA, digest(chunk("e")))
+    store.bad = FileName(FileKind.PACK, place.pack_id.hex())
+    found = check(opened(store), Subset(), remember=True)
+    assert found.packs_read == found.packs, "the others are read, too"
+    assert {point for problem in found.problems for point in problem.points} == set(expected)
+    assert store.bad.stem in said(found)
+    assert "Input/output error" in said(found)
+    assert isinstance(right_or_told(store, expected), IntegrityError)
+    repository = opened(store)
+    write_point(repository, info(hours=9), scsi0_0=FIRST)
+    new = {f"web01@{info(hours=9).time:%Y-%m-%dT%H:%M:%SZ}": content(FIRST)}
+    for name, disk, _ in restored(store):
+        assert disk == (expected[name].disks["scsi0-0"] if name in expected else new[name])
+    assert check(opened(store), Subset(), remember=True).problems == []
