@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vcbproxy.repository.repository import Repository
 
 _ROOM_BYTES = 256 * 1024  # for a usual pack's header, so that a full pack's size stays near its target
+_WRITER_BYTES = 20 * MiB  # the pack that one writer stores, and some of the next
 _PACK_BYTES_MIN = 4 * MiB  # restic's own least
 
 
@@ -46,15 +47,16 @@ class WriteOptions:
     Attributes:
         compression: how hard to try.
         pack_bytes: a pack is closed once its blobs take this much.
-        writers: threads that store packs.
-        queue_bytes: packs that wait or are being stored take at most this much memory (one always may).
+        writers: threads that store packs; None: as many as the backend's connections.
+        queue_bytes: packs that wait or are being stored take at most this much memory (one always may); None: enough to
+            keep the writers busy.
         open_bytes: packs that are being filled take at most this much; many packers fill smaller ones.
     """
 
     compression: Compression = Compression.AUTO
     pack_bytes: int = 16 * MiB
-    writers: int = 2
-    queue_bytes: int = 40 * MiB
+    writers: int | None = None
+    queue_bytes: int | None = None
     open_bytes: int = 64 * MiB
 
 
@@ -74,6 +76,8 @@ class WriteSession:
         self.stats = PackerStats()
         self._repository = repository
         self._guard = guard
+        writers = options.writers or repository.backend.traits.connections
+        self._queue_bytes = options.queue_bytes or writers * _WRITER_BYTES
         self._changed = threading.Condition()
         self._claims: set[tuple[bytes, BlobKind]] = set()
         self._queue: deque[ClosedPack] = deque()
@@ -84,7 +88,7 @@ class WriteSession:
         self._packers = 0
         self._threads = [
             threading.Thread(target=self._write_packs, name=f"pack-writer-{number}", daemon=True)
-            for number in range(options.writers)
+            for number in range(writers)
         ]
         for thread in self._threads:
             thread.start()
@@ -140,11 +144,7 @@ class WriteSession:
             TargetError: a pack could not be stored.
         """
         with self._changed:
-            while (
-                self._error is None
-                and self._busy_bytes
-                and self._busy_bytes + closed.size_bytes > self.options.queue_bytes
-            ):
+            while self._error is None and self._busy_bytes and self._busy_bytes + closed.size_bytes > self._queue_bytes:
                 self._changed.wait()
             self._raise_first_error()
             self._busy_bytes += closed.size_bytes
@@ -220,7 +220,7 @@ class WriteSession:
             self._claims.difference_update((blob.blob_id, blob.kind) for blob in closed.blobs)
             self._busy_bytes -= closed.size_bytes
             kept = self._busy_bytes + sum(map(len, self._spare)) + len(closed.buffer)
-            if kept <= self.options.queue_bytes and len(closed.buffer) == self._full_bytes() + _ROOM_BYTES:
+            if kept <= self._queue_bytes and len(closed.buffer) == self._full_bytes() + _ROOM_BYTES:
                 self._spare.append(closed.buffer)
             self._changed.notify_all()
 
