@@ -163,6 +163,14 @@ def test_the_last_good_point_goes_only_when_its_vm_is_named_again(place: Place) 
     assert place.left() == []
 
 
+def test_a_good_one_from_the_future_is_not_relied_upon(place: Place) -> None:
+    good = place.point("web01", 0)
+    place.point("web01", (datetime.now(UTC) - NIGHT).days + 40)
+    assert "last good restore point" in place.vcbproxy("forget", good[:8], code=2).err
+    assert place.forget("web01@latest")["points"][0]["action"] == "forgotten"
+    assert place.left() == [good]
+
+
 def test_a_vm_of_partial_points_alone_keeps_its_last_one(place: Place) -> None:
     ids = [place.point("web01", day, partial=True) for day in range(3)]
     place.forget("--keep-last", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.repository.faulty import RecordingBackend
@@ -15,6 +17,7 @@ from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.snapshot import Snapshot
 from vcbproxy.repository.target import RepositoryTarget
 
 PIN = points.pin_tags("before the move")
@@ -162,9 +165,23 @@ def test_what_restic_made_of_one_point_with_another_tree_stays_two() -> None:
     repository = made()
     first = write_point(repository, info(hours=0), scsi0_0="ab").point
     other = write_point(repository, info(hours=1), scsi0_0="bc").point
-    changed = fields(repository, other.id) | {"original": first.id}
+    changed = fields(repository, other.id) | {"original": first.id, "time": fields(repository, first.id)["time"]}
     repository.files.save_sealed(FileKind.SNAPSHOT, codec.encode(changed))
     assert len(listed(repository)) == 3
+
+
+@pytest.mark.parametrize("ids", ["ab", "ba"])
+def test_two_records_are_one_point_with_the_tags_of_both(ids: str) -> None:
+    """A crash right before the pinned record of an unpinned point was removed: the pin still holds."""
+    first, second = (one * 64 for one in ids)
+    plain = Snapshot(first, START, bytes(32), ("/web01",), "web01", tags=("vcbproxy", "vm:1"), original="0" * 64)
+    held = replace(plain, snapshot_id=second, tags=("vcbproxy", "vm:1", points.PINNED_TAG))
+    for order in ((plain, held), (held, plain)):
+        [point] = points.listed(order)
+        assert point.pinned
+        assert point.id == "a" * 64
+        assert set(point.records) == {first, second}
+        assert points.choose([point], "bbbb") == points.choose([point], "0000") == point
 
 
 @pytest.mark.parametrize("connections", [2, 8])
