@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from vcbproxy.lab import client, spec
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import LabSpec
 from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.units import MiB
 
 
 @contextmanager
@@ -58,6 +60,25 @@ def test_what_is_restored_is_what_the_disks_hold(tmp_path: Path, version: int) -
         assert b"vm1-000001.vmdk" in (tmp_path / "back" / "vm1.vmx").read_bytes()
         (again,) = vcbproxy("backup", "vm1", "--json").json
         assert again["bytes_stored"] == 0
+
+
+def test_only_what_that_manager_says_has_changed_is_read(tmp_path: Path) -> None:
+    """And what it does not say is found by the audit: the simulator is only told of one of two writes."""
+    tracked = replace(spec.tiny(6), vms=(replace(spec.tiny(6).vms[0], change_tracking=True),))
+    with second(tmp_path / "lab", tracked) as (manager, vcbproxy):
+        (first,) = vcbproxy("backup", "vm1", "--json").json
+        machine = manager.datacenter.machine("vm1")
+        disk = machine.state.disks[0]
+        machine.guest_write(disk.node, 3 * MiB, b"changed")
+        manager.wrote("vm1", disk.device_key, [3 * MiB], 512)
+        (row,) = vcbproxy("backup", "vm1", "--audit", "1", "--json").json
+        assert (row["method"], row["disks"][0]["base"]) == ("incremental", first["point_id"])
+        assert 0 < row["disks"][0]["bytes_changed"] < MiB
+        machine.guest_write(disk.node, 5 * MiB, b"changed")
+        (row,) = vcbproxy("backup", "vm1", "--audit", "1", "--json", code=3).json
+        assert (row["outcome"], row["method"]) == ("alarm", "full")
+        rows = vcbproxy("restore", "vm1@latest", "--to", tmp_path / "back", "--json").json
+        assert {row["disk"]: sha256(Path(row["file"])) for row in rows} == truth(manager, "vm1")
 
 
 def test_a_missing_privilege_is_named_and_nothing_is_left(tmp_path: Path) -> None:
