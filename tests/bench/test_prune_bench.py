@@ -29,7 +29,8 @@ from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import PointInfo
 from vcbproxy.units import KiB, MiB
 
-PEAK_MAX_MIB = 300
+PRUNE_MAX_MIB = 300
+CHECK_MAX_MIB = 450  # of it, a million rows of the index are held before the others go to a file
 BLOBS = int(os.environ.get("VCBPROXY_BENCH_BLOBS", "3200000")) // PER_FILE * PER_FILE
 CHUNK = 128 * KiB
 CHUNKS = 4000
@@ -56,9 +57,9 @@ def test_memory_does_not_grow_with_the_repository(scratch: Path) -> None:
             command, check=True, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(scratch)}
         )
         taken |= json.loads(done.stdout or "{}")
-    print(f"\ncheck and prune of {BLOBS:,} blobs: {taken}; wanted: at most {PEAK_MAX_MIB} MiB")
-    assert taken["pruned_peak_mib"] <= PEAK_MAX_MIB
-    assert taken["checked_peak_mib"] <= PEAK_MAX_MIB
+    print(f"\ncheck and prune of {BLOBS:,} blobs: {taken}; wanted: at most {PRUNE_MAX_MIB} MiB")
+    assert taken["pruned_peak_mib"] <= PRUNE_MAX_MIB
+    assert taken["checked_peak_mib"] <= CHECK_MAX_MIB
 
 
 def chunk(number: int) -> bytes:

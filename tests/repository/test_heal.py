@@ -162,3 +162,19 @@ def test_a_repository_that_takes_no_note_is_checked_all_the_same(damaged: tuple[
     report = check(Repository.open(ReadOnly(damaged[0].files()), PASSWORD), Subset(), remember=True)
     assert report.problems
     assert any("could not be noted" in hint for hint in report.hints)
+
+
+def test_prune_takes_the_whole_copy_though_it_costs_more() -> None:
+    """The damaged pack is full of what is needed; the whole copy lies among things that nobody needs."""
+    backend = MemoryBackend()
+    kept = write_point(made(backend), scsi0_0=LETTERS)
+    backend, pack = damaged_at(backend, "e")
+    found = MemoryBackend({name: data for name, data in backend.files().items() if name.kind is not FileKind.INDEX})
+    passing = write_point(reopened(found), info(hours=1), scsi0_0="XexyzABC")  # stores e once more
+    both = MemoryBackend({**found.files(), **backend.files()})
+    forget(reopened(both), passing)
+    remembered(both)
+    pruned(reopened(both))
+    assert pack not in both.files()
+    everything(reopened(both))
+    assert restored(both, kept.point.name) == content(LETTERS)

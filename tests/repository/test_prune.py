@@ -24,6 +24,7 @@ from tests.repository.repositories import (
 from tests.repository.test_crash import hold_sound
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Busy, IntegrityError, TargetError
+from vcbproxy.repository import indexfile
 from vcbproxy.repository.backend.base import FileKind, FileLocked, FileName, Keeping, Traits
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
@@ -399,3 +400,91 @@ def test_what_is_locked_against_removal_stays_listed_until_it_is_not() -> None:
     outcome = pruned(repository)
     assert (outcome.packs_locked, outcome.idle) == (0, False)
     hold_sound(backend.files(), named(kept), must=set(named(kept)))
+
+
+class Watched(MemoryBackend):
+    """Tells a test of every change, right after it."""
+
+    def __init__(self, files: dict[FileName, bytes] | None = None) -> None:
+        super().__init__(files)
+        self.changed: Callable[[str, FileName], None] = lambda sign, name: None
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        super().save(name, parts)
+        self.changed("+", name)
+
+    def remove(self, name: FileName) -> None:
+        super().remove(name)
+        self.changed("-", name)
+
+
+def half_forgotten() -> tuple[Watched, Repository, Written]:
+    """Six points, of which one is left."""
+    backend = Watched()
+    repository = made(backend)
+    points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(6)]
+    forget(repository, *points[:5])
+    return backend, repository, points[5]
+
+
+def test_a_lock_lost_between_two_removals_saves_the_second() -> None:
+    backend, repository, left = half_forgotten()
+    clock = repository.clock
+    assert isinstance(clock, ManualClock)
+    removed: list[FileName] = []
+
+    def changed(sign: str, name: FileName) -> None:
+        if sign == "-" and name.kind is FileKind.PACK:
+            removed.append(name)
+            clock.sleep(3600)  # the machine slept
+
+    backend.changed = changed
+    with pytest.raises(TargetError, match="lock could not be refreshed"):
+        pruned(repository)
+    assert 1 <= len(removed) <= 2  # two at once
+    hold_sound(backend.files(), named(left), must=set(named(left)))
+
+
+def test_a_lock_that_somebody_removed_ends_it_before_anything_goes() -> None:
+    backend, repository, left = half_forgotten()
+
+    def changed(sign: str, name: FileName) -> None:
+        if sign == "+" and name.kind is FileKind.PACK:
+            for stored in list(backend.list(FileKind.LOCK)):
+                MemoryBackend.remove(backend, stored.name)
+
+    before = backend.files()
+    backend.changed = changed
+    with pytest.raises(TargetError, match="removed by another program"):
+        pruned(repository)
+    assert before.items() <= backend.files().items()
+    hold_sound(backend.files(), named(left), must=set(named(left)))
+
+
+def test_the_copies_of_an_interrupted_prune_let_the_old_packs_go_as_a_whole() -> None:
+    """New packs, durable and listed, hold what was needed of the old ones; nothing has to be written once more."""
+    backend, repository, left = half_forgotten()
+    states: list[dict[FileName, bytes]] = []
+    backend.changed = lambda sign, name: states.append(backend.files())
+    whole = pruned(repository)
+    torn = next(
+        files
+        for files, after in pairwise(states)
+        if any(name.kind is FileKind.INDEX for name in files.keys() - after.keys())
+    )
+    again = MemoryBackend({name: data for name, data in torn.items() if name.kind is not FileKind.LOCK})
+    outcome = pruned(reopened(again), replace(ALL, max_unused=Unused(None)))
+    assert (outcome.packs_repacked, outcome.packs_removed) == (0, whole.packs_removed + whole.packs_repacked)
+    hold_sound(again.files(), named(left), must=set(named(left)))
+
+
+def test_a_pack_that_two_index_files_list_is_listed_once_afterwards() -> None:
+    backend, repository, left = half_forgotten()
+    repository.load_index()
+    repository.files.save_sealed(FileKind.INDEX, indexfile.encode(list(repository.index.packs())))
+    pruned(repository)
+    listed: list[bytes] = []
+    for stored in backend.list(FileKind.INDEX):
+        listed += [pack for pack, _ in indexfile.decode(repository.files.load_sealed(stored.name), "an index file")]
+    assert len(listed) == len(set(listed))
+    hold_sound(backend.files(), named(left), must=set(named(left)))

@@ -22,7 +22,8 @@ from vcbproxy.repository.repository import Repository
 def outdated(found: Survey, fates: NDArray[np.uint8]) -> list[str]:
     """The index files that mention a pack which goes."""
     gone = fates[found.listing_pack] != Fate.KEEP
-    return [found.index_files[number] for number in np.unique(found.listing_file[gone]).tolist()]
+    numbers = np.unique(found.listing_file[gone]).tolist()
+    return [found.index_files[number] for number in numbers if number < len(found.index_files)]  # extra ones have none
 
 
 def rewrite(
@@ -56,8 +57,11 @@ def rewrite(
 def _staying(
     repository: Repository, found: Survey, fates: NDArray[np.uint8], files: list[str], progress: Progress
 ) -> Iterator[PackBlobs]:
-    """Each pack once, though several files list it."""
+    """Each pack once, though several files list it; none that a file which stays lists."""
+    going = set(files)
+    stays = np.array([stem not in going for stem in found.index_files], np.bool_)
     listed = np.zeros(len(found.packs), np.bool_)
+    listed[found.listing_pack[stays[found.listing_file]]] = True
     for number, stem in enumerate(files):
         progress("new index", number, len(files))
         name = FileName(FileKind.INDEX, stem)
