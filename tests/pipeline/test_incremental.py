@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +19,12 @@ from vcbproxy.errors import DeviceError, IntegrityError
 from vcbproxy.pipeline import chunker, cutter
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.backup import Options, Progress, copy_disk
-from vcbproxy.pipeline.base import Base
+from vcbproxy.pipeline.base import Base, Layout
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.pipeline.content import DiskContent
 from vcbproxy.pipeline.incremental import copy_changes
 from vcbproxy.pipeline.memory import MemorySink
+from vcbproxy.pipeline.regions import Splice
 from vcbproxy.repository.ids import BlobKind
 
 MIB = 1024 * 1024
@@ -321,3 +323,24 @@ def test_a_source_that_cannot_be_read_fails_the_copy() -> None:
     changed = Areas.of([(5 * GRANULE, 1)], len(content))
     with pytest.raises(DeviceError, match="Input/output error"):
         copy_changes(Failing(content, "D" * 20), full(content), changed, MemorySink(), RULE, options=SMALL)
+
+
+def test_thousands_of_regions_lie_in_order_and_touch_nowhere() -> None:
+    """Planned for a disk of 16 GiB that nobody reads here."""
+
+    class Unread(MappedMemory):
+        size_bytes = 16 << 30
+
+    count, chunk = 32768, MIB // 2
+    ids = np.random.default_rng(1).integers(0, 256, (count, 32), np.uint8)
+    layout = Layout(Base(ids, np.full(count, chunk, np.uint32)), Unread.size_bytes, Rule(disks.SEED))
+    places = [(at, 1) for at in range(MIB, Unread.size_bytes, 3 * MIB)]
+    splice = Splice(layout, Areas.of(places, Unread.size_bytes), Unread(b"", "D", 16 << 30), Rule(disks.SEED))
+    regions = list(splice.regions())
+    assert len(regions) == len(places) > 5000
+    for (offset, _), region in zip(places, regions, strict=True):
+        stretch = region.stretch
+        assert stretch.seen_from <= stretch.start <= stretch.cuts_from < offset < stretch.cuts_to < stretch.end
+        assert (region.row_first * chunk, region.row_behind * chunk) == (stretch.start, stretch.end)
+        assert stretch.end - stretch.start <= 3 * chunk
+    assert all(one.stretch.seen_to < other.stretch.seen_from for one, other in itertools.pairwise(regions))

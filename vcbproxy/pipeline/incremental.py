@@ -65,7 +65,7 @@ def copy_changes(
 def _parts(splice: Splice) -> Iterator[Fresh | Kept]:
     """What is kept and what is fresh, by turns."""
     row = 0
-    for region in splice.regions:
+    for region in splice.regions():
         yield from _kept(splice.layout, row, region.row_first)
         yield Fresh(region.stretch, splice.extents(region))
         row = region.row_behind

@@ -28,6 +28,10 @@ from vcbproxy.pipeline.base import Layout
 from vcbproxy.pipeline.chunker import BLOCK, GRANULE, Rule
 from vcbproxy.pipeline.cutter import Piece, Stretch
 
+Positions = NDArray[np.int64]
+
+_BATCH = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -47,7 +51,14 @@ class Splice:
         self.layout = layout
         self.changed = _with_unmapped(changed, layout, zero)
         self._zero = merged(np.concatenate([zero, (layout.hole_areas() - self.changed).ranges]))
-        self.regions = _regions(layout, self.changed, rule.window * BLOCK)
+        self._columns = _regions(layout, self.changed, rule.window * BLOCK)
+
+    def regions(self) -> Iterator[Region]:
+        """In order, made as they are asked for: a large disk with a change here and there has millions."""
+        for start in range(0, len(self._columns[0]), _BATCH):
+            batch = [column[start : start + _BATCH].tolist() for column in self._columns]
+            for *stretch, row_first, row_behind in zip(*batch, strict=True):
+                yield Region(Stretch(*stretch), row_first, row_behind)
 
     def extents(self, region: Region) -> Iterator[Extent]:
         """What must be read of a region, and what need not; they tile all that is seen of it."""
@@ -89,8 +100,12 @@ def _with_unmapped(changed: Areas, layout: Layout, zero: Ranges) -> Areas:
     return changed | (_whole_granules(zero, layout.size_bytes) - layout.hole_areas())
 
 
-def _regions(layout: Layout, changed: Areas, window_bytes: int) -> list[Region]:
-    """Grow each changed area into a region; join those that would look at the same bytes."""
+def _regions(layout: Layout, changed: Areas, window_bytes: int) -> tuple[Positions, ...]:
+    """Grow each changed area into a region; join those that would look at the same bytes.
+
+    Returns:
+        The fields of each region's stretch, in their order, and its rows; a column each.
+    """
     size = layout.size_bytes
     cuts_from = np.maximum(changed.starts - window_bytes, 0)
     first = layout.edges_before(cuts_from)
@@ -104,14 +119,12 @@ def _regions(layout: Layout, changed: Areas, window_bytes: int) -> list[Region]:
 
     opens = _groups(seen_from, seen_to)
     if not len(opens):
-        return []
-    low = (column[opens].tolist() for column in (seen_from, start, cuts_from, first))
-    high = (np.maximum.reduceat(column, opens).tolist() for column in (cuts_to, end, seen_to, behind))
-    columns = zip(*low, *high, strict=True)
-    return [Region(Stretch(f, s, cf, ct, e, t), row, last) for f, s, cf, row, ct, e, t, last in columns]
+        return (opens,) * 8
+    cuts_to, end, seen_to, behind = (np.maximum.reduceat(column, opens) for column in (cuts_to, end, seen_to, behind))
+    return seen_from[opens], start[opens], cuts_from[opens], cuts_to, end, seen_to, first[opens], behind
 
 
-def _groups(seen_from: NDArray[np.int64], seen_to: NDArray[np.int64]) -> NDArray[np.int64]:
+def _groups(seen_from: Positions, seen_to: Positions) -> Positions:
     """The first of each group of ranges that overlap or touch; both columns ascend by their starts."""
     if not len(seen_from):
         return np.zeros(0, np.int64)
