@@ -43,11 +43,13 @@ def test_images_lie_beside_the_specification(tmp_path):
         ((VmSpec("a", "ds1", (DiskSpec(1000),)),), "not whole grains"),
         ((VmSpec("a", "ds1", (DiskSpec(node="floppy0"),)),), "no disk node"),
         ((VmSpec("a", "ds1", (DiskSpec(node="scsi0-1"), DiskSpec(node="scsi0-1"))),), "two of one name: disk node"),
+        ((VmSpec("a", "ds1", (DiskSpec(mapping="virtual"),)),), "lies on VMFS"),
+        ((VmSpec("a", "san", (DiskSpec(mapping="virtual"),)), VmSpec("b", "san", clone_of="a")), "not cloned"),
     ],
 )
 def test_refusals(vms, message):
     with pytest.raises(ConfigError, match=message):
-        LabSpec((DATASTORE,), vms)
+        LabSpec((DATASTORE, DatastoreSpec("san", 6)), vms)
 
 
 def test_files_that_are_no_specification(tmp_path):
