@@ -205,7 +205,9 @@ def _show(outcome: Outcome, freed: dict[str, Any] | None, zone: tzinfo, dry_run:
         from vcbproxy.cli import prune
 
         prune.tell(freed)
-    elif going and not dry_run:
+    elif going and dry_run:
+        frame.say("what a prune would give back shows once they are forgotten: `vcbproxy repo prune --dry-run`")
+    elif going:
         frame.say("`vcbproxy repo prune` gives their space back")
 
 
