@@ -7,13 +7,14 @@ import random
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.repository.faulty import FailingBackend
-from tests.repository.repositories import ME, START, made
+from tests.repository.repositories import ME, START, made, write_point
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import Busy, TargetError
 from vcbproxy.repository import lock
@@ -22,9 +23,12 @@ from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.faults import FaultyBackend, Order, Verb, What
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.backend.retry import RetryingBackend
+from vcbproxy.repository.check import check
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
+from vcbproxy.repository.ids import Buffer
 from vcbproxy.repository.lock import LockRecord
+from vcbproxy.repository.report import Subset
 
 HERE = Identity("proxy01", "backup", os.getpid())
 
@@ -306,3 +310,42 @@ def test_a_storage_that_is_away_for_a_while_costs_no_lock(clock: ManualClock) ->
     assert clock.now() - found.record.time < timedelta(minutes=5)
     held.release()
     assert locks(files) == []
+
+
+class Meddling(FailingBackend):
+    """Somebody unlocks all at the very moment at which a file of some kind is written."""
+
+    when: FileKind | None = None
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        if name.kind is self.when:
+            for stored in list(self.list(FileKind.LOCK)):
+                self.remove(stored.name)
+        super().save(name, parts)
+
+
+def test_a_lock_that_goes_while_it_is_refreshed_does_not_come_back(clock: ManualClock) -> None:
+    """Whoever removed it may have looked for locks, and seen none, before the new one was there."""
+    backend = Meddling()
+    files = made(backend, clock).files
+    held = lock.acquire(files, exclusive=False, clock=clock, me=ME)
+    backend.when = FileKind.LOCK
+    clock.sleep(301)
+    held.refresh_if_due()
+    assert locks(files) == []
+    with pytest.raises(TargetError, match="removed"):
+        held.check()
+
+
+@pytest.mark.parametrize("kind", [FileKind.SNAPSHOT, FileKind.INDEX])
+def test_what_is_written_while_the_lock_goes_is_withdrawn(kind: FileKind) -> None:
+    """A prune may have begun before it was there, and removes what it needs."""
+    backend = Meddling()
+    repository = made(backend)
+    backend.when = kind
+    with pytest.raises(TargetError, match="lock was removed"):
+        write_point(repository, scsi0_0="abc")
+    assert not list(backend.list(kind))
+    backend.when = None
+    write_point(repository, scsi0_0="abc")
+    assert check(repository, Subset()).problems == []

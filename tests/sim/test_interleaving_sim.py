@@ -10,6 +10,7 @@ VCBPROXY_TURN_SEEDS asks for more of them; a failing one tells its story.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import pytest
 from tests.sim.turns import TakingTurns, Turns
 from tests.sim.world import Job, World
 from vcbproxy.clock import ManualClock
-from vcbproxy.errors import Busy, UsageError
+from vcbproxy.errors import Busy, TargetError, UsageError
 from vcbproxy.repository import lock
 from vcbproxy.repository.backend import faults
 from vcbproxy.repository.backend.faults import Died, FaultyBackend, Order, What, When
@@ -43,6 +44,44 @@ def test_whoever_is_next(first: int, record_property: Callable[[str, object], No
     record_property("interleavings", (len(told), done, busy))
     assert done
     assert busy, "nobody ever stood in another's way: what was tested?"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_a_careless_operator(first: int) -> None:
+    """He unlocks all, forgets and prunes, while backups run: they fail, or what they commit is whole."""
+    seeds = range(first, min(first + BLOCK, SEEDS))
+    failed = sum(beside_the_careless(seed) for seed in seeds)
+    assert 0 < failed < 2 * len(seeds)
+
+
+def beside_the_careless(seed: int) -> int:
+    """Play one; gives how many backups failed because their lock was gone."""
+    world = World(seed)
+    world.done(world.full("web01"))
+    world.done(world.incremental())
+    draw = random.Random(seed)
+    jobs = {"backup": world.full("web01"), "incremental": world.incremental(), "forget": world.forget()}
+    prune = world.thorough_prune()
+    turns = Turns(seed, sticky=draw.choice([0.5, 0.9, 0.97]))
+    files = Files(TakingTurns(world.store, turns, "careless"), world.key)
+    clock, me = _skewed(world, draw), Identity("host-careless", "root", 1)
+
+    def careless() -> None:
+        for job in (jobs["forget"], prune):
+            lock.remove_stale(files, everything=True, clock=clock, me=me)
+            with contextlib.suppress(Busy):
+                job.run(Repository.of(files, clock=clock, me=me))
+
+    backups = {name: _process(world, turns, name, jobs[name], draw, False) for name in ("backup", "incremental")}
+    ends = turns.run({**backups, "careless": careless})
+    world.story += [f"{name}: {ends.get(name)!r}" for name in ("backup", "incremental", "careless")]
+    assert ends["careless"] is None, world
+    lost = [end for end in ends.values() if isinstance(end, TargetError) and "lock was removed" in str(end)]
+    assert all(isinstance(end, TargetError | Busy | UsageError | None) for end in ends.values()), world
+    may = {**world.points, **jobs["backup"].makes, **jobs["incremental"].makes}
+    must = {*world.points, *(name for done in backups if ends[done] is None for name in jobs[done].makes)}
+    world.hold_sound(must - jobs["forget"].forgets, may)
+    return len(lost)
 
 
 def together(seed: int) -> tuple[int, int]:

@@ -139,6 +139,17 @@ class HeldLock:
             self._removed = self._removed or not exists(self._files.backend, self._name)
         self.check()
 
+    def confirm_kept(self) -> None:
+        """Look whether our lock file was there all the time until now; how old it is does not matter any more.
+
+        Raises:
+            TargetError: it is gone, or that cannot be found out.
+        """
+        with self._mutex:
+            self._removed = self._removed or not exists(self._files.backend, self._name)
+        if self._removed:
+            self.check()
+
     def refresh_if_due(self) -> None:
         """Renew the lock file when it is time; a failure is kept, and tried again at the next call."""
         if self._age_s() < REFRESH_S:
@@ -163,7 +174,10 @@ class HeldLock:
             record = replace(self._record, time=self._clock.now())
             name = self._files.save_sealed(FileKind.LOCK, record.encode())
             old, self._name, self._record, self._refreshed_s = self._name, name, record, began_s
-            self._remove(old)
+            if not self._remove(old):  # somebody did, since we looked; he need not have seen the new one
+                self._removed = True
+                self._remove(name)
+                self.check()
             for left in list(self._left):
                 self._remove(left)
 
@@ -186,12 +200,17 @@ class HeldLock:
         by_others = (self._clock.now() - self._record.time).total_seconds()
         return max(self._clock.monotonic() - self._refreshed_s, by_others)
 
-    def _remove(self, name: FileName) -> None:
-        """Remove a file of ours; one that could not be removed would block others, and is tried again later."""
+    def _remove(self, name: FileName) -> bool:
+        """Remove a file of ours; False if it was gone. One that cannot be would block others: it is tried later."""
         self._left.add(name)
-        with suppress(FileMissing):
+        try:
             self._files.backend.remove(name)
+        except FileMissing:
+            there = False
+        else:
+            there = True
         self._left.discard(name)
+        return there
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from contextlib import suppress
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.repository import codec, snapshot
 from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName
+from vcbproxy.repository.commit import committed
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.reach import Reach
@@ -113,8 +114,8 @@ def _save_with(repository: Repository, held: HeldLock, point: PointSummary, tags
     if repository.immutability is not None:  # the new record is locked from now on: what it needs must be, too
         repository.load_index()
         repository.immutability.cover(Reach(repository).packs_under(record.tree))
-    held.confirm()
-    return repository.files.save_sealed(FileKind.SNAPSHOT, codec.encode(fields)).stem
+    plain = codec.encode(fields)
+    return committed(repository.backend, held, lambda: repository.files.save_sealed(FileKind.SNAPSHOT, plain)).stem
 
 
 def _load(repository: Repository, point: PointSummary) -> tuple[snapshot.Snapshot, dict[str, object]]:

@@ -46,6 +46,7 @@ from vcbproxy.repository.backend.base import (
     exists,
 )
 from vcbproxy.repository.blobs import Blobs
+from vcbproxy.repository.commit import committed
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files, unlocked
 from vcbproxy.repository.ids import BlobKind, Buffer
@@ -90,6 +91,8 @@ class Repository:
         self._index_files: set[str] = set()
         self._looked: tuple[lock.HeldLock | None, Index] | None = None  # when lost packs were looked for last
         self._sessions = 0
+        self._locks: list[lock.HeldLock] = []
+        self._mutex_of_locks = threading.Lock()
         self._mutex = threading.Lock()
 
     # ------------------------------------------------------------------ making and opening
@@ -203,10 +206,14 @@ class Repository:
         """A session to store blobs in, for the length of a ``with``; load the index before."""
         with self._mutex:
             self._sessions += 1
+        with self._mutex_of_locks:
+            self._locks.append(held)
         try:
             with WriteSession(self, held.check, options or WriteOptions()) as session:
                 yield session
         finally:
+            with self._mutex_of_locks:
+                self._locks.remove(held)
             with self._mutex:
                 self._sessions -= 1
 
@@ -320,7 +327,9 @@ class Repository:
         self._pending.flush()
 
     def _save_index(self, plain: bytes) -> None:
-        self._index_files.add(self.files.save_sealed(FileKind.INDEX, plain).stem)
+        with self._mutex_of_locks:
+            held = self._locks[-1] if self._locks else None  # whichever: any lock keeps everybody from pruning
+        self._index_files.add(self._committed(FileKind.INDEX, plain, held).stem)
 
     # ------------------------------------------------------------------ blobs
 
@@ -416,13 +425,29 @@ class Repository:
         name = FileName(FileKind.SNAPSHOT, snapshot_id)
         return snapshots_.decode(snapshot_id, self.files.load_sealed(name), f"{self.location}: {name.path}")
 
-    def save_snapshot(self, snapshot: snapshots_.Snapshot, summary: snapshots_.Summary | None) -> str:
+    def save_snapshot(
+        self,
+        snapshot: snapshots_.Snapshot,
+        summary: snapshots_.Summary | None,
+        held: lock.HeldLock | None = None,
+    ) -> str:
         """Store a snapshot record: the commit point of a restore point. All it needs must be durable and indexed.
 
+        Args:
+            snapshot: of it.
+            summary: what it cost.
+            held: the lock that must be held all the time; without one nobody else may use the repository.
+
         Raises:
-            TargetError: it could not be stored; then there is no restore point.
+            TargetError: it could not be stored, or our lock was removed; then there is no restore point.
         """
-        return self.files.save_sealed(FileKind.SNAPSHOT, snapshots_.encode(snapshot, summary)).stem
+        return self._committed(FileKind.SNAPSHOT, snapshots_.encode(snapshot, summary), held).stem
+
+    def _committed(self, kind: FileKind, plain: bytes, held: lock.HeldLock | None) -> FileName:
+        def save() -> FileName:
+            return self.files.save_sealed(kind, plain)
+
+        return committed(self.backend, held, save) if held is not None else save()
 
 
 _INDEX_BATCH = 16

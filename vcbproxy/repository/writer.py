@@ -209,7 +209,6 @@ class PointWriter:
                 raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
             self._hold_awaited()
             self._renew_locks()
-            self._held.confirm()
             if method := manifest.get("method"):
                 self._tags = (*self._tags, points.method_tag(str(method)))
             if partial:
@@ -342,7 +341,7 @@ class PointWriter:
             data_added_packed=stats.stored_bytes,
             total_bytes_processed=total,
         )
-        stored = self._repository.save_snapshot(record, summary)
+        stored = self._repository.save_snapshot(record, summary, self._held)
         made = points.of_snapshot(replace(record, snapshot_id=stored))
         assert made is not None, "a record of ours that is none of ours"
         return made
