@@ -17,14 +17,23 @@ REPOSITORY = "ab" * 32
     ("environ", "expected"),
     [
         ({"CACHE_DIRECTORY": "/var/cache/a:/var/cache/b", "XDG_CACHE_HOME": "/x"}, "/var/cache/a"),
-        ({"XDG_CACHE_HOME": "/x", "HOME": "/home/me"}, "/x/vcbproxy"),
-        ({"XDG_CACHE_HOME": "relative"}, None),
-        ({}, None),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/vcbproxy"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/vcbproxy"),
+        ({}, "/home/me/.cache/vcbproxy"),
     ],
 )
-def test_the_place_is_the_environments_or_the_users(environ: dict[str, str], expected: str | None) -> None:
-    usual = "/var/cache/vcbproxy" if os.geteuid() == 0 else "/home/me/.cache/vcbproxy"
-    assert str(cachedir.default_root({"HOME": "/home/me"} | environ)) == (expected or usual)
+def test_the_place_is_the_environments_or_the_users(environ: dict[str, str], expected: str, tmp_path: Path) -> None:
+    elses = tmp_path if os.geteuid() == 0 else Path("/")
+    if os.geteuid() == 0:
+        os.chown(elses, 65534, 65534)
+    assert str(cachedir.default_root({"HOME": "/home/me"} | environ, elses)) == expected
+
+
+def test_the_systems_place_is_for_whom_it_belongs_to(tmp_path: Path) -> None:
+    assert cachedir.default_root({"HOME": "/home/me"}, tmp_path) == tmp_path
+    missing = tmp_path / "missing"
+    expected = missing if os.geteuid() == 0 else Path("/home/me/.cache/vcbproxy")
+    assert cachedir.default_root({"HOME": "/home/me"}, missing) == expected
 
 
 def test_it_is_private_and_tagged(tmp_path: Path) -> None:

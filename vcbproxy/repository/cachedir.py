@@ -2,7 +2,7 @@
 
     $CACHE_DIRECTORY                   set by systemd for a unit with CacheDirectory=
     $XDG_CACHE_HOME/vcbproxy           else
-    /var/cache/vcbproxy                else, for root
+    /var/cache/vcbproxy                else, for whom it belongs to; for root when there is none
     ~/.cache/vcbproxy                  else
       CACHEDIR.TAG                     tells backup programs to pass it over (https://bford.info/cachedir/)
       <id of the repository>/<part>/   one directory for each use
@@ -34,14 +34,21 @@ _TAG_TEXT = """Signature: 8a477f597d28d172789f06886806bc55
 """
 
 
-def default_root(environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory of all caches of ours; it need not exist. Relative paths in the environment are passed over."""
+def default_root(environ: Mapping[str, str] = os.environ, system: Path = SYSTEM_ROOT) -> Path:
+    """The directory of all caches of ours; it need not exist. Relative paths in the environment are passed over.
+
+    One directory serves one user: what root wrote into the service's, the service could not read.
+    """
     for name, below in (("CACHE_DIRECTORY", ""), ("XDG_CACHE_HOME", "vcbproxy")):
         given = environ.get(name, "").split(":")[0]  # systemd separates several by colons
         if Path(given).is_absolute():
             return Path(given) / below
-    if os.geteuid() == 0:
-        return SYSTEM_ROOT
+    try:
+        owner = system.stat().st_uid
+    except OSError:
+        owner = 0
+    if owner == os.geteuid():
+        return system
     return Path(environ.get("HOME", "/nonexistent")) / ".cache" / "vcbproxy"
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import TargetError
-from vcbproxy.repository import crypto, indexrows, pages, sealedrun
+from vcbproxy.repository import crypto, indexrows, sealedrun
 from vcbproxy.repository.indexfile import Columns
 from vcbproxy.repository.packtable import Packs
 from vcbproxy.repository.runwriter import ASIDE_PREFIX, SUFFIX, RunBuilder, RunWriter
@@ -189,10 +189,7 @@ class IndexCache:
         builder = RunBuilder(self.directory, self._secret)
         for stem, packs in read(sorted(missing)):
             builder.add(bytes.fromhex(stem), indexrows.listing(packs))
-        made = self._written(builder, listed)
-        del builder
-        pages.trim()
-        return made
+        return self._written(builder, listed)
 
     def _compacted(self, runs: list[CachedRun], listed: set[str], read: ReadFiles) -> list[CachedRun]:
         """Merge the shortest until each is at most a quarter of the one before, and what is half dead."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from vcbproxy.clock import Clock
-from vcbproxy.repository import cachedir, indexcache, indexfile, spill
+from vcbproxy.repository import cachedir, indexcache, indexfile, pages, spill
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.index import Index
@@ -64,6 +64,8 @@ class IndexLoader:
             while runs:
                 one = runs.pop(0)
                 index.attach(one.run, one.tail.packs, one.packs, cache.renewal(one, self.read))
+                del one  # its list of packs is as long as the index's own
+            pages.trim()
             return True
         return False
 
