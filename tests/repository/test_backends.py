@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,26 @@ def test_strange_files_are_not_listed(directory: DirectoryBackend, tmp_path: Pat
         (tmp_path / "index" / strange).write_bytes(b"x")
     (tmp_path / "index" / stem).mkdir()
     assert list(directory.list(FileKind.INDEX)) == []
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(directory: DirectoryBackend, tmp_path: Path) -> None:
+    stem = "ab" * 32
+    directory.save(FileName(FileKind.PACK, stem), [b"kept"])
+    old, young = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
+    left = [
+        tmp_path / "data" / "ab" / f"{stem}-tmp-1234",
+        tmp_path / "index" / f"{stem}-tmp-00ff",
+        tmp_path / "config-tmp-1",
+    ]
+    others = [tmp_path / "data" / "ab" / "notes-tmp-1", tmp_path / "locks" / f"{stem}-tmp-77", tmp_path / "index" / "x"]
+    for path in (*left, *others):
+        path.write_bytes(b"x")
+        moment = (young if path.parent.name == "locks" else old).timestamp()
+        os.utime(path, (moment, moment))
+    assert directory.sweep(datetime(2026, 1, 2, tzinfo=UTC)) == 3
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+    assert [found.name.stem for found in directory.list(FileKind.PACK)] == [stem]
 
 
 def test_a_failed_write_leaves_no_file(directory: DirectoryBackend, tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from vcbproxy import mounts
@@ -39,6 +41,7 @@ from vcbproxy.units import MiB, align_down
 
 _LOCAL = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
 _DIRECT_MIN_BYTES = 1 * MiB
+_TEMPORARY = re.compile(r"([0-9a-f]{64}|config)-tmp-[0-9A-Za-z]+")
 _REMEDIES = {
     errno.ENOSPC: "free space or prune, then run again; the repository is still valid",
     errno.EDQUOT: "raise the quota or prune, then run again; the repository is still valid",
@@ -74,7 +77,7 @@ class DirectoryBackend:
         self._root = Path(root).absolute()
         self._file_mode, self._directory_mode = self._modes()
         at_once = _kept_by_this_kernel(self._root)
-        self._traits = Traits(connections=2, atomic_create=True, settle_s=0 if at_once else SETTLE_S)
+        self._traits = Traits(connections=2, atomic_create=True, settle_s=0 if at_once else SETTLE_S, sweeping=self)
 
     @property
     def location(self) -> str:
@@ -149,6 +152,15 @@ class DirectoryBackend:
                 (self._root / name.path).unlink()
             except FileNotFoundError as error:
                 raise FileMissing(location=self.location, path=name.path) from error
+
+    def sweep(self, before: datetime) -> int:
+        """Remove temporary files of writers that were killed; ours and stock restic's are named alike."""
+        swept = 0
+        for kind in FileKind:
+            for directory in [self._root] if kind is FileKind.CONFIG else self._directories(kind):
+                with self._wrapped(f"tidy up {directory}"):
+                    swept += sum(_swept(entry, before) for entry in _entries(directory))
+        return swept
 
     def _list_single(self, name: FileName) -> Iterator[Stored]:
         try:
@@ -242,6 +254,24 @@ def _kept_by_this_kernel(path: Path) -> bool:
     except OSError:
         return False
     return mount is not None and mount.kind in _LOCAL
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    """What is in a directory; nothing when it is not there."""
+    try:
+        return [*os.scandir(directory)]
+    except FileNotFoundError:
+        return []
+
+
+def _swept(entry: os.DirEntry[str], before: datetime) -> bool:
+    """Remove what was left behind, if this is it and its writer surely is gone."""
+    if _TEMPORARY.fullmatch(entry.name) is None or not entry.is_file(follow_symlinks=False):
+        return False
+    if entry.stat(follow_symlinks=False).st_mtime >= before.timestamp():
+        return False
+    Path(entry.path).unlink(missing_ok=True)
+    return True
 
 
 def _write_all(fd: int, data: memoryview) -> None:
