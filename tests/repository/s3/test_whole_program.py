@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.test_json import compare
 from tests.program import Lab, Program, served
 from tests.real import stock_restic
 from tests.real.stock_restic import Restic
@@ -94,3 +96,20 @@ def test_what_is_wrong_is_said_with_its_exit_code(lab: Lab, seaweed: Seaweed, s3
     assert "refused" in refused
     assert "cannot write locks/" in refused
     assert not lab.snapshots("vm1"), "and no VM snapshot is left"
+
+
+def test_a_locked_bucket_from_init_to_check(lab: Lab, seaweed: Seaweed, tmp_path: Path) -> None:
+    location = f"s3:{seaweed.endpoint}/locked-{uuid.uuid4().hex[:8]}/x"
+    locking = keep_in_bucket(lab, location, 'object_lock = "governance"\nobject_lock_days = 7')
+    locking.vcbproxy("repo", "init")
+    locking.vcbproxy("backup", "vm1")
+    locking.vcbproxy("backup", "vm1")
+    found = locking.vcbproxy("repo", "check", "--json").json
+    compare("repo check", found)
+    assert [lock["short"] for lock in found["locks"]] == [0, 0]
+    assert "2 of 2 restore points, the first until" in locking.vcbproxy("repo", "check").out
+    refused = locking.vcbproxy("forget", "vm1@latest", code=1).err
+    assert "is locked until" in refused
+    locking.vcbproxy("repo", "prune")
+    assert len(locking.vcbproxy("points", "list", "--json").json) == 2
+    assert b"no errors were found" in stock(location, lab, tmp_path)("check", "--read-data")
