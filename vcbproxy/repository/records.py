@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.repository import codec, snapshot
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName
+from vcbproxy.repository.backend.base import FileKind, FileLocked, FileMissing, FileName
 from vcbproxy.repository.commit import committed
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.points import PointSummary
@@ -30,7 +30,9 @@ def retag(
     add: Collection[str] = (),
     remove: Collection[str] = (),
 ) -> str:
-    """Change a restore point's tags; returns the id of its one record.
+    """Change a restore point's tags; returns the id of its record.
+
+    Where the old record cannot be removed yet (Object Lock) both stay, as after ``mark``; then no tag can be taken off.
 
     Args:
         repository: where it is.
@@ -42,14 +44,22 @@ def retag(
     Raises:
         UsageError: it was removed meanwhile.
         IntegrityError: its record is damaged.
+        FileLocked: it keeps the tags that it was to lose, since its record is locked.
         TargetError: nothing was changed, or an old record could not be removed: doing it again mends that.
     """
+    loses = bool(set(remove) & set(point.tags))
+    if loses:
+        _require_unlocked(repository, point)
     tags = [tag for tag in dict.fromkeys((*point.tags, *add)) if tag not in remove]
     kept = point.id
     record, _ = _load(repository, point)
     if set(tags) != set(record.tags):
         kept = _save_with(repository, held, point, tags)
-    forget_records(repository, held, [record for record in point.records if record != kept])
+    try:
+        forget_records(repository, held, [record for record in point.records if record != kept])
+    except FileLocked:
+        if loses:
+            raise
     return kept
 
 
@@ -105,6 +115,22 @@ def forget_records(repository: Repository, held: HeldLock, records: Sequence[str
         held.check()
         with suppress(FileMissing):
             repository.backend.remove(FileName(FileKind.SNAPSHOT, record))
+
+
+def _require_unlocked(repository: Repository, point: PointSummary) -> None:
+    """Before a record is replaced that must go: otherwise each try would leave one more.
+
+    Raises:
+        FileLocked: one of the point's records cannot be removed yet.
+    """
+    retaining = repository.backend.traits.retaining
+    if retaining is None:
+        return
+    for record in point.records:
+        name = FileName(FileKind.SNAPSHOT, record)
+        until = retaining.kept_until(name)
+        if until is not None and until > repository.clock.now():
+            raise FileLocked(location=repository.location, path=name.path, until=f"{until:%Y-%m-%d %H:%M} UTC")
 
 
 def _save_with(repository: Repository, held: HeldLock, point: PointSummary, tags: Sequence[str]) -> str:

@@ -136,6 +136,20 @@ def test_a_point_that_gets_a_tag_gets_its_packs_locked_as_long(locked: Locked) -
     assert locked.days_of(FileKind.SNAPSHOT) == [1, 3.5]
 
 
+def test_a_locked_point_gets_tags_and_cannot_lose_them_yet(locked: Locked) -> None:
+    write_point(locked.repository(), scsi0_0="abcdef")
+    repository = locked.repository()
+    with repository.locked(exclusive=True) as held:
+        [point] = RepositoryTarget(repository, lock=False).points()
+        records.retag(repository, held, point, add=["pinned"])
+        [tagged] = RepositoryTarget(locked.repository(), lock=False).points()
+        assert "pinned" in tagged.tags
+        with pytest.raises(FileLocked, match="snapshots/"):
+            records.retag(repository, held, tagged, remove=["pinned"])
+        assert len(list(repository.backend.list(FileKind.SNAPSHOT))) == 2
+    assert check(locked.repository()).problems == []
+
+
 def test_prune_leaves_alone_what_is_locked(locked: Locked) -> None:
     repository = locked.repository()
     write_point(repository, scsi0_0="abcdef")
