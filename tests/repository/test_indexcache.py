@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +37,14 @@ def pack_of(number: int, rows: Sequence[tuple[BlobKind, bytes]]) -> PackBlobs:
 
 @dataclass
 class Shelf:
-    """The index files of a repository: what each lists."""
+    """The index files of a repository: what each lists; and which were read."""
 
     files: dict[str, list[PackBlobs]]
+    read_files: set[str] = field(default_factory=set)
 
     def read(self, stems: Iterable[str]) -> Iterator[tuple[str, ListedPacks]]:
         for stem in stems:
+            self.read_files.add(stem)
             yield stem, indexfile.decode(indexfile.encode(self.files[stem]), f"index {stem}")
 
     def in_memory(self, listed: set[str]) -> Index:
@@ -344,6 +346,9 @@ def test_a_death_at_any_step_costs_nothing_but_work(tmp_path: Path) -> None:
             shutil.copytree(before, directory)
             code = in_child(dying(made, directory, now, step))
             assert code in (0, DIED)
+            made.read_files.clear()
+            made.cached(directory, now)
+            assert made.read_files <= {stems[5]}, "what was there was lost"
             hold_same(made, directory, now)
             assert list(directory.glob("*.run"))
             if code == 0:
