@@ -43,8 +43,10 @@ def test_the_command_backs_up_what_changed(tmp_path: Path) -> None:
         shown = lab.vcbproxy("points", "show", "vm1@latest", "--json").json
         assert [(disk["method"], disk["base"]) for disk in shown["disks"]] == [("incremental", first["point_id"])]
         assert_restores(lab, "vm1", tmp_path / "back")
-        failed = lab.vcbproxy("backup", "vm1", "--mode", "incremental", "--repo", tmp_path / "none", code=10)
-        assert "no repository" in failed.err
+        config = lab.directory / "vcbproxy.toml"
+        config.write_text(config.read_text() + '\n[backup]\nmode = "auto"\non_cbt_lost = "fail"\n')
+        lab.datacenter.machine("vm1").reset_tracking()
+        assert "counted anew" in lab.vcbproxy("backup", "vm1", code=1).err
 
 
 @pytest.mark.parametrize("version", [3, 5, 6])
