@@ -158,6 +158,35 @@ def test_udev_gives_vmfs_luns_to_the_group_and_closes_them_to_writers(tmp_path: 
                 assert [info.content for info in configured([ImageLun(loop)])] == ["", "VMFS_volume_member"]
 
 
+def documented_raw_rule(naa: str, group: str) -> list[str]:
+    """The rule of docs/operating.md 3.3 for LUNs without VMFS, for a LUN and a group that are here."""
+    page = (UNITS.parent / "docs" / "operating.md").read_text()
+    rules = [line for line in page.splitlines() if line.startswith("ENV{") and "VCBPROXY_RAW" in line]
+    assert len(rules) == 4
+    assert ["600144f0000000000000000000000009" in rule for rule in rules] == [True, True, False, False]
+    here = (rule.replace("600144f0000000000000000000000009", naa) for rule in rules)
+    return [rule.replace('GROUP="vcbproxy"', f'GROUP="{group}"') for rule in here]
+
+
+@pytest.mark.root
+@pytest.mark.xdist_group("udev")
+def test_the_documented_rule_closes_a_raw_lun_of_a_vm(tmp_path: Path) -> None:
+    """It holds a guest's own file system, and nothing that the rule for datastores could know."""
+    loops.need_root("partx", "blockdev")
+    image, naa = tmp_path / "raw.img", "600144f0beef0000000000000000aaaa"
+    image.write_bytes(gpt(8 * MiB, LINUX_PARTITION, MiB, 4 * MiB))
+    loops.identify(image, naa, "RAW-1")
+    rules = [*loops.identity_rules(tmp_path), *documented_raw_rule(naa, "backup")]
+    with loops.udev_rules(rules), loops.attached(image, read_only=False) as loop:
+        loops.trigger(loop)
+        assert access(loop) == ("backup", 0o440)
+        [lun] = configured([ImageLun(loop)])
+        assert (lun.read_only, lun.wwn) == (True, naa)
+        with loops.partition(loop, 1, 2048, 8192) as node:
+            loops.trigger(node)
+            assert access(node) == ("backup", 0o440), "no mount of it can replay a journal"
+
+
 @pytest.mark.root
 @pytest.mark.xdist_group("udev")
 def test_udev_leaves_other_disks_alone(tmp_path: Path) -> None:
