@@ -36,11 +36,11 @@ def refusals(disks: Iterable[Disk], storage: Storage) -> dict[str, str]:
 
 
 def raw_lun_trouble(disk: Disk, storage: Storage) -> SourceError | None:
-    """Why the LUN behind a raw device mapping cannot be read here; None when it can, or the disk is none."""
+    """Why the LUN behind a raw device mapping cannot be opened here; None when it can, or the disk is none."""
     if disk.kind is not DiskKind.RDM_VIRTUAL:
         return None
     try:
-        storage.raw_lun(disk)
+        storage.open_raw(storage.raw_lun(disk))  # the rule for datastores does not open it to us: it has one of its own
     except SourceError as error:
         return error
     return None

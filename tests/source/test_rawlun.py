@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.eligibility import refusals
 from tests.images import read_over
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Changed, SourceError, VmdkError, VmfsError
@@ -164,3 +165,13 @@ def test_a_file_is_no_mapping(site: Site) -> None:
     site.volume.create_file(MAPPING, SIZE)
     with site.storage() as storage, pytest.raises(VmfsError, match="is no raw device mapping but a file"):
         site.opened(storage)
+
+
+def test_a_lun_that_cannot_be_opened_is_told_before_any_snapshot(site: Site) -> None:
+    """It is mapped, and the udev rule for it was forgotten, or a path went away."""
+    with site.storage() as storage:
+        assert refusals([site.disk], storage) == {}
+    with site.storage() as storage:
+        (site.folder / "raw.img").unlink()
+        [reason] = refusals([site.disk], storage).values()
+        assert f"cannot open raw.img (naa.{RAW}): No such file" in reason
