@@ -61,6 +61,15 @@ def test_touching(told: list[tuple[int, int]], asked: list[tuple[int, int]], siz
     assert areas.touches(starts, ends).tolist() == expected
 
 
+@pytest.mark.parametrize("length", [2**62, 2**63 - 1, 2**64])
+def test_a_length_beyond_all_bounds_reaches_to_the_end(length: int) -> None:
+    size = 10 * GRANULE
+    told = [(3 * GRANULE, length), (2**62, length)]
+    assert Areas.of(told, size).ranges.tolist() == [[3 * GRANULE, size]]
+    if length < 2**63:
+        assert Areas.of(np.array(told), size).ranges.tolist() == [[3 * GRANULE, size]]
+
+
 @pytest.mark.parametrize("wrong", [(-1, 10), (10, -1)])
 def test_nonsense_is_refused(wrong: tuple[int, int]) -> None:
     with pytest.raises(SourceError, match="cannot be"):

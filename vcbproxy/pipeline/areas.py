@@ -43,13 +43,15 @@ class Areas:
         Raises:
             SourceError: an offset or a length is negative; who tells such things cannot be believed in anything.
         """
-        told = ranges if isinstance(ranges, np.ndarray) else np.array([*ranges], np.int64)
-        told = told.reshape(-1, 2)
+        if not isinstance(ranges, np.ndarray):
+            # Whoever means "to the end" may tell a length that no 64 bits hold, or no sum with its offset.
+            ranges = np.array([(min(at, size_bytes), min(length, size_bytes)) for at, length in ranges], np.int64)
+        told = np.minimum(ranges.reshape(-1, 2), size_bytes)
         wrong = np.flatnonzero((told < 0).any(axis=1))
         if len(wrong):
             offset, length = told[wrong[0]].tolist()
             raise SourceError(f"a changed area of {length} bytes at offset {offset} cannot be")
-        told = told[told[:, 1] > 0]
+        told = told[(told[:, 0] < size_bytes) & (told[:, 1] > 0)]
         starts = told[:, 0] // GRANULE * GRANULE
         ends = np.minimum(-(-told.sum(axis=1) // GRANULE) * GRANULE, size_bytes)
         return cls(merged(np.stack([starts, ends], axis=1)), size_bytes)
