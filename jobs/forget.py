@@ -109,7 +109,7 @@ def dry_run(repository: Repository, decide: Decision) -> Outcome:
         IntegrityError: a snapshot record or the index is damaged.
     """
     listed, hurt = _surveyed(repository)
-    return Outcome(tuple(decide(listed)), frozenset(), hurt)
+    return Outcome(tuple(_held_back(repository, decide(listed))), frozenset(), hurt)
 
 
 def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outcome:
@@ -125,7 +125,7 @@ def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outco
         IntegrityError: a snapshot record or the index is damaged; nothing was removed.
     """
     listed, hurt = _surveyed(repository)
-    verdicts = decide(listed)
+    verdicts = _held_back(repository, decide(listed))
     forgotten: set[str] = set()
     error = None
     try:
@@ -134,6 +134,16 @@ def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outco
     except Error as caught:
         error = caught
     return Outcome(tuple(verdicts), frozenset(forgotten), hurt, error)
+
+
+def _held_back(repository: Repository, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Let what the storage locks against removal stay until it may go: a lock outranks every rule."""
+    found: list[Verdict] = []
+    for verdict in verdicts:
+        until = None if verdict.keep else records.locked_until(repository, verdict.point)
+        why = f"locked until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
+        found.append(Verdict(verdict.point, keep=True, reasons=(why,)) if why else verdict)
+    return found
 
 
 def _surveyed(repository: Repository) -> tuple[list[PointSummary], frozenset[str]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
 from vcbproxy.cli import frame
 from vcbproxy.config import Config, Prune, Retention
-from vcbproxy.errors import ConfigError, Error, UsageError
+from vcbproxy.errors import ConfigError, Error, TargetError, UsageError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -114,7 +114,9 @@ def forget(
         decide = job.by_rule(_rule(keep, config.retention), vms, now=now, zone=zone)
     opened = repository.open()
     if dry_run:
-        _show(job.dry_run(opened, decide), None, zone, dry_run, as_json)
+        outcome = job.dry_run(opened, decide)
+        _show(outcome, None, zone, dry_run, as_json)
+        _insist(outcome, named)
         return
     with opened.locked(exclusive=True) as held:
         outcome = job.carry_out(opened, held, decide)
@@ -124,6 +126,14 @@ def forget(
     _show(outcome, freed, zone, dry_run, as_json)
     if error is not None:
         raise error
+    _insist(outcome, named)
+
+
+def _insist(outcome: Outcome, named: Sequence[str]) -> None:
+    """What was named and stays is a failure, whatever holds it."""
+    stays = [f"{verdict.point.name} is {verdict.reasons[0]}" for verdict in outcome.verdicts if verdict.keep]
+    if named and stays:
+        raise TargetError(f"not forgotten: {'; '.join(stays)}")
 
 
 def _rule(keep: Mapping[str, str], configured: Retention) -> Rule:

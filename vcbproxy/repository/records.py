@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.repository import codec, snapshot
@@ -117,20 +118,32 @@ def forget_records(repository: Repository, held: HeldLock, records: Sequence[str
             repository.backend.remove(FileName(FileKind.SNAPSHOT, record))
 
 
+def locked_until(repository: Repository, point: PointSummary) -> datetime | None:
+    """Until when the storage refuses to remove a restore point's records; None when it does not.
+
+    Raises:
+        TargetError: it could not be asked.
+    """
+    retaining = repository.backend.traits.retaining
+    if retaining is None:
+        return None
+    found: list[datetime] = []
+    for record in point.records:
+        with suppress(FileMissing):
+            until = retaining.kept_until(FileName(FileKind.SNAPSHOT, record))
+            found += [until] if until is not None and until > repository.clock.now() else []
+    return max(found, default=None)
+
+
 def _require_unlocked(repository: Repository, point: PointSummary) -> None:
     """Before a record is replaced that must go: otherwise each try would leave one more.
 
     Raises:
         FileLocked: one of the point's records cannot be removed yet.
     """
-    retaining = repository.backend.traits.retaining
-    if retaining is None:
-        return
-    for record in point.records:
-        name = FileName(FileKind.SNAPSHOT, record)
-        until = retaining.kept_until(name)
-        if until is not None and until > repository.clock.now():
-            raise FileLocked(location=repository.location, path=name.path, until=f"{until:%Y-%m-%d %H:%M} UTC")
+    if (until := locked_until(repository, point)) is not None:
+        path = FileName(FileKind.SNAPSHOT, point.id).path
+        raise FileLocked(location=repository.location, path=path, until=f"{until:%Y-%m-%d %H:%M} UTC")
 
 
 def _save_with(repository: Repository, held: HeldLock, point: PointSummary, tags: Sequence[str]) -> str:

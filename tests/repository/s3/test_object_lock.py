@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs import forget
+from jobs.retention import Rule
 from tests.repository.repositories import ME, PASSWORD, QUICK, SMALL, info, write_disk, write_point
 from tests.seaweed import Keys, Seaweed
 from vcbproxy import config
@@ -148,6 +150,21 @@ def test_a_locked_point_gets_tags_and_cannot_lose_them_yet(locked: Locked) -> No
             records.retag(repository, held, tagged, remove=["pinned"])
         assert len(list(repository.backend.list(FileKind.SNAPSHOT))) == 2
     assert check(locked.repository()).problems == []
+
+
+def test_what_is_locked_is_forgotten_once_it_may_be(locked: Locked) -> None:
+    repository = locked.repository()
+    for hours in range(3):
+        write_point(repository, info(hours=hours), scsi0_0="abc")
+    listed = RepositoryTarget(repository, lock=False).points()
+    decide = forget.by_rule(Rule(last=1), [], now=listed[-1].time, zone=UTC)
+    with repository.locked(exclusive=True) as held:
+        outcome = forget.carry_out(repository, held, decide)
+    reasons = [verdict.reasons[0] for verdict in outcome.verdicts]
+    assert [reason[:12] for reason in reasons] == ["locked until", "locked until", "last snapsho"]
+    assert RepositoryTarget(repository, lock=False).points() == listed
+    later = forget.dry_run(locked.repository(9), decide)
+    assert [verdict.keep for verdict in later.verdicts] == [False, False, True]
 
 
 def test_prune_leaves_alone_what_is_locked(locked: Locked) -> None:
