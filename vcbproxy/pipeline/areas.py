@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vcbproxy.errors import SourceError
 from vcbproxy.pipeline.chunker import GRANULE
+from vcbproxy.units import align_up
 
 Ranges = NDArray[np.int64]
 
@@ -43,15 +44,16 @@ class Areas:
         Raises:
             SourceError: an offset or a length is negative; who tells such things cannot be believed in anything.
         """
+        bound = align_up(size_bytes, GRANULE)
         if not isinstance(ranges, np.ndarray):
             # Whoever means "to the end" may tell a length that no 64 bits hold, or no sum with its offset.
-            ranges = np.array([(min(at, size_bytes), min(length, size_bytes)) for at, length in ranges], np.int64)
-        told = np.minimum(ranges.reshape(-1, 2), size_bytes)
+            ranges = np.array([(min(at, bound), min(length, bound)) for at, length in ranges], np.int64)
+        told = np.minimum(ranges.reshape(-1, 2), bound)
         wrong = np.flatnonzero((told < 0).any(axis=1))
         if len(wrong):
             offset, length = told[wrong[0]].tolist()
             raise SourceError(f"a changed area of {length} bytes at offset {offset} cannot be")
-        told = told[(told[:, 0] < size_bytes) & (told[:, 1] > 0)]
+        told = told[(told[:, 0] < bound) & (told[:, 1] > 0)]
         starts = told[:, 0] // GRANULE * GRANULE
         ends = np.minimum(-(-told.sum(axis=1) // GRANULE) * GRANULE, size_bytes)
         return cls(merged(np.stack([starts, ends], axis=1)), size_bytes)
