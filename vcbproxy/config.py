@@ -21,7 +21,7 @@
     retry_s = 300                               how long a storage that is away is tried again
     limits = [{ from = "08:00", to = "18:00", upload_mib_s = 20 }]      how fast, and when
 
-    [repository.cache]                          of what is read often, for repositories that are not in a directory
+    [repository.cache]                          local copies of what is read often
     directory = "/var/cache/vcbproxy"
 
     [backup]
@@ -323,7 +323,7 @@ class Traffic(_Section):
 
 
 class Cache(_Section):
-    """Local copies of what is read often; never of a repository in a directory."""
+    """Local copies of what is read often of a bucket, and of the index of any repository that is large."""
 
     enabled: bool = True
     directory: FilePath | None = None
