@@ -196,7 +196,7 @@ class Index:
             runs, sealed_runs, packs = self._runs, self._sealed, self._packs.packs
             alive = self._packs.alive[: len(packs)].copy()
         for _ in range(_TRIES):
-            streams: list[tuple[Iterator[Rows], int]] = [(iter([run.as_rows()]), 0) for run in runs]
+            streams: list[tuple[Iterator[Rows], int]] = [(run.scan(), 0) for run in runs]
             streams += [(_scanned(sealed.run), sealed.base) for sealed in sealed_runs]
             listed = packlists.by_pack(streams, packs, alive, self._spill.directory() if self._spill else None)
             try:
@@ -309,7 +309,7 @@ class Index:
         if self._spill is None or sum(map(len, self._runs)) < _HELD_ROWS:
             return
         ours = [sealed.run for sealed in self._sealed if sealed.ours]
-        made = self._spill.merged([run.as_rows() for run in self._runs], ours)
+        made = self._spill.merged(self._runs, ours)
         if made is None:
             return
         kept = [sealed for sealed in self._sealed if sealed.run not in made.swallowed]

@@ -18,6 +18,7 @@ from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexrows import ROW, TREE, Rows
 from vcbproxy.repository.pack import Blob
 
+_SCAN_ROWS = 1 << 13
 _MERGED_ROWS_MIN = 1 << 18
 
 
@@ -56,14 +57,16 @@ class Run:
             int(self.zstd[row]),
         )
 
-    def as_rows(self) -> Rows:
-        """All of it, as it lies in files; in the same order."""
-        rows = np.empty(len(self), ROW)
-        rows["id"][:, :8] = self.key.astype(">u8").view(np.uint8).reshape(-1, 8)
-        rows["id"][:, 8:] = self.rest
-        rows["pack"] = self.pack | np.where(self.tree, np.uint32(TREE), np.uint32(0))
-        rows["offset"], rows["stored"], rows["zstd"] = self.offset, self.stored, self.zstd
-        return rows
+    def scan(self) -> Iterator[Rows]:
+        """All of it in order, as it lies in files, some thousands of rows at a time."""
+        for start in range(0, len(self), _SCAN_ROWS):
+            part = slice(start, start + _SCAN_ROWS)
+            rows = np.empty(len(self.key[part]), ROW)
+            rows["id"][:, :8] = self.key[part].astype(">u8").view(np.uint8).reshape(-1, 8)
+            rows["id"][:, 8:] = self.rest[part]
+            rows["pack"] = self.pack[part] | np.where(self.tree[part], np.uint32(TREE), np.uint32(0))
+            rows["offset"], rows["stored"], rows["zstd"] = self.offset[part], self.stored[part], self.zstd[part]
+            yield rows
 
     def find(
         self, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcbproxy.repository.indexrows import Rows, by_key
+from vcbproxy.repository.indexrun import Run
 from vcbproxy.repository.runwriter import RunWriter, merged
 from vcbproxy.repository.sealedrun import Damaged, SealedRun
 
@@ -32,11 +32,11 @@ class Spill:
         self._secret = secret
         self._failed = False
 
-    def merged(self, parts: list[Rows], older: list[SealedRun]) -> SetAside | None:
-        """Write rows to a file, together with older runs that are not twice as long; None when that cannot be."""
+    def merged(self, held: Sequence[Run], older: list[SealedRun]) -> SetAside | None:
+        """Write runs to a file, together with older ones that are not twice as long; None when that cannot be."""
         if self._failed:
             return None
-        size = sum(map(len, parts))
+        size = sum(map(len, held))
         swallowed: list[SealedRun] = []
         for run in sorted(older, key=len):
             if len(run) >= 2 * size:
@@ -46,7 +46,7 @@ class Spill:
         directory = self.directory()
         try:
             with RunWriter(directory, self._secret) as writer:
-                for rows in merged([*(iter([by_key(part)]) for part in parts), *(run.scan() for run in swallowed)]):
+                for rows in merged([*(run.scan() for run in held), *(run.scan() for run in swallowed)]):
                     writer.append(rows)
                 return SetAside(writer.nameless(), tuple(swallowed))
         except (OSError, Damaged) as error:
