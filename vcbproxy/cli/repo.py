@@ -135,9 +135,10 @@ def check(
         "blobs": report.blobs,
         "packs_read": report.packs_read,
         "problems": [{"message": problem.message, "points": list(problem.points)} for problem in report.problems],
+        "hints": report.hints,
         "locks": [_lock_row(lock) for lock in report.locks],
     }
-    shown = {**row, "problems": len(report.problems), "locks": _locks_shown(report.locks)}
+    shown = {**row, "problems": len(report.problems), "hints": len(report.hints), "locks": _locks_shown(report.locks)}
     frame.emit(row if as_json else shown, as_json=as_json)
     report.raise_if_damaged(opened.location)
 
