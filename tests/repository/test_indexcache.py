@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -297,18 +298,24 @@ def test_what_cannot_be_mended_is_an_error_and_no_answer(filled: tuple[Shelf, Pa
 # ---------------------------------------------------------------------- death and company
 
 
-def in_child(work: Iterator[None]) -> int:
-    """Run it to its end in a process of its own; gives its exit code."""
+def started(work: Iterator[None]) -> int:
+    """Begin it in a process of its own, which ends within two minutes; gives its id."""
     pid = os.fork()
     if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return pid
     code = 1
     try:
+        signal.alarm(120)
         for _ in work:
             pass
         code = 0
     finally:
         os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """Wait for it; gives its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 DURABLE = ("os.rename", "os.remove", "tempfile.mkstemp", "open", "os.utime")
@@ -344,7 +351,7 @@ def test_a_death_at_any_step_costs_nothing_but_work(tmp_path: Path) -> None:
         for step in range(100):
             directory = tmp_path / str(step)
             shutil.copytree(before, directory)
-            code = in_child(dying(made, directory, now, step))
+            code = ended(started(dying(made, directory, now, step)))
             assert code in (0, DIED)
             made.read_files.clear()
             made.cached(directory, now)
@@ -402,19 +409,8 @@ def test_several_processes_load_at_once(tmp_path: Path) -> None:
             assert told_by(made.cached(tmp_path, listed), names) == told_by(made.in_memory(listed), names)
             yield
 
-    children = []
-    for number in range(4):
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                for _ in work(number):
-                    pass
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(pid)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
+    children = [started(work(number)) for number in range(4)]
+    assert list(map(ended, children)) == [0] * 4
     hold_same(made, tmp_path, set(stems))
 
 
