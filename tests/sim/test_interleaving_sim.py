@@ -24,6 +24,7 @@ from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Busy, TargetError, UsageError
 from vcbproxy.repository import lock
 from vcbproxy.repository.backend import faults
+from vcbproxy.repository.backend.base import FileMissing
 from vcbproxy.repository.backend.faults import Died, FaultyBackend, Order, What, When
 from vcbproxy.repository.backend.retry import RetryingBackend
 from vcbproxy.repository.files import Files
@@ -75,9 +76,11 @@ def beside_the_careless(seed: int) -> int:
     backups = {name: _process(world, turns, name, jobs[name], draw, False) for name in ("backup", "incremental")}
     ends = turns.run({**backups, "careless": careless})
     world.story += [f"{name}: {ends.get(name)!r}" for name in ("backup", "incremental", "careless")]
-    assert ends["careless"] is None, world
+    # His prune may miss an index file that was withdrawn, and an incremental its base that he pruned: both say so.
+    assert isinstance(ends["careless"], FileMissing | None), world
     lost = [end for end in ends.values() if isinstance(end, TargetError) and "lock was removed" in str(end)]
-    assert all(isinstance(end, TargetError | Busy | UsageError | None) for end in ends.values()), world
+    told = TargetError | Busy | UsageError | None
+    assert all(isinstance(end, told) or "no file data/" in str(end) for end in ends.values()), world
     may = {**world.points, **jobs["backup"].makes, **jobs["incremental"].makes}
     must = {*world.points, *(name for done in backups if ends[done] is None for name in jobs[done].makes)}
     world.hold_sound(must - jobs["forget"].forgets, may)
