@@ -45,7 +45,8 @@ def written(cache: Path | None) -> MemoryBackend:
 
 
 def test_small_repositories_make_no_cache(tmp_path: Path) -> None:
-    written(tmp_path / "cache")
+    backend = written(tmp_path / "cache")
+    assert check(opened(backend, tmp_path / "cache")).problems == []
     assert not (tmp_path / "cache").exists()
 
 

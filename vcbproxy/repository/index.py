@@ -198,7 +198,7 @@ class Index:
         for _ in range(_TRIES):
             streams: list[tuple[Iterator[Rows], int]] = [(run.scan(), 0) for run in runs]
             streams += [(_scanned(sealed.run), sealed.base) for sealed in sealed_runs]
-            listed = packlists.by_pack(streams, packs, alive, self._spill.directory() if self._spill else None)
+            listed = packlists.by_pack(streams, packs, alive, self._spill.directory if self._spill else None)
             try:
                 first = next(listed, None)  # comes only when all rows have been read
             except _Mended:

@@ -6,7 +6,7 @@ rows by id ─▶ dealt out to files by ranges of pack numbers ─▶ one file a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -25,14 +25,16 @@ _PART_ROWS = 1 << 19
 Streams = list[tuple[Iterator[Rows], int]]
 
 
-def by_pack(streams: Streams, packs: Packs, alive: NDArray[np.bool_], directory: Path | None) -> Iterator[PackBlobs]:
+def by_pack(
+    streams: Streams, packs: Packs, alive: NDArray[np.bool_], directory: Callable[[], Path] | None
+) -> Iterator[PackBlobs]:
     """Every living pack with its blobs, by number.
 
     Args:
         streams: rows in any order, and the number of the first pack of each.
         packs: all packs.
         alive: which of them count.
-        directory: for the files; without one all is held in memory.
+        directory: for the files, asked for when they are needed; without one all is held in memory.
 
     Raises:
         TargetError: no room there.
@@ -42,10 +44,11 @@ def by_pack(streams: Streams, packs: Packs, alive: NDArray[np.bool_], directory:
     ends = np.cumsum(np.where(alive, packs.blobs, 0), dtype=np.int64)
     parts = (ends - 1).clip(0) // _PART_ROWS if directory else np.zeros(len(packs), np.int64)
     with ExitStack() as stack:
-        if not parts[-1]:
+        if directory is None or not parts[-1]:
             yield from _listed(indexrows.concatenated(_living(streams, alive)), packs, alive, 0, len(packs))
             return
-        files = [stack.enter_context(_scratch(directory)) for _ in range(int(parts[-1]) + 1)]
+        place = directory()
+        files = [stack.enter_context(_scratch(place)) for _ in range(int(parts[-1]) + 1)]
         for rows in _living(streams, alive):
             _deal_out(rows, parts[indexrows.pack_numbers(rows)], files)
         for number, file in enumerate(files):
@@ -56,7 +59,7 @@ def by_pack(streams: Streams, packs: Packs, alive: NDArray[np.bool_], directory:
 
 
 @contextmanager
-def _scratch(directory: Path | None) -> Iterator[IO[bytes]]:
+def _scratch(directory: Path) -> Iterator[IO[bytes]]:
     """A file without a name; what fails about it is ours."""
     try:
         with tempfile.TemporaryFile(dir=directory, prefix="vcbproxy-") as file:
