@@ -182,7 +182,6 @@ def test_a_server_that_dies_in_the_midst(lab: Lab, s3_keys: Keys, tmp_path: Path
         restarted.join()
         assert proxy.faults, "it died while a pack was on its way"
         assert_restores(lab, tmp_path / "back")
-        lab.vcbproxy("repo", "check", "--read-data")
 
         impatient = keep_in_bucket(lab, f"s3:{proxy.endpoint}/{server.new_bucket()}/y", patience_s=0)
         impatient.vcbproxy("repo", "init")
@@ -196,7 +195,6 @@ def test_a_server_that_dies_in_the_midst(lab: Lab, s3_keys: Keys, tmp_path: Path
         server.start()
         impatient.vcbproxy("repo", "unlock")
         impatient.vcbproxy("repo", "check", "--read-data")
-        assert not impatient.vcbproxy("points", "list", "--json").json
         impatient.vcbproxy("backup", "vm1")
         assert_restores(impatient, tmp_path / "again")
 

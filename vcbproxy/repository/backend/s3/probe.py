@@ -38,7 +38,7 @@ from vcbproxy.repository.backend.s3.failures import wrapped
 from vcbproxy.repository.backend.s3.place import Place
 
 _RACERS = 8
-_LOCKED_S = 6
+_LOCKED_S = 4
 _SKEW_MAX_S = 60
 
 
