@@ -239,7 +239,7 @@ class _Group:
 
     def _recent(self, candidates: Sequence[PointSummary], length: Duration | None) -> int:
         """How many of the candidates lie within a length of time before the newest good one (or else the newest)."""
-        if length is None:
+        if length is None or not candidates:
             return len(candidates)
         newest = next(iter(self._good or self._counted))
         limit = length.before(self._local[newest.id])

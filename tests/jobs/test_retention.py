@@ -90,6 +90,14 @@ def test_the_future_pushes_nothing_out_and_measures_nothing() -> None:
     assert {verdict.reasons for verdict in beside[: len(forged)]} == {("in the future",)}
 
 
+@pytest.mark.parametrize("rule", [Rule(within=Duration(days=2)), Rule(within_daily=Duration(days=2)), Rule(daily=3)])
+def test_a_vm_with_nothing_but_the_future_stays_and_hinders_no_other(rule: Rule) -> None:
+    ahead = [point(NOW + timedelta(days=day), "gps"[day % 3], vm="ahead") for day in range(1, 4)]
+    verdicts = judged([*ahead, *days("g" * 9)], rule)
+    assert {verdict.reasons for verdict in verdicts[:3]} == {("in the future",)}
+    assert verdicts[3:] == judged(days("g" * 9), rule)
+
+
 def test_each_vm_and_policy_by_itself_and_names_do_not_count() -> None:
     renamed = [point(NOW, vm="new", uuid="50-a"), point(NOW - timedelta(days=1), vm="old", uuid="50-a")]
     other = [point(NOW, vm="new", uuid="50-b")]

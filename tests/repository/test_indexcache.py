@@ -282,6 +282,24 @@ def test_damage_met_while_it_is_used_is_mended(
     assert caplog.text.count("made anew") == 1
 
 
+def test_a_run_made_anew_claims_no_pack_that_only_a_removed_file_listed(tmp_path: Path) -> None:
+    """Else a pack that prune listed anew would be looked for in the run that has none of its rows."""
+    made = large(files=2)
+    before = set(made.files)
+    made.cached(tmp_path, before)
+    removed = min(before)
+    listed_anew = made.files[removed][:2]
+    made.files["ff" * 32] = listed_anew
+    listed = {*before, "ff" * 32} - {removed}
+    index = made.cached(tmp_path, listed)
+    for path in tmp_path.glob("*.run"):
+        damage_blocks(path)
+    assert index.has(BlobKind.DATA, made.files[max(before)][0].blobs[1].blob_id)
+    hold_same(made, tmp_path, listed)
+    hold_same(made, tmp_path, listed - {"ff" * 32})
+    hold_same(made, tmp_path, listed)
+
+
 def test_what_cannot_be_mended_is_an_error_and_no_answer(filled: tuple[Shelf, Path], tmp_path: Path) -> None:
     made, source = filled
     shutil.copytree(source, tmp_path / "index")

@@ -259,8 +259,7 @@ def _to_merge(runs: list[CachedRun]) -> list[CachedRun]:
 
 def _held(run: SealedRun, tail: Tail, listed: set[str]) -> CachedRun:
     sources = np.array([row.tobytes().hex() in listed for row in tail.sources], np.bool_)
-    if sources.all():
-        return CachedRun(run, tail, sources, np.ones(len(tail.packs), np.bool_))
+    # Asked of the pairs even when all sources are there: a run that was made anew names packs that it has no rows of.
     packs = np.zeros(len(tail.packs), np.bool_)
     packs[tail.pairs[sources[tail.pairs[:, 0]], 1]] = True
     return CachedRun(run, tail, sources, packs)
