@@ -9,7 +9,7 @@ from tests.repository.test_check import flipped, hurt
 from tests.repository.test_prune import ALL, everything, forget, pruned
 from vcbproxy.device import read
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import suspects
+from vcbproxy.repository import indexfile, points, suspects
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
@@ -140,6 +140,34 @@ def test_lost_chunks_are_told_to_an_incremental(damaged: tuple[MemoryBackend, Fi
     assert [ids[row].tobytes() for row in lost if LETTERS[row] == "e"] == [digest(chunk("e"))]
     assert len(lost) < len(LETTERS)
     assert lengths.tolist() == [CHUNK] * len(LETTERS)
+
+
+def test_chunks_that_no_index_lists_any_more_are_told_to_an_incremental() -> None:
+    """After ``restic repair index``, which takes what is lost out of it: else each night would end in an error."""
+    backend = MemoryBackend()
+    repository = made(backend)
+    write_point(repository, scsi0_0=LETTERS)
+    repository = reopened(backend)
+    [location] = repository.index.lookup(BlobKind.DATA, digest(chunk("e")))
+    left = [pack for pack in repository.index.packs() if pack.pack_id != location.pack_id]
+    old = [stored.name for stored in backend.list(FileKind.INDEX)]
+    repository.files.save_sealed(FileKind.INDEX, indexfile.encode(left))
+    for name in [*old, FileName(FileKind.PACK, location.pack_id.hex())]:
+        backend.remove(name)
+    repository = reopened(backend)
+    with RepositoryTarget(repository, SMALL).begin(info(hours=1)) as writer:
+        reader = PointReader.unlocked(repository, points.listed(repository.snapshots())[-1])
+        ids, lengths = reader.base_list("scsi0-0")
+        lost = reader.lost_chunks(ids)
+        assert "e" in [LETTERS[row] for row in lost]
+        disk = writer.disk("scsi0-0", len(LETTERS) * CHUNK)
+        packer = disk.packer()
+        for row in lost:
+            packer.add(BlobKind.DATA, chunk(LETTERS[row]))
+        disk.finish(ids, lengths)
+        writer.commit({})
+    assert restored(backend, "web01@2026-11-22T01:00:00Z") == content(LETTERS)
+    assert restored(backend, "web01@latest") == content(LETTERS)
 
 
 def test_a_damaged_note_is_named_and_hinders_no_backup(damaged: tuple[MemoryBackend, FileName]) -> None:

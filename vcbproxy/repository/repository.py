@@ -267,12 +267,13 @@ class Repository:
         self._looked = (held, self.index)
 
     def lost_chunks(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Which chunks of a base's list must not be relied on, since their packs are missing or were found damaged.
+        """Which chunks of a base's list must not be relied on: no index lists them, or their packs are not whole.
 
         An incremental reads their ranges again, as if they had changed: the disk still has the very same bytes, most
         likely, and storing them anew heals the older restore points too; where it has others, those are right for the
         new one. Meant for whoever writes: lost packs are forgotten when a restore point is begun
-        (``forget_lost_packs``). When none was, the index is not asked: that would take seconds for a huge disk.
+        (``forget_lost_packs``). The index is asked in any case: ``restic repair index`` takes lost packs out of it, and
+        every incremental would then end in an error. It costs 0.2 s of CPU for each million chunks, half a TiB.
 
         Args:
             ids: uint8 (n, 32).
@@ -280,8 +281,6 @@ class Repository:
         Returns:
             Rows of ``ids``, ascending.
         """
-        if not self.index.forgot:
-            return np.zeros(0, np.int64)
         known, _ = self.index.find(ids, BlobKind.DATA)
         return np.flatnonzero(~known).astype(np.int64)
 
