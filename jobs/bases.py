@@ -123,20 +123,21 @@ class VmHistory:
         for point in self._points:
             if not found and point.id != base.point.summary.id:
                 continue
-            method = self._method(point, uuid, base.key)
-            if method == "incremental" or not found:
+            kept = self._kept(point, uuid, base.key)
+            if not found or (kept is not None and kept.on_trust):
                 found.append(point)
-            if method == "full":
+            if kept is not None and kept.method == "full":
                 break
         return found
 
-    def _method(self, point: PointSummary, uuid: str | None, key: str) -> str | None:
-        """How a disk was read for a restore point; None when it is not in it, or the point cannot be read."""
+    def _kept(self, point: PointSummary, uuid: str | None, key: str) -> KeptDisk | None:
+        """What a restore point recorded of a disk; None when it is not in it, or the point cannot be read."""
         try:
             kept = kept_disks(self._reader(point).manifest)
         except IntegrityError:
             return None
-        return next((disk.method for disk in kept if (disk.uuid == uuid if uuid else disk.key == key)), None)
+        same = [disk for disk in kept if (disk.uuid == uuid if uuid else disk.key == key)]
+        return next((disk for disk in same if disk.key == key), same[0] if same else None)  # copies share a uuid
 
     def _reader(self, point: PointSummary) -> PointReader:
         if point.id not in self._readers:

@@ -96,6 +96,7 @@ class DiskCopier:
         self._history = history
         self._still = still
         self._warn = warn
+        self._alarms: dict[str, tuple[str, AuditResult]] = {}  # by disk key: what an audit found, in which attempt ever
 
     def leave_out(self, key: str, size_bytes: int, reason: str) -> None:
         """A disk that cannot be read is not in this restore point."""
@@ -162,6 +163,10 @@ class DiskCopier:
         return result
 
     def _read(self, into: DiskWriter, source: VmDisk, disk: Disk, plan: Plan) -> tuple[DiskContent, DiskResult]:
+        if disk.key in self._alarms:  # found out before it was moved: another sample might miss what that one met
+            reason, audited = self._alarms[disk.key]
+            content, result = self._whole(into, source, disk, reason)
+            return content, replace(result, audit=audited)
         if plan.changed is None:
             return self._whole(into, source, disk, plan.full_because)
         if plan.base is None:
@@ -205,6 +210,7 @@ class DiskCopier:
         if audited.differing:
             self._still.confirm(source, disk)
             reason = f"ALARM: the list of what is in use was not whole: {_where(audited)}"
+            self._alarms[disk.key] = reason, audited
             self._warn(f"{disk.key}: {reason}; it is read whole now")
             content, result = self._whole(into, source, disk, reason)
         else:
@@ -257,6 +263,7 @@ class DiskCopier:
         chain = self._history.chain(base)
         newest, oldest = chain[0].name, chain[-1].name
         reason = f"ALARM: changed block tracking did not tell all that changed since {newest}: {_where(audited)}"
+        self._alarms[disk.key] = reason, audited
         self._warn(f"{disk.key}: {reason}; it is read whole now")
         self.copied.suspect(chain)
         for point in chain:

@@ -86,6 +86,7 @@ class KeptDisk:
         paths: its descriptors, newest first; the last is the base disk's.
         change_id: the landmark of that moment; None where changes were not tracked.
         parameters: how it was cut; None when that is not known here.
+        on_trust: what was not read rests on the tracker's word: an incremental, or a full one of what was in use.
     """
 
     key: str
@@ -95,6 +96,7 @@ class KeptDisk:
     change_id: str | None
     method: str
     parameters: Parameters | None
+    on_trust: bool
 
 
 def kept_disks(manifest: Mapping[str, Any]) -> tuple[KeptDisk, ...]:
@@ -118,7 +120,15 @@ def _kept(disk: object) -> KeptDisk | None:
         change_id=_text(disk.get("change_id")),
         method=_text(disk.get("method")) or "full",
         parameters=Parameters.from_json(chunker) if isinstance(chunker, dict) else None,
+        on_trust=_on_trust(disk),
     )
+
+
+def _on_trust(disk: Mapping[str, Any]) -> bool:
+    """Whether only what the tracker named was read. After an audit that found more, all was."""
+    audit = disk.get("audit")
+    alarmed = isinstance(audit, dict) and bool(audit.get("differing"))
+    return disk.get("method") == "incremental" or (disk.get("bytes_changed") is not None and not alarmed)
 
 
 def _text(value: object) -> str | None:

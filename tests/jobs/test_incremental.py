@@ -19,7 +19,7 @@ from vcbproxy.config import Mode, OnCbtLost
 from vcbproxy.lab import spec as specification
 from vcbproxy.lab.spec import ContentSpec, DiskSpec, Fill, SnapshotSpec
 from vcbproxy.lab.tracking import HONEST, Nonsense
-from vcbproxy.repository import records
+from vcbproxy.repository import indexfile, records
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.points import SUSPECT_TAG
 from vcbproxy.units import KiB, MiB
@@ -447,3 +447,53 @@ def test_thirty_incrementals(tmp_path: Path) -> None:
             assert nights.stage.restored(nights.backend, point.id) == truth, point.name
         assert nights.stage.valid(nights.backend) == NIGHTS + 1
         restic_finds_it_whole(nights.backend, tmp_path)
+
+
+def test_an_alarm_outlasts_a_move(tmp_path: Path) -> None:
+    """Found to lie, the disk is moved while it is read whole: the second time it is read whole at once, too.
+
+    Another sample, drawn from another seed, might miss what the first one met, and the lie would be spliced in.
+    """
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        nights.write(7 * MiB)
+        nights.habits(omitted=1)
+        moves = nights.stage.datacenter.moves
+        plans = {"disk 1 read": lambda: moves.storage_vmotion(VM, "ds2")}
+        result = nights.backed_up(plans=plans, audit_fraction=1, code=3)
+        assert result.outcome is Outcome.ALARM
+        (disk,) = result.disks
+        assert (disk.method, disk.attempts) == ("full", 2)
+        assert nights.said.count("it is read whole now") == 1, "audited once more"
+        assert disk.audit is not None
+        assert disk.audit.differing
+        assert [point.suspect for point in nights.points()] == [True, False]
+        nights.assert_restores()
+
+
+def test_a_base_whose_index_is_lost_is_read_again(tmp_path: Path) -> None:
+    """Its packs are there, and in no index: that is found out before the splice, and mends the older one, too."""
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        repository = nights.target().repository
+        for stored in list(nights.backend.list(FileKind.INDEX)):
+            listed = indexfile.decode(repository.files.load_sealed(stored.name), "an index file")
+            if not any(columns.tree.any() for _, columns in listed):
+                nights.backend.remove(stored.name)
+        nights.assert_incremental(nights.backed_up())
+        for point, truth in zip(nights.points(), nights.stage.truths(), strict=True):
+            assert nights.stage.restored(nights.backend, point.id) == truth
+
+
+def test_what_was_read_as_in_use_is_suspect_too(tmp_path: Path) -> None:
+    """A full read that left out what the tracker did not name rests on its word as an incremental does."""
+    with Nights.of(tmp_path) as nights:
+        nights.habits(omitted=1)
+        nights.backed_up(allocated_only=True, audit_fraction=0, audit_chunks_min=0)
+        nights.habits()
+        nights.write(4 * MiB)
+        nights.backed_up(audit_fraction=0, audit_chunks_min=0)
+        nights.write(4 * MiB)
+        nights.backed_up(audit_fraction=1, code=3)
+        assert [point.suspect for point in nights.points()] == [True, True, False]
+        nights.assert_restores()
