@@ -169,9 +169,13 @@ def _refuse_the_last(
         if best.id not in named or {best.vm, best.instance_uuid} & set(even_the_last):
             continue
         remaining = left.get(key)
-        if remaining is None or (retention.counts(best, now) and not retention.counts(remaining, now)):
+        if remaining is None or _is_better(best, remaining, now):
             kind = "good restore point" if best.good else "restore point"
             raise UsageError(
                 f"{best.short_id} {best.name} is the last {kind} of this VM; "
                 f"if it is to go all the same, add --even-the-last {best.vm}"
             )
+
+
+def _is_better(one: PointSummary, other: PointSummary, now: datetime) -> bool:
+    return (retention.counts(one, now), one.good) > (retention.counts(other, now), other.good)

@@ -171,6 +171,12 @@ def test_a_good_one_from_the_future_is_not_relied_upon(place: Place) -> None:
     assert place.left() == [good]
 
 
+def test_a_last_good_one_from_the_future_is_better_than_a_partial_one(place: Place) -> None:
+    place.point("web01", 0, partial=True)
+    good = place.point("web01", 20_000)
+    assert "last good restore point" in place.vcbproxy("forget", good[:8], code=2).err
+
+
 def test_a_vm_of_partial_points_alone_keeps_its_last_one(place: Place) -> None:
     ids = [place.point("web01", day, partial=True) for day in range(3)]
     place.forget("--keep-last", 1)
