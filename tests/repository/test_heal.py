@@ -117,6 +117,20 @@ def test_a_pack_that_reads_whole_again_is_suspect_no_more(damaged: tuple[MemoryB
     assert not list(mended.list(FileKind.SUSPECT))
 
 
+def test_prune_removes_nothing_while_a_note_cannot_be_read(damaged: tuple[MemoryBackend, FileName]) -> None:
+    """It would not know which of two copies is the whole one."""
+    backend, _ = damaged
+    remembered(backend)
+    write_point(reopened(backend), info(hours=1), scsi0_0=LETTERS)
+    [note] = [stored.name for stored in backend.list(FileKind.SUSPECT)]
+    torn = flipped(backend, note, 400)
+    before = torn.files()
+    with pytest.raises(IntegrityError, match="read-data") as caught:
+        pruned(reopened(torn), ALL)
+    assert note.path in str(caught.value)
+    assert torn.files() == before
+
+
 def test_a_check_without_a_lock_notes_nothing(damaged: tuple[MemoryBackend, FileName]) -> None:
     backend, _ = damaged
     before = backend.files()
