@@ -67,18 +67,24 @@ class History:
 
     def of(self, instance_uuid: str) -> VmHistory:
         """Those of one VM. The index has to be loaded before any of them is read."""
-        found = [point for point in self._points if point.instance_uuid == instance_uuid]
-        return VmHistory(self._target, found[::-1])
+        points, unknown = self._points
+        found = [point for point in points if point.instance_uuid == instance_uuid]
+        return VmHistory(self._target, found[::-1], unknown)
 
     @cached_property
-    def _points(self) -> list[PointSummary]:
-        return self._target.points()
+    def _points(self) -> tuple[list[PointSummary], str]:
+        """All of them; none, and why, when one cannot be read: it may have been the one that says which is suspect."""
+        try:
+            return self._target.points(), ""
+        except IntegrityError as error:
+            return [], f"which restore points there are cannot be told: {error}"
 
 
 class VmHistory:
-    """The restore points of one VM, newest first."""
+    """The restore points of one VM, newest first; ``unknown`` says why they are not known, if they are not."""
 
-    def __init__(self, target: RepositoryTarget, newest_first: Sequence[PointSummary]) -> None:
+    def __init__(self, target: RepositoryTarget, newest_first: Sequence[PointSummary], unknown: str = "") -> None:
+        self.unknown = unknown
         self._target = target
         self._points = newest_first
         self._readers: dict[str, PointReader] = {}
@@ -92,7 +98,7 @@ class VmHistory:
             rule: by which it will be cut.
         """
         unambiguous = disk.uuid is not None and Counter(other.uuid for other in disks)[disk.uuid] == 1
-        first_reason = ""
+        first_reason = self.unknown
         for point in self._points[:POINTS_MAX]:
             if point.suspect:
                 first_reason = first_reason or f"{point.name} is suspect, by an earlier audit"

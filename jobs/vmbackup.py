@@ -79,6 +79,8 @@ class _VmBackup:
         read = False
         with around.target.begin(point) as writer:
             history = self._history.of(vm.instance_uuid)
+            if history.unknown:
+                self._warn(f"{history.unknown}; it grows out of none of them: run `vcbproxy repo check`")
             planner = Planner(around, vm, self._choices.tracking, self._choices.limits, history, self._warn)
             planner.prepare(refused)
             try:

@@ -497,3 +497,23 @@ def test_what_was_read_as_in_use_is_suspect_too(tmp_path: Path) -> None:
         nights.backed_up(audit_fraction=1, code=3)
         assert [point.suspect for point in nights.points()] == [True, True, False]
         nights.assert_restores()
+
+
+def test_a_damaged_record_costs_a_full_read(tmp_path: Path) -> None:
+    """It may have been the one that says which restore point is suspect: none is built upon, and no night is lost."""
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        (record,) = [stored.name for stored in nights.backend.list(FileKind.SNAPSHOT)]
+        whole = nights.backend.files()[record]
+        nights.backend.remove(record)
+        nights.backend.save(record, [whole[:-1]])
+        result = nights.backed_up()
+        (disk,) = result.disks
+        assert (result.outcome, disk.method) == (Outcome.OK, "full")
+        assert "which restore points there are cannot be told" in str(disk.full_because)
+        assert record.stem in nights.said
+        nights.backed_up(mode=Mode.INCREMENTAL, code=1)
+
+        nights.backend.remove(record)
+        nights.backend.save(record, [whole])
+        nights.assert_incremental(nights.backed_up())
