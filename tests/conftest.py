@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ from tests import seaweed as seaweeds
 # How long one example takes says nothing here: tests share two processors with others, and must not trip over that.
 settings.register_profile("vcbproxy", deadline=None)
 settings.load_profile("vcbproxy")
+
+# A shell's background job ignores Ctrl-C, and so would all that tests start and interrupt: they would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
