@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.repository.repositories import CHUNK, PASSWORD, SMALL, chunk, content, info, made, reopened, write_point
+from tests.repository.repositories import (
+    CHUNK,
+    PASSWORD,
+    SMALL,
+    START,
+    chunk,
+    content,
+    info,
+    made,
+    reopened,
+    write_point,
+)
 from tests.repository.test_check import flipped, hurt
 from tests.repository.test_prune import ALL, everything, forget, pruned
 from vcbproxy.device import read
@@ -129,6 +140,24 @@ def test_prune_removes_nothing_while_a_note_cannot_be_read(damaged: tuple[Memory
         pruned(reopened(torn), ALL)
     assert note.path in str(caught.value)
     assert torn.files() == before
+
+
+@pytest.mark.parametrize("healed", ["d", "e"] * 4)
+def test_of_two_notes_of_one_pack_both_count(healed: str) -> None:
+    """Prune notes a chunk when it meets it, so there may be several; luck decides which is listed last."""
+    backend = MemoryBackend()
+    write_point(made(backend), scsi0_0="de")
+    for letter in "de":
+        backend, pack = damaged_at(backend, letter)
+        [place] = reopened(backend).index.lookup(BlobKind.DATA, digest(chunk(letter)))
+        files = reopened(backend).files
+        suspects.note(files, place.pack_id, [place.blob], f"{letter} is damaged", START)
+    write_point(reopened(backend), info(hours=1), scsi0_0=healed)
+    assert hurt(remembered(backend, None)) == {"web01@2026-11-22T01:00:00Z"}
+    remembered(backend)
+    [note] = suspects.load(reopened(backend).files)
+    assert note.pack_id.hex() == pack.stem
+    assert {blob for _, blob in note.blobs} == {digest(chunk("d")), digest(chunk("e"))}
 
 
 def test_a_check_without_a_lock_notes_nothing(damaged: tuple[MemoryBackend, FileName]) -> None:

@@ -45,7 +45,9 @@ class PackChecker:
         self._report = report
         self._progress = progress
         self._remember = remember
-        self._known = {suspect.pack_id: suspect for suspect in suspects.load(repository.files)}
+        self._known: dict[bytes, list[Suspect]] = {}  # prune makes a note of a pack whenever it meets damage there
+        for suspect in suspects.load(repository.files):
+            self._known.setdefault(suspect.pack_id, []).append(suspect)
         self._read: set[bytes] = set()
         self.lost: list[Lost] = []
 
@@ -110,12 +112,14 @@ class PackChecker:
         """Take what earlier checks found damaged, and this one did not read, for damaged still."""
         for name, error in suspects.damaged(self._repository.files):
             self._problem(f"{error}; remove {name.path}, and read all data once more")
-        for pack_id, suspect in self._known.items():
+        for pack_id, noted in self._known.items():
             if sizes.row(pack_id) is None:
-                self._lift(suspect)
+                self._lift(noted)
             elif pack_id not in self._read:
-                message = f"pack {pack_id.hex()} was found damaged by an earlier check: {suspect.reason}"
-                self.lost.append(Lost(pack_id, message, {(blob, kind) for kind, blob in suspect.blobs}, known=True))
+                reasons = "; ".join(dict.fromkeys(suspect.reason for suspect in noted))
+                message = f"pack {pack_id.hex()} was found damaged by an earlier check: {reasons}"
+                found = {(blob, kind) for suspect in noted for kind, blob in suspect.blobs}
+                self.lost.append(Lost(pack_id, message, found, known=True))
 
     def _lose(self, pack_id: bytes, message: str, blobs: Sequence[Blob]) -> None:
         found = {(blob.blob_id, blob.kind) for blob in blobs}
@@ -123,10 +127,10 @@ class PackChecker:
 
     def _note(self, pack_id: bytes, damage: PackDamage | None) -> None:
         """Remember what was found in a pack that was read, and no more than that."""
-        before = self._known.get(pack_id)
+        before = self._known.get(pack_id, [])
         if damage is not None and self._remember:
             found = {(blob.kind, blob.blob_id) for blob in damage.blobs}
-            if before is not None and found == set(before.blobs):
+            if len(before) == 1 and found == set(before[0].blobs):
                 return
             try:
                 now = self._repository.clock.now()
@@ -134,11 +138,10 @@ class PackChecker:
             except TargetError as error:
                 self._report.hints.append(f"pack {pack_id.hex()} could not be noted as damaged: {error}")
                 return
-        if before is not None:
-            self._lift(before)
+        self._lift(before)
 
-    def _lift(self, suspect: Suspect) -> None:
-        if self._remember:
+    def _lift(self, noted: Sequence[Suspect]) -> None:
+        for suspect in noted if self._remember else ():
             with contextlib.suppress(TargetError):  # the next check tries again
                 suspects.lift(self._repository.files, suspect)
 
