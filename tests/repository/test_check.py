@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -268,3 +270,24 @@ def test_the_config_and_keys_are_damage_too(backend: MemoryBackend) -> None:
     [key] = of_kind(backend, FileKind.KEY)
     with pytest.raises(IntegrityError, match="does not match its name"):
         checked(flipped(backend, key, 200))
+
+
+class LongText:
+    """As long as the list of a disk of 8 TiB."""
+
+    size_bytes = (1 << 30) + (1 << 20)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from itertools.repeat(b'{"nodes":[]}'.ljust(1 << 20), self.size_bytes >> 20)
+
+
+def test_the_list_of_a_huge_disk_is_whole() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    with repository.locked() as held, repository.writing(held) as session:
+        packer = session.packer()
+        packer.add_text(BlobKind.TREE, LongText())
+        packer.finish()
+        session.flush()
+    report = checked(backend)
+    assert (report.problems, report.packs_read) == ([], 1)

@@ -13,6 +13,7 @@ from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, Fi
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.repository.index import Location
+from vcbproxy.repository.pack import Blob
 
 BLOB_BYTES_MAX = 1 << 30  # held as a whole; longer trees are read by bites
 
@@ -91,6 +92,20 @@ class Blobs:
         if digest(plain) != blob_id:
             raise IntegrityError("its content does not match its id")
         return plain
+
+    def prove(self, blob: Blob, sealed: memoryview) -> None:
+        """Hold a sealed blob against its id; by bites if it is long, so that it never is in memory as a whole.
+
+        Raises:
+            IntegrityError: damaged.
+        """
+        if blob.zstd_bytes <= longblob.LONG_BYTES:
+            hold_sane(blob.plain_bytes, len(sealed))
+            self.open(blob.blob_id, sealed, blob.zstd_bytes)
+            return
+        hold_sane(0, len(sealed))
+        for _ in longblob.opened(self._files.key, sealed, blob.zstd_bytes, blob.blob_id):
+            pass
 
     def _decompressor(self) -> compression.Decompressor:
         if not hasattr(self._local, "decompressor"):

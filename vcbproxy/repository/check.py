@@ -196,7 +196,7 @@ class _Checker:
     def _has_whole_copy(self, name: BlobName) -> bool:
         blob_id, kind = name
         try:
-            self._repository.load_blob(kind, blob_id)
+            self._repository.read_blob(kind, blob_id, lambda _: None)
         except Error:
             return False
         return True

@@ -39,7 +39,7 @@ def hurt(repository: Repository, points: Sequence[PointSummary]) -> frozenset[st
 
 def _has_whole_copy(repository: Repository, kind: BlobKind, blob_id: bytes) -> bool:
     try:
-        repository.load_blob(kind, blob_id)
+        repository.read_blob(kind, blob_id, lambda _: None)
     except IntegrityError:
         return False
     return True

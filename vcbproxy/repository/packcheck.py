@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import pack
 from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, FileUnreadable, Heat
-from vcbproxy.repository.blobs import hold_sane
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.pack import Blob
 from vcbproxy.repository.repository import Repository
@@ -97,7 +96,6 @@ def _damaged_blobs(
             yield blob, f"it ends beyond the pack's {size_bytes} bytes"
         else:
             try:
-                hold_sane(blob.plain_bytes, blob.stored_bytes)
-                repository.blobs.open(blob.blob_id, load(blob.offset, blob.stored_bytes), blob.zstd_bytes)
+                repository.blobs.prove(blob, load(blob.offset, blob.stored_bytes))
             except IntegrityError as error:
                 yield blob, str(error)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import ahead, longblob, suspects
+from vcbproxy.repository import ahead, suspects
 from vcbproxy.repository.backend.base import FileMissing, FileName, FileShort, FileUnreadable
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.pack import Blob
@@ -148,11 +148,7 @@ def _load_verified(repository: Repository, part: Range) -> memoryview:
     for blob in part.blobs:
         sealed = buffer[blob.offset - part.start : blob.end - part.start]
         try:
-            if blob.zstd_bytes > longblob.LONG_BYTES:
-                for _ in longblob.opened(repository.key, sealed, blob.zstd_bytes, blob.blob_id):
-                    pass
-            else:
-                repository.blobs.open(blob.blob_id, sealed, blob.zstd_bytes)
+            repository.blobs.prove(blob, sealed)
         except IntegrityError as error:
             raise _damaged(repository, part, blob, error) from error
     return buffer
