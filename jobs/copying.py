@@ -22,6 +22,7 @@ from jobs.choices import Choices, Surroundings
 from jobs.incremental import Plan
 from jobs.outcome import AuditResult, DiskResult
 from jobs.standstill import Standstill
+from vcbproxy.config import Mode, OnCbtLost
 from vcbproxy.device import MappedDevice
 from vcbproxy.errors import Changed, Diverged, IntegrityError, ManagerError, NothingProtected, SourceError, Thawed
 from vcbproxy.extent import Kind
@@ -123,7 +124,7 @@ class DiskCopier:
                     self._give_up(into, disk, attempt, error)
                     return
                 self._warn(f"{disk.key} is read again from its start: {error}")
-                disk, plan = _anew(disk, again, plan)
+                disk, plan = self._anew(disk, again, plan)
             except SourceError as error:
                 self._give_up(into, disk, attempt, error)
                 return
@@ -141,6 +142,22 @@ class DiskCopier:
         into.abandon()
         self.copied.results.append(DiskResult(disk.key, disk.capacity_bytes, attempts=attempts, error=str(error)))
         self._warn(f"{disk.key} failed: {error}")
+
+    def _anew(self, before: Disk, again: Disk, plan: Plan) -> tuple[Disk, Plan]:
+        """A disk that was moved while it was read: its content is as frozen, so that what changed is what changed.
+
+        Unless its landmark is another one now: then the tracker began anew as well, and neither its old answers nor the
+        moment that its new landmark stands for are known any more.
+        """
+        if again.change_id == before.change_id:
+            return again, plan
+        again = replace(again, change_id=None)
+        reason = "its changes are counted anew since it was moved"
+        wanted = self._choices.tracking
+        if plan.base is not None and (wanted.mode is Mode.INCREMENTAL or wanted.on_lost is OnCbtLost.FAIL):
+            failure = f"{self._vm.name} {again.key}: {reason}; --mode full reads it whole, and the next is incremental"
+            return again, Plan(failure=SourceError(f"{failure} again"))
+        return again, Plan(full_because=reason)
 
     def _copy_once(self, into: DiskWriter, disk: Disk, plan: Plan, attempt: int) -> DiskResult:
         try:
@@ -187,6 +204,9 @@ class DiskCopier:
                 interrupt=self._around.storage.patience.interrupt,
             )
         except IntegrityError as error:
+            if self._choices.tracking.mode is Mode.INCREMENTAL:
+                told = f"{self._vm.name} {disk.key}: only what changed was to be read, and its base cannot be used"
+                raise SourceError(f"{told}: {error}; --mode auto reads it whole") from error
             self._warn(f"{disk.key} is read whole: its base cannot be used: {error}")
             return self._whole(into, source, disk, f"its base cannot be used: {error}")
         audited = _audited(found)
@@ -202,7 +222,13 @@ class DiskCopier:
     def _in_use(
         self, into: DiskWriter, source: VmDisk, disk: Disk, plan: Plan, used: Areas
     ) -> tuple[DiskContent, DiskResult]:
-        """Read what was ever written, unless a sample of the rest says that this is not all."""
+        """Read what was ever written, unless a sample of the rest says that this is not all.
+
+        Nothing at all, of a disk whose map has data, is no answer to rely on: a sample is too few to call it empty.
+        """
+        if not len(used) and any(extent.kind is not Kind.ZERO for extent in source.extents()):
+            self._warn(f"all of {disk.key} is read: nothing of it is in use, it was told, and its map says otherwise")
+            return self._whole(into, source, disk, plan.full_because)
         wanted = self._choices.tracking
         self._around.watcher.step(f"{self._vm.name}: looking at a sample of {disk.key} that is not in use")
         share, least = wanted.audit_fraction, wanted.audit_chunks_min
@@ -285,14 +311,3 @@ def _where(audited: AuditResult) -> str:
 def _result(disk: Disk, content: DiskContent) -> DiskResult:
     stats = content.stats
     return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored)
-
-
-def _anew(before: Disk, again: Disk, plan: Plan) -> tuple[Disk, Plan]:
-    """A disk that was moved while it was read: its content is as frozen, so that what changed is still what changed.
-
-    Unless its landmark is another one now: then the tracker began anew as well, and neither its old answers nor the
-    moment that its new landmark stands for are known any more.
-    """
-    if again.change_id == before.change_id:
-        return again, plan
-    return replace(again, change_id=None), Plan(full_because="its changes are counted anew since it was moved")

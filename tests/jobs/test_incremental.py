@@ -517,3 +517,33 @@ def test_a_damaged_record_costs_a_full_read(tmp_path: Path) -> None:
         nights.backend.remove(record)
         nights.backend.save(record, [whole])
         nights.assert_incremental(nights.backed_up())
+
+
+@pytest.mark.parametrize("wanted", [{}, {"mode": Mode.INCREMENTAL}, {"on_lost": OnCbtLost.FAIL}], ids=str)
+def test_landmarks_that_a_move_takes_away(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    """Read whole the second time, but not where that was not to be borne."""
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        nights.write(4 * MiB)
+
+        def moved() -> None:
+            nights.stage.datacenter.moves.storage_vmotion(VM, "ds2")
+            nights.machine.state.snapshots[-1].change_ids[NODE] = "another/1"
+            nights.stage.datacenter.changed(nights.machine)
+
+        result = nights.backed_up(plans={"disk 1 read": moved}, code=1 if wanted else 0, **wanted)
+        if wanted:
+            assert "counted anew since it was moved; --mode full reads it whole" in nights.said
+            assert len(nights.points()) == 1
+        else:
+            nights.assert_full(result, "counted anew since it was moved")
+            assert nights.manifest()["disks"][0]["change_id"] is None
+
+
+def test_nothing_in_use_is_no_answer_of_a_disk_with_data(tmp_path: Path) -> None:
+    with Nights.of(tmp_path) as nights:
+        nights.habits(omitted=1000)
+        result = nights.backed_up(allocated_only=True, audit_fraction=0, audit_chunks_min=0)
+        assert "its map says otherwise" in nights.said
+        assert result.disks[0].bytes_changed is None
+        nights.assert_restores()
