@@ -305,6 +305,29 @@ def test_the_lock_is_taken_before_and_refuses_both_ways() -> None:
     assert caught.value.exit_code == 11
 
 
+class Unlocking(MemoryBackend):
+    """Somebody removes all locks as the first old index file goes."""
+
+    def remove(self, name: FileName) -> None:
+        super().remove(name)
+        if name.kind is FileKind.INDEX:
+            for lock in [*self.list(FileKind.LOCK)]:
+                super().remove(lock.name)
+
+
+def test_when_the_lock_goes_with_the_old_index_no_pack_goes() -> None:
+    """A backup may have begun, which read the index before: what it relies on is still there."""
+    backend = Unlocking()
+    repository = made(backend)
+    gone = write_point(repository, scsi0_0="abcdef")
+    write_point(repository, info(hours=1), scsi0_0="defghi")
+    forget(repository, gone)
+    before = {name for name in backend.files() if name.kind is FileKind.PACK}
+    with pytest.raises(TargetError, match="lock was removed"):
+        pruned(repository)
+    assert before <= set(backend.files())
+
+
 def test_a_lost_lock_stops_it_before_the_next_removal() -> None:
     backend = FailingBackend()
     repository = made(backend)

@@ -84,7 +84,6 @@ def execute(repository: Repository, held: HeldLock, plan: Plan, options: PruneOp
         now = repository.clock.now()
         stems = [name.stem for name in going] + [stored.name.stem for stored in plan.new_waiting]
         waiting.save(repository.files, stems, now, now + grace)
-    held.confirm()
     remove(repository, held, [FileName(FileKind.INDEX, stem) for stem in old], "old index", progress)
     if not grace:
         remove(repository, held, going, "old packs", progress)
@@ -101,7 +100,7 @@ def remove(
     *,
     passed_over: tuple[type[TargetError], ...] = (),
 ) -> None:
-    """Remove files, several at a time; the lock is looked at before each, its file now and then.
+    """Remove files, several at a time; the lock is looked at before each, its file at first and now and then.
 
     Args:
         repository: where.
@@ -122,8 +121,7 @@ def remove(
 
     with ThreadPoolExecutor(repository.backend.traits.connections, "remover") as pool:
         for start in range(0, len(names), _CONFIRM_EVERY):
-            if start:
-                held.confirm()
+            held.confirm()
             for _ in pool.map(one, names[start : start + _CONFIRM_EVERY]):
                 pass
             progress(stage, min(len(names), start + _CONFIRM_EVERY), len(names))
