@@ -115,6 +115,8 @@ class VmHistory:
             if reason is None and found.change_id is not None:
                 return DiskBase(reader, found.key, ChangeId.parse(found.change_id))
             first_reason = first_reason or f"{point.name} {reason}"
+            if found.change_id is None:
+                break  # what was written then is in no list, so that none reaches back beyond it
         return first_reason or f"no earlier restore point{' has this disk' if self._points else ''}"
 
     def chain(self, base: DiskBase) -> list[PointSummary]:

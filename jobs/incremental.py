@@ -88,13 +88,18 @@ class Planner:
         return {disk.key: self._plan(frozen, disk) for disk in disks}
 
     def _base(self, disk: Disk) -> DiskBase | str:
-        if not self._tracked:
-            hindrance = tracking.hindrance(self._vm)
-            if not self._wanted.enable:
-                return "its changes are not tracked (--enable-cbt lets them be)"
-            if hindrance is not None:
-                return f"its changes cannot be tracked: {hindrance}"
-        return self._history.base_for(disk, self._vm.disks, self._around.rule)
+        untracked = None if self._tracked else self._untracked()
+        if untracked is not None and self._wanted.on_lost is OnCbtLost.FULL:
+            return untracked
+        found = self._history.base_for(disk, self._vm.disks, self._around.rule)
+        return found if isinstance(found, DiskBase) else untracked or found  # with a base, that is lost: see _changed
+
+    def _untracked(self) -> str | None:
+        """Why its changes are not tracked, and will not be; None when tracking can be switched on."""
+        hindrance = tracking.hindrance(self._vm)
+        if not self._wanted.enable:
+            return "its changes are not tracked (--enable-cbt lets them be)"
+        return None if hindrance is None else f"its changes cannot be tracked: {hindrance}"
 
     def _require_bases(self) -> None:
         if self._wanted.mode is not Mode.INCREMENTAL:
@@ -140,6 +145,10 @@ class Planner:
         """
         if disk.change_id is None:
             reason = "its changes are tracked no more (--enable-cbt lets them be)"
+            raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.UNTRACKED)
+        # As it was found: whether hosts then go on with the tracker that they had is not documented.
+        if not self._vm.change_tracking:
+            reason = f"its changes were not tracked all the time since {base.point.summary.name}"
             raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.UNTRACKED)
         if not ChangeId.parse(disk.change_id).follows(base.change_id):
             reason = f"its changes are counted anew since {base.point.summary.name}, as after a revert, a Storage "

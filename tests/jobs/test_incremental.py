@@ -237,8 +237,25 @@ def test_tracking_that_was_switched_off(tmp_path: Path) -> None:
         nights.machine.set_tracking(on=False)
         nights.stage.datacenter.changed(nights.machine)
         nights.assert_full(nights.backed_up(), "not tracked (--enable-cbt lets them be)")
-        nights.assert_full(nights.backed_up(enable=True), "counted anew")
+        nights.assert_full(nights.backed_up(enable=True), "was made while its changes were not tracked")
         nights.assert_incremental(nights.backed_up())
+
+
+def test_no_list_reaches_over_a_time_without_tracking(tmp_path: Path) -> None:
+    """Not even of a host that goes on with the tracker it had before."""
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        state = nights.machine.state.disk(NODE)
+        resumed = state.tracking_id, state.epoch
+        nights.machine.set_tracking(on=False)
+        nights.write(4 * MiB)
+        nights.machine.set_tracking(on=True)
+        state.tracking_id, state.epoch = resumed
+        nights.machine.state.change_tracking = False
+        nights.stage.datacenter.changed(nights.machine)
+        nights.assert_full(
+            nights.backed_up(enable=True, audit_fraction=0, audit_chunks_min=0), "not tracked all the time"
+        )
 
 
 def test_a_vm_with_snapshots_of_its_own(tmp_path: Path) -> None:
@@ -547,3 +564,14 @@ def test_nothing_in_use_is_no_answer_of_a_disk_with_data(tmp_path: Path) -> None
         assert "its map says otherwise" in nights.said
         assert result.disks[0].bytes_changed is None
         nights.assert_restores()
+
+
+def test_tracking_that_somebody_switched_off_is_lost_too(tmp_path: Path) -> None:
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        nights.machine.set_tracking(on=False)
+        nights.stage.datacenter.changed(nights.machine)
+        nights.backed_up(on_lost=OnCbtLost.FAIL, code=1)
+        assert "its changes are tracked no more" in nights.said
+        nights.backed_up(mode=Mode.FULL, on_lost=OnCbtLost.FAIL)
+        nights.assert_full(nights.backed_up(on_lost=OnCbtLost.FAIL), "not tracked")
