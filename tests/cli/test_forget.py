@@ -257,6 +257,16 @@ def test_a_point_that_was_found_damaged_pushes_no_whole_one_out(place: Place) ->
     assert "last good" in place.vcbproxy("forget", old, code=2).err
 
 
+def test_nothing_goes_while_a_note_of_damage_is_unreadable(place: Place) -> None:
+    """The newest may be the one that is hurt: then the one before it must stay."""
+    ids = place.nights(count=2)
+    notes = place.directory / "repository" / FileKind.SUSPECT.value
+    notes.mkdir(parents=True, exist_ok=True)
+    (notes / ("ab" * 32)).write_bytes(bytes(100))
+    assert "read-data" in place.vcbproxy("forget", "--keep-last", 1, code=4).err
+    assert place.left() == ids
+
+
 def test_other_programs_snapshots_are_not_its_business(place: Place) -> None:
     ids = place.nights(count=2)
     [tree] = {point.tree for point in points(place.repository)[:1]}

@@ -23,9 +23,10 @@ def hurt(repository: Repository, points: Sequence[PointSummary]) -> frozenset[st
     """The ids of the points that would not restore whole.
 
     Raises:
-        IntegrityError: the index is damaged.
+        IntegrityError: the index is damaged, or a note of damage.
         TargetError: something could not be read.
     """
+    suspects.require_readable(repository.files)
     noted = {blob for suspect in suspects.load(repository.files) for blob in suspect.blobs}
     if not noted:
         return frozenset()

@@ -66,6 +66,20 @@ def damaged(files: Files) -> Iterator[tuple[FileName, IntegrityError]]:
             yield stored.name, error
 
 
+def require_readable(files: Files) -> None:
+    """For whoever removes something: without a note, a damaged copy would be taken for a whole one.
+
+    Raises:
+        IntegrityError: a note cannot be read.
+        TargetError: the files cannot be listed or read.
+    """
+    for name, error in damaged(files):
+        raise IntegrityError(
+            f"{error}; it says which pack is damaged, so nothing was removed; "
+            f"remove {name.path}, then `vcbproxy repo check --read-data` notes it anew"
+        ) from error
+
+
 def note(files: Files, pack_id: bytes, blobs: Sequence[Blob], reason: str, now: datetime) -> None:
     """Remember a damaged pack.
 

@@ -125,7 +125,7 @@ def _prune(repository: Repository, held: HeldLock, options: PruneOptions, progre
     now = repository.clock.now()
     waits = waiting.load(repository.files)
     found, rescued = _surveyed(repository, held, snapshots, waits, options, progress)
-    _refuse_unreadable_notes(repository)
+    suspects.require_readable(repository.files)
     known = list(suspects.load(repository.files))
     kept = choose(found, {(suspect.pack_id, kind, blob) for suspect in known for kind, blob in suspect.blobs})
     _refuse_lost(repository, found, kept, known)
@@ -171,19 +171,6 @@ def _missing(repository: Repository, missing: Iterable[Missing]) -> IntegrityErr
         f"{repository.location}: restore points need what is not there: {'; '.join(map(str, missing))}; "
         "nothing was removed; `vcbproxy repo check` names the restore points"
     )
-
-
-def _refuse_unreadable_notes(repository: Repository) -> None:
-    """Refuse to go on when it is not known which copies are damaged: the whole one might go, and that one stay.
-
-    Raises:
-        IntegrityError: a note of damage cannot be read.
-    """
-    for name, error in suspects.damaged(repository.files):
-        raise IntegrityError(
-            f"{error}; it says which pack is damaged, so nothing was removed; "
-            f"remove {name.path}, then `vcbproxy repo check --read-data` notes it anew"
-        ) from error
 
 
 def _refuse_lost(repository: Repository, found: Survey, kept: Kept, known: Sequence[Suspect]) -> None:
