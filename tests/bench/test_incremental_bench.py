@@ -50,7 +50,7 @@ PLACES = 64
 PLACE_BYTES = CHANGED_BYTES // PLACES
 WALL_MAX = 1.5
 LIST_CHUNKS = 4_000_000
-LIST_CPU_MAX_S = 4.0  # the list is held against the index twice: as the base, and when it is stored
+LIST_CPU_MAX_S = 3.0
 LIST_PEAK_MAX_MIB = 400
 ROOT = Path(__file__).parents[2]
 
