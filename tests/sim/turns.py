@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from vcbproxy.repository.backend.base import Backend, FileKind, FileName, Stored, Traits
+from vcbproxy.repository.backend.around import Around
+from vcbproxy.repository.backend.base import Backend, FileKind, FileName, Stored
 from vcbproxy.repository.ids import Buffer
 
 _PATIENCE_S = 5.0
@@ -99,21 +100,13 @@ class Turns:
         return bool(waiting) and (tired or self._running <= waiting)
 
 
-class TakingTurns:
+class TakingTurns(Around):
     """A backend each of whose calls waits for its process's turn."""
 
     def __init__(self, inner: Backend, turns: Turns, process: str) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._turns = turns
         self._process = process
-
-    @property
-    def location(self) -> str:
-        return self._inner.location
-
-    @property
-    def traits(self) -> Traits:
-        return self._inner.traits
 
     def create(self) -> None:
         with self._turns.turn(self._process):

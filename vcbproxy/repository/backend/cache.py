@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vcbproxy.repository.backend.around import Around
 from vcbproxy.repository.backend.base import (
     Backend,
     FileKind,
@@ -28,7 +29,6 @@ from vcbproxy.repository.backend.base import (
     FileShort,
     Heat,
     Stored,
-    Traits,
 )
 from vcbproxy.repository.ids import Buffer, is_hex_id
 from vcbproxy.units import MiB
@@ -38,26 +38,12 @@ _STEP_BYTES = 4 * MiB
 _log = logging.getLogger(__name__)
 
 
-class CachingBackend:
-    """A backend with a local copy of what is read often."""
+class CachingBackend(Around):
+    """A backend with a local copy of what is read often; sizes are asked there: what is gone must be seen to be."""
 
     def __init__(self, inner: Backend, directory: Path, size_max_bytes: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._copies = Copies(directory, size_max_bytes)
-
-    @property
-    def location(self) -> str:
-        """The wrapped backend's."""
-        return self._inner.location
-
-    @property
-    def traits(self) -> Traits:
-        """The wrapped backend's."""
-        return self._inner.traits
-
-    def create(self) -> None:
-        """As the wrapped backend."""
-        self._inner.create()
 
     def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
         """Keep a file there, and then a copy here."""
@@ -79,10 +65,6 @@ class CachingBackend:
         self._copies.keep(name, self._content(name, size_bytes))
         if not self._copies.load(name, offset, buf):
             self._inner.load(name, offset, buf)
-
-    def size(self, name: FileName) -> int:
-        """As the wrapped backend: a file that is gone there must be seen to be."""
-        return self._inner.size(name)
 
     def list(self, kind: FileKind) -> Iterator[Stored]:
         """As the wrapped backend; copies of what is not there any more are dropped at its end."""

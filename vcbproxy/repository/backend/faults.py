@@ -27,13 +27,13 @@ from enum import Enum
 from itertools import islice
 
 from vcbproxy.errors import TargetError
+from vcbproxy.repository.backend.around import Around
 from vcbproxy.repository.backend.base import (
     Backend,
     FileKind,
     FileName,
     FileUnreadable,
     Stored,
-    Traits,
     Unavailable,
 )
 from vcbproxy.repository.ids import Buffer
@@ -107,11 +107,11 @@ class Order:
         return (not self.verbs or verb in self.verbs) and (not self.kinds or kind in self.kinds)
 
 
-class FaultyBackend:
+class FaultyBackend(Around):
     """A backend in which things go wrong."""
 
     def __init__(self, inner: Backend, orders: Sequence[Order] = (), seed: int = 0) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
         self._orders = list(orders)
@@ -119,16 +119,6 @@ class FaultyBackend:
         self._struck = [0] * len(orders)
         self._dead = False
         self._changes = 0
-
-    @property
-    def location(self) -> str:
-        """The wrapped backend's."""
-        return self._inner.location
-
-    @property
-    def traits(self) -> Traits:
-        """The wrapped backend's."""
-        return self._inner.traits
 
     @property
     def changes(self) -> int:

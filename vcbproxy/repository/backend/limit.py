@@ -12,12 +12,13 @@ pause; over some seconds the rate is what was asked for. What is tried again cou
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 
 from vcbproxy.clock import Clock
-from vcbproxy.repository.backend.base import Backend, FileKind, FileName, Stored, Traits
+from vcbproxy.repository.backend.around import Around
+from vcbproxy.repository.backend.base import Backend, FileKind, FileName
 from vcbproxy.repository.backend.retry import never
 from vcbproxy.repository.ids import Buffer
 
@@ -88,7 +89,7 @@ class Bucket:
         return rate
 
 
-class LimitedBackend:
+class LimitedBackend(Around):
     """A backend that sends and fetches no faster than it may."""
 
     def __init__(
@@ -120,23 +121,9 @@ class LimitedBackend:
             window = held(now)
             return window.download_bytes_s if window else None
 
-        self._inner = inner
+        super().__init__(inner)
         self._up = Bucket(upload, clock, interrupted)
         self._down = Bucket(download, clock, interrupted)
-
-    @property
-    def location(self) -> str:
-        """The wrapped backend's."""
-        return self._inner.location
-
-    @property
-    def traits(self) -> Traits:
-        """The wrapped backend's."""
-        return self._inner.traits
-
-    def create(self) -> None:
-        """As the wrapped backend."""
-        self._inner.create()
 
     def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
         """Keep a file, when it may go. Locks are never held up: others wait for them, and they keep us alive."""
@@ -149,15 +136,3 @@ class LimitedBackend:
         if name.kind is not FileKind.LOCK:
             self._down.take(buf.nbytes)
         self._inner.load(name, offset, buf)
-
-    def size(self, name: FileName) -> int:
-        """As the wrapped backend."""
-        return self._inner.size(name)
-
-    def list(self, kind: FileKind) -> Iterator[Stored]:
-        """As the wrapped backend."""
-        return self._inner.list(kind)
-
-    def remove(self, name: FileName) -> None:
-        """As the wrapped backend."""
-        self._inner.remove(name)

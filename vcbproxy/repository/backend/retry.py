@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import TargetError
+from vcbproxy.repository.backend.around import Around
 from vcbproxy.repository.backend.base import (
     Backend,
     FileExists,
@@ -67,7 +68,7 @@ class Patience:
     unreached_s: float | None = None
 
 
-class RetryingBackend:
+class RetryingBackend(Around):
     """A backend with patience."""
 
     def __init__(
@@ -87,17 +88,12 @@ class RetryingBackend:
             patience: how much.
             interrupted: once true nothing is tried again.
         """
-        self._inner = inner
+        super().__init__(inner)
         self._clock = clock
         self._chance = chance
         self._patience = patience or Patience()
         self._interrupted = interrupted
         self._reached = False
-
-    @property
-    def location(self) -> str:
-        """The wrapped backend's."""
-        return self._inner.location
 
     @property
     def traits(self) -> Traits:
