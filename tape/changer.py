@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from tape.errors import FormatError, MediumChanged, TapeError, UnitAttention
 from tape.scsi import cdb
@@ -22,6 +23,7 @@ _PAGE_BYTES = 8
 _MOVE_S = 600.0
 _INVENTORY_S = 3600.0
 _TRIES_MAX = 4
+_T = TypeVar("_T")
 
 
 class ElementKind(IntEnum):
@@ -122,24 +124,26 @@ class Changer:
         return []
 
     def _asked(self, command: bytes) -> bytes:
-        for _ in range(_TRIES_MAX):
-            try:
-                return self.unit.ask(command, "read element status", _STATUS_BYTES, timeout_s=_INVENTORY_S)
-            except UnitAttention:  # a mail slot was opened, cartridges may have moved: that is what we ask for
-                continue
-        return self.unit.ask(command, "read element status", _STATUS_BYTES, timeout_s=_INVENTORY_S)
+        """Ask, also when cartridges may have been moved by hand meanwhile: where they are now is the question."""
+        return _past_attentions(
+            lambda: self.unit.ask(command, "read element status", _STATUS_BYTES, timeout_s=_INVENTORY_S),
+            also_moves=True,
+        )
 
     def _patiently(self, command: bytes, what: str, timeout_s: float) -> None:
-        """Send again after a reset what was not done; not when cartridges may have been moved by hand meanwhile."""
-        for _ in range(_TRIES_MAX):
-            try:
-                self.unit.run(command, what, timeout_s=timeout_s)
-            except MediumChanged:
+        """Do it; not when cartridges may have been moved by hand meanwhile: it may be wrong by now."""
+        _past_attentions(lambda: self.unit.run(command, what, timeout_s=timeout_s), also_moves=False)
+
+
+def _past_attentions(act: Callable[[], _T], *, also_moves: bool) -> _T:
+    """A command that meets a unit attention was not carried out: send it again."""
+    for _ in range(_TRIES_MAX):
+        try:
+            return act()
+        except UnitAttention as error:
+            if isinstance(error, MediumChanged) and not also_moves:
                 raise
-            except UnitAttention:
-                continue
-            return
-        self.unit.run(command, what, timeout_s=timeout_s)
+    return act()
 
 
 def decode(data: bytes, kind: ElementKind, where: str) -> Iterator[Element]:

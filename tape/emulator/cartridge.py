@@ -199,10 +199,7 @@ class Cartridge:
     def flush(self) -> None:
         """Put on tape what lies in the buffer."""
         for partition, track in enumerate(self._tracks):
-            for number, kind in track.cut:
-                path = self._path(partition, number, kind)
-                path.with_name(path.name + ".cut").unlink()
-            track.cut.clear()
+            self._drop_cut(partition)
             track.flushed = self.end(partition)
             if not track.has_end:
                 self._path(partition, self.end(partition), "E").touch()

@@ -51,9 +51,8 @@ def commit(drive: TapeDrive, layout: Layout, index: Index, data_index: Pointer, 
         _write_small(drive, layout, index, drive.locate_end(layout.index_partition))
         remember(drive, layout, index, index.generation - 1)
         return data_index, drive.locate_end(layout.data_partition).block
-    data_index = index.previous = index.location
-    _write_small(drive, layout, index, Position(layout.index_partition, FIRST_CONTENT_BLOCK))
-    remember(drive, layout, index)
+    data_index = index.location
+    write_small(drive, layout, index, data_index)
     return data_index, data_end
 
 

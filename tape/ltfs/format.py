@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tape import memory, partitions
 from tape.drive import Position, TapeDrive
@@ -92,14 +92,7 @@ def make_volume(
 
 
 def _write_label(drive: TapeDrive, layout: Layout, partition: int, barcode: str) -> None:
-    letter = layout.letter(partition)
-    own = Label(
-        layout.label.volume_uuid,
-        layout.label.format_time_ns,
-        letter,
-        block_bytes=layout.label.block_bytes,
-        creator=layout.label.creator,
-    )
+    own = replace(layout.label, partition=layout.letter(partition))
     drive.locate(Position(partition, 0))
     drive.write(label.vol1(barcode))
     drive.write_filemarks()

@@ -19,7 +19,6 @@ class FileReader:
         self._block_bytes = layout.label.block_bytes
         self._buf = memoryview(bytearray(self._block_bytes))
         self._held: tuple[Position, int] | None = None  # which block lies in the buffer, and its length
-        self._next: Position | None = None  # where the tape stands, if nobody else moved it
 
     @property
     def name(self) -> str:
@@ -71,7 +70,7 @@ class FileReader:
         place = Position(first.partition, first.block + number)
         if self._held is None or self._held[0] != place:
             self._held = None
-            if self._next != place or self._drive.expected != place:
+            if self._drive.expected != place:
                 self._drive.locate(place)
             found = self._drive.read(self._buf)
             if isinstance(found, Met):
@@ -79,5 +78,4 @@ class FileReader:
             if number < extent.blocks(self._block_bytes) - 1 and found != self._block_bytes:
                 raise FormatError(where=self.name, reason=f"{place} has {found} bytes, not {self._block_bytes}")
             self._held = (place, found)
-            self._next = Position(place.partition, place.block + 1)
         return self._buf[: self._held[1]]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tape.drive import TapeDrive
     from tape.ltfs.format import Maker
     from tape.ltfs.index import Directory, File
+    from tape.ltfs.reader import FileReader
     from tape.ltfs.volume import LtfsVolume
 
 _VOLUME = click.argument("volume", metavar="DRIVE|FOLDER")
@@ -67,13 +68,8 @@ def list_(volume: str, path: str, as_json: bool) -> None:
 def cat(volume: str, path: str) -> None:
     """Write a file's bytes to standard output."""
     with _mounted(volume) as found:
-        reader = found.open(path)
-        at = 0
-        while at < reader.size_bytes:
-            piece = bytearray(min(_COPY_BYTES, reader.size_bytes - at))
-            reader.read_into(at, memoryview(piece))
+        for piece in _pieces(found.open(path)):
             sys.stdout.buffer.write(piece)
-            at += len(piece)
         sys.stdout.buffer.flush()
 
 
@@ -215,6 +211,14 @@ def _files(found: LtfsVolume) -> Iterator[tuple[str, File]]:
             yield path, entry
 
 
+def _pieces(reader: FileReader) -> Iterator[bytearray]:
+    """A file's bytes, from its beginning."""
+    for at in range(0, reader.size_bytes, _COPY_BYTES):
+        piece = bytearray(min(_COPY_BYTES, reader.size_bytes - at))
+        reader.read_into(at, memoryview(piece))
+        yield piece
+
+
 def _is_whole(found: LtfsVolume, path: str, entry: File) -> bool:
     """Read it; a file without a digest is whole when every block of it can be read."""
     import hashlib
@@ -222,11 +226,8 @@ def _is_whole(found: LtfsVolume, path: str, entry: File) -> bool:
     from tape.errors import FormatError, MediumError
 
     digest = hashlib.sha256()
-    reader = found.open(path)
     try:
-        for at in range(0, reader.size_bytes, _COPY_BYTES):
-            piece = bytearray(min(_COPY_BYTES, reader.size_bytes - at))
-            reader.read_into(at, memoryview(piece))
+        for piece in _pieces(found.open(path)):
             digest.update(piece)
     except (FormatError, MediumError) as error:
         frame.say(f"{path}: {error}")
