@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.real.stock_restic import Restic, programs, version_of
+from tests.real.stock_restic import Restic, programs
 from tests.repository.faulty import RecordingBackend
 from tests.repository.repositories import (
     CHUNK,
@@ -41,23 +41,8 @@ from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import PointInfo
 
 pytestmark = pytest.mark.real
-PROGRAMS = programs()
-if not PROGRAMS:
+if not programs():
     pytest.skip("restic is not installed", allow_module_level=True)
-
-
-@pytest.fixture(
-    scope="module", params=PROGRAMS, ids=lambda program: "restic-" + ".".join(map(str, version_of(program)))
-)
-def program(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def restic(program: str, tmp_path: Path) -> Restic:
-    scratch = tmp_path / "restic"
-    scratch.mkdir()
-    return Restic(program, tmp_path / "repository", PASSWORD, scratch)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.stock_restic import Restic, programs, version_of
+from tests.real.stock_restic import Restic, programs
 from tests.repository.repositories import PASSWORD, info, made_in, write_point
 from vcbproxy.clock import SystemClock
 from vcbproxy.repository.backend.base import FileKind
@@ -22,17 +22,8 @@ from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 
 pytestmark = pytest.mark.real
-PROGRAMS = programs()
-if not PROGRAMS:
+if not programs():
     pytest.skip("restic is not installed", allow_module_level=True)
-
-
-@pytest.fixture(
-    scope="module", params=PROGRAMS, ids=lambda program: "restic-" + ".".join(map(str, version_of(program)))
-)
-def restic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Restic:
-    scratch = tmp_path_factory.mktemp("restic")
-    return Restic(str(request.param), scratch / "repository", PASSWORD, scratch)
 
 
 def by_cache(place: Path, cache: Path) -> Index:

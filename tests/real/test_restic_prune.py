@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.stock_restic import Restic, programs, version_of
+from tests.real.stock_restic import Restic, programs
 from tests.repository.repositories import CHUNK, PASSWORD, Written, info, made_in, write_point
 from vcbproxy.clock import SystemClock
 from vcbproxy.device import read
@@ -27,25 +27,10 @@ from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 
 pytestmark = pytest.mark.real
-PROGRAMS = programs()
-if not PROGRAMS:
+if not programs():
     pytest.skip("restic is not installed", allow_module_level=True)
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0"
 TIGHT = PruneOptions(max_unused=Unused(None, 0))
-
-
-@pytest.fixture(
-    scope="module", params=PROGRAMS, ids=lambda program: "restic-" + ".".join(map(str, version_of(program)))
-)
-def program(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def restic(program: str, tmp_path: Path) -> Restic:
-    scratch = tmp_path / "restic"
-    scratch.mkdir()
-    return Restic(program, tmp_path / "repository", PASSWORD, scratch)
 
 
 def pruned(place: Path, options: PruneOptions = TIGHT) -> Outcome:
