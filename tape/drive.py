@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -171,8 +171,14 @@ class TapeDrive:
             self.unit.run(cdb.prevent_removal(True), "prevent removal")
         try:
             yield
-        finally:
-            self.unit.run(cdb.prevent_removal(False), "allow removal")
+        except BaseException:
+            with suppress(TapeError):  # the first error is the one to be told
+                self._release()
+            raise
+        self._release()
+
+    def _release(self) -> None:
+        self.unit.run(cdb.prevent_removal(False), "allow removal")
 
     def block_limits(self) -> BlockLimits:
         """What the drive, and the way to it, allow."""

@@ -11,6 +11,7 @@ from tape.drive import EndWarning, Met, Position, TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
+from tape.emulator.lun import Check
 from tape.errors import (
     EndOfData,
     FormatError,
@@ -23,6 +24,7 @@ from tape.errors import (
 )
 from tape.memory import Id
 from tape.scsi import cdb
+from tape.scsi.sense import Key
 
 
 @pytest.fixture
@@ -239,6 +241,16 @@ def test_a_cartridge_that_is_held_cannot_be_taken(drive: TapeDrive) -> None:
     with drive.held(), pytest.raises(RemovalPrevented):
         drive.unload()
     drive.unload()
+
+
+def test_what_went_wrong_first_is_told_also_when_letting_go_fails(drive: TapeDrive, lun: DriveLun) -> None:
+    def fail(_lun: object, command: bytes) -> None:
+        if command == cdb.prevent_removal(False):
+            raise Check(Key.HARDWARE_ERROR, 0x44)
+
+    lun.before = fail
+    with pytest.raises(KeyError, match="first"), drive.held():
+        raise KeyError("first")
 
 
 @pytest.mark.parametrize("kind", [Kind(write_protected=True), Kind(worm=True)])
