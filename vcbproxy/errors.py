@@ -26,6 +26,7 @@
     ├─ NothingProtected        1   zero VMs matched, or zero bytes came from a disk that has data
     ├─ IntegrityError          4   stored data are damaged or do not match: never retried
     ├─ Busy                    11  a lock is held: try later
+    ├─ CartridgeWanted         14  a person puts a cartridge into the library
     ├─ CredentialsError        12  wrong password, or login refused
     └─ Cancelled               130 interrupted by Ctrl-C: clean up, no alarm
        └─ Terminated           143 ... by SIGTERM
@@ -216,6 +217,12 @@ class Busy(Error):
     """Someone holds a lock that conflicts with ours; try later."""
 
     exit_code = 11
+
+
+class CartridgeWanted(Error):
+    """A cartridge has to be put into the library. ``barcodes``: those wanted, or any of those that would do."""
+
+    exit_code = 14
 
 
 class CredentialsError(Error):

@@ -40,6 +40,7 @@ EXIT_CODES = {
     10: "no repository there",
     11: "busy: a lock is held",
     12: "wrong password or login",
+    14: "a cartridge is wanted that is not in the library",
     130: "interrupted",
     143: "terminated",
 }

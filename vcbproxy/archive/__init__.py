@@ -1,0 +1,1 @@
+"""Restore points on tape: images that anyone restores with zstd alone."""

@@ -1,0 +1,71 @@
+"""What the catalog keeps of restore points on tape, as everybody else sees it.
+
+    point web01@2026-11-27T01:00:00Z
+    └─ file scsi0-0.raw.zst     part 1 on TAP001L8 · part 2 on TAP002L8
+       file vm.json             part 1 on TAP002L8
+
+All of it can be read off the cartridges again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedPart:
+    """One file on one cartridge: a whole file of a restore point, or a part of one.
+
+    Attributes:
+        file: what all its parts together are called: ``scsi0-0.raw.zst``.
+        number: from 1, in the order in which they are joined.
+        path: of the part, on its LTFS volume.
+        barcode: of the cartridge.
+        volume_uuid: of the LTFS volume on it; a cartridge formatted anew has another.
+        size_bytes: of the part.
+        sha256: of the part, in hex.
+    """
+
+    file: str
+    number: int
+    path: str
+    barcode: str
+    volume_uuid: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedPoint:
+    """One restore point on tape.
+
+    Attributes:
+        id: 32 hex digits, given when it was written; in its ``vm.json``, too.
+        vm: the VM's name.
+        vm_uuid: its instance uuid.
+        time: when it was frozen, UTC.
+        pool: the pool that it was written to.
+        media_set: the cartridges that are kept and expire together.
+        base: the id of the restore point that its delta images build on; None when it stands alone.
+        parts: everything that it consists of, by file and number.
+    """
+
+    id: str
+    vm: str
+    vm_uuid: str
+    time: datetime
+    pool: str
+    media_set: str
+    base: str | None
+    parts: tuple[ArchivedPart, ...]
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``web01@2026-11-27T01:00:00Z``."""
+        return f"{self.vm}@{self.time:%Y-%m-%dT%H:%M:%SZ}"
+
+    @property
+    def barcodes(self) -> tuple[str, ...]:
+        """The cartridges that it lies on, in the order in which they were written."""
+        return tuple(dict.fromkeys(part.barcode for part in self.parts))
