@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import importlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ import click
 
 from vcbproxy import errors
 from vcbproxy.cli import interruption
+from vcbproxy.cli.lazy import LazyGroup
 
 _COMMANDS = {
     "restore": "Bring a restore point's disks back as raw files.",
@@ -36,29 +36,12 @@ _COMMANDS = {
 }
 
 
-class Program(click.Group):
-    """Loads only the module of the command that was asked for, so that help is quick."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands; restore comes before backup."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """The command object, which has its module's name."""
-        if name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"vcbproxy.cli.{name}")
-        command = getattr(module, name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without loading them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    package="vcbproxy.cli",
+    summaries=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="vcbproxy", message="vcbproxy %(version)s")
 def program() -> None:
     """LAN-free backup of VMware virtual machines, straight off the SAN.

@@ -1,4 +1,4 @@
-"""``vcbproxy tape``: look into LTFS volumes, ours or anybody's, in a drive or in a folder.
+"""``vcbproxy tape volume``: look into LTFS volumes, ours or anybody's, in a drive or in a folder.
 
 A volume is named by the drive that holds its cartridge (``/dev/sg3``), or by the folder of an emulated cartridge.
 """
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
-from vcbproxy.errors import Error, IntegrityError, UsageError
+from vcbproxy.cli.tape.boundary import tape_errors
+from vcbproxy.cli.tape.maker import maker
+from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.units import MiB, human
 
 if TYPE_CHECKING:
     from tape.drive import TapeDrive
-    from tape.ltfs.format import Maker
     from tape.ltfs.index import Directory, File
     from tape.ltfs.reader import FileReader
     from tape.ltfs.volume import LtfsVolume
@@ -31,14 +32,6 @@ _COPY_BYTES = 4 * MiB
 
 
 @click.group()
-def tape() -> None:
-    """Look into LTFS volumes: ours or anybody's, in a drive or in a folder.
-
-    Listing and reading write nothing to the cartridge.
-    """
-
-
-@tape.group()
 def volume() -> None:
     """One LTFS volume: what is on it, and whether it is whole."""
 
@@ -134,7 +127,7 @@ def recover(volume: str, dry_run: bool, as_json: bool) -> None:
             reason = "the index partition is behind" if mounted.index_is_behind else ""
             frame.emit({"consistent": True, "reason": reason}, as_json=as_json)
             return
-        done = roll_back(drive, _maker(), time.time_ns)
+        done = roll_back(drive, maker(), time.time_ns)
     frame.emit(
         {"generation": done.generation, "orphan_blocks": done.orphan_blocks, "written": done.written}, as_json=as_json
     )
@@ -148,13 +141,12 @@ def _mounted(name: str, *, search: bool = False) -> Iterator[LtfsVolume]:
     from tape.ltfs.volume import LtfsVolume
 
     with _drive(name) as drive:
-        yield LtfsVolume.mount(drive, _maker(), time.time_ns, search=search)
+        yield LtfsVolume.mount(drive, maker(), time.time_ns, search=search)
 
 
 @contextmanager
 def _drive(name: str) -> Iterator[TapeDrive]:
     """The drive of that name, or one that holds the cartridge in that folder. The tape's errors become ours here."""
-    from tape import errors
     from tape.drive import TapeDrive
     from tape.emulator.cartridge import Cartridge
     from tape.emulator.drive import DriveLun
@@ -162,7 +154,7 @@ def _drive(name: str) -> Iterator[TapeDrive]:
     from tape.scsi.sg import SgTransport
     from tape.scsi.transport import ScsiTransport
 
-    try:
+    with tape_errors():
         transport: ScsiTransport
         if Path(name).is_dir():
             lun = DriveLun("FOLDER")
@@ -177,21 +169,6 @@ def _drive(name: str) -> Iterator[TapeDrive]:
                 yield drive
         finally:
             transport.close()
-    except (errors.FormatError, errors.MediumError, errors.EndOfData) as error:
-        raise IntegrityError(str(error)) from error
-    except errors.TapeError as error:
-        raise Error(str(error)) from error
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _maker() -> Maker:
-    import socket
-    from importlib import metadata
-
-    from tape.ltfs.format import Maker
-
-    return Maker("VCBPROXY", "vcbproxy", metadata.version("vcbproxy"), socket.gethostname())
 
 
 def _named(found: LtfsVolume, path: str) -> list[tuple[str, File | Directory]]:
