@@ -13,7 +13,8 @@ cache=$PWD/.cache/guest
 stamp=$(cat "$here/fetch.sh" "$here/init.sh" | sha256sum)
 [ "$(cat "$cache/.ready" 2>/dev/null)" = "$stamp" ] && exit 0
 
-programs=(kmod udev iproute2 strace tgt open-iscsi multipath-tools sg3-utils sg3-utils-udev nfs-kernel-server nfs-common)
+programs=(kmod udev iproute2 strace tgt open-iscsi multipath-tools sg3-utils sg3-utils-udev nfs-kernel-server nfs-common mtx
+    mt-st lsscsi)
 fetch() { apt-get -qq -y --download-only -o Dir::Cache::archives="$cache/debs" -o Debug::NoLocking=1 \
     -o APT::Sandbox::User=root install --no-install-recommends --reinstall "$@" >/dev/null; }
 
