@@ -1,0 +1,138 @@
+"""The configuration: one TOML file, read once, refused as a whole when any of it is wrong.
+
+    [manager]                                   the vCenter Server or ESXi host
+    host = "vcenter.example.com"
+    username = "backup@vsphere.local"
+    password_file = "vcenter.password"          or password_command = ["pass", "vcenter"], or password_credential
+    ca_file = "vcenter-ca.pem"                  or thumbprint = "AA:BB:…" (SHA-256); without either, the system's CAs
+
+    [san]
+    images = [{ path = "lun0.img", wwn = "naa.600…" }]      plain files or loop devices taken as LUNs
+    mounts = [{ datastore = "nfs1", path = "/mnt/nfs1" }]   NFS datastores, mounted here read-only
+    read_timeout_s = 300                                    how long a LUN may take to answer before it is given up
+
+    [repository]
+    location = "/srv/backup"                    a directory, or s3:https://host/bucket/prefix
+    password_file = "repo.password"
+
+    [repository.s3]                             how a bucket is used: region, ca_file, object_lock, ...
+
+    [repository.traffic]
+    retry_s = 300                               how long a storage that is away is tried again
+    limits = [{ from = "08:00", to = "18:00", upload_mib_s = 20 }]      how fast, and when
+
+    [repository.cache]                          local copies of what is read often
+    directory = "/var/cache/vcbproxy"
+
+    [backup]
+    workers = 2
+    quiesce = "try"                             require | try | off
+    compression = "auto"                        off | fastest | auto | max
+    busy_timeout_s = 900                        how long to wait for other tasks on a VM
+    mode = "auto"                               auto | full | incremental
+    enable_cbt = true                           switch changed block tracking on where it is off
+
+    [retention]                                 what `vcbproxy forget` keeps of each VM
+    keep_daily = 14                             and keep_last, keep_hourly, keep_weekly, keep_monthly, keep_yearly
+    keep_within = "7d"                          and keep_within_hourly, ..., keep_within_yearly
+    time_zone = "Europe/Berlin"                 whose midnights part the days
+
+    [state]
+    directory = "/var/lib/vcbproxy"             which job runs are alive
+
+Relative paths are taken from the directory of the file itself. Secrets are never inline: a file, a command or a systemd
+credential names them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vcbproxy.config.backup import Backup, Compression, Mode, OnCbtLost, Quiesce, Retention
+from vcbproxy.config.base import FilePath, Secret, Section
+from vcbproxy.config.origin import Image, Manager, Mount, San
+from vcbproxy.config.repository import S3, Addressing, Cache, Day, Limit, ObjectLock, Prune, Repository, Traffic
+from vcbproxy.errors import ConfigError
+
+__all__ = [
+    "DEFAULT_PATH",
+    "S3",
+    "Addressing",
+    "Backup",
+    "Cache",
+    "Compression",
+    "Config",
+    "Day",
+    "Image",
+    "Limit",
+    "Manager",
+    "Mode",
+    "Mount",
+    "ObjectLock",
+    "OnCbtLost",
+    "Prune",
+    "Quiesce",
+    "Repository",
+    "Retention",
+    "San",
+    "Secret",
+    "State",
+    "Traffic",
+    "load",
+]
+
+DEFAULT_PATH = Path("/etc/vcbproxy/vcbproxy.toml")
+
+
+class State(Section):
+    """Where this proxy notes which of its job runs are alive. All that back up from here must use one directory."""
+
+    directory: FilePath | None = None
+
+
+class Config(Section):
+    """The whole file."""
+
+    manager: Manager | None = None
+    san: San = San()
+    repository: Repository | None = None
+    backup: Backup = Backup()
+    retention: Retention = Retention()
+    state: State = State()
+
+
+def load(path: Path) -> Config:
+    """Read and check one configuration file.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or a key is unknown or wrong; all that is wrong is named at once.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot read the configuration {path}: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    directory = path.resolve().parent
+    try:
+        config = Config.model_validate(data, context={"directory": directory})
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explained(error)}") from error
+    if config.repository is not None and ":" not in config.repository.location.split("/", 1)[0]:
+        location = str(directory / config.repository.location)
+        repository = config.repository.model_copy(update={"location": location})
+        config = config.model_copy(update={"repository": repository})
+    return config
+
+
+def _explained(error: ValidationError) -> str:
+    remedies = {"extra_forbidden": "no such key; see docs/configuration.md", "missing": "this key is needed"}
+    problems = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        key = ".".join(str(part) for part in detail["loc"])
+        problems.append(f"{key}: {remedies.get(detail['type'], detail['msg'].removeprefix('Value error, '))}")
+    return "; ".join(problems)

@@ -1,0 +1,98 @@
+"""What every section of the configuration is made of: strictness, paths, and secrets that are never inline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
+
+from vcbproxy.errors import ConfigError, CredentialsError
+
+_COMMAND_TIMEOUT_S = 60
+
+
+def _from_file_directory(value: object, info: ValidationInfo) -> object:
+    """Take a relative path from the directory of the configuration file."""
+    if isinstance(value, str) and info.context is not None:
+        return info.context["directory"] / Path(value).expanduser()
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_from_file_directory)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, values are never shown in messages, nothing changes later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Secret(Section):
+    """A password by the place it is kept in; exactly one of three."""
+
+    password_file: FilePath | None = None
+    password_command: list[str] | str | None = None
+    password_credential: str | None = None
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> Secret:
+        given = [self.password_file, self.password_command, self.password_credential]
+        if sum(place is not None for place in given) > 1:
+            raise ValueError("give only one of password_file, password_command, password_credential")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether any place was named."""
+        return any(place is not None for place in (self.password_file, self.password_command, self.password_credential))
+
+    def password(self, whose: str) -> str:
+        """Read the password now; a trailing newline does not belong to it.
+
+        Raises:
+            ConfigError: no place was named.
+            CredentialsError: the place could not be read, or is empty.
+        """
+        if self.password_command is not None:
+            text = _run(self.password_command, whose)
+        elif self.password_file is not None:
+            text = _read(self.password_file, whose)
+        elif self.password_credential is not None:
+            directory = os.environ.get("CREDENTIALS_DIRECTORY")
+            if directory is None:
+                raise CredentialsError(f"no password for {whose}: not run by systemd with LoadCredential=")
+            text = _read(Path(directory) / self.password_credential, whose)
+        else:
+            raise ConfigError(f"no password for {whose}: give password_file, password_command or password_credential")
+        password = text.split("\n", 1)[0].rstrip("\r")
+        if not password:
+            raise CredentialsError(f"the password for {whose} is empty")
+        return password
+
+
+def _read(path: Path, whose: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CredentialsError(f"cannot read the password for {whose} from {path}: {reason}") from error
+
+
+def _run(command: list[str] | str, whose: str) -> str:
+    import shlex
+
+    try:
+        arguments = shlex.split(command) if isinstance(command, str) else command
+        done = subprocess.run(
+            arguments,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=True,
+        )
+        return done.stdout.decode("utf-8")
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        raise CredentialsError(f"the password command for {whose} failed: {error}") from error
