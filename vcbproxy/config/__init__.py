@@ -40,6 +40,22 @@
     [state]
     directory = "/var/lib/vcbproxy"             which job runs are alive
 
+    [catalog]
+    url = "postgresql://vcbproxy@db/vcbproxy"   which cartridges there are; without: a file in the state directory
+
+    [tape.library.main]
+    changer = "00L4U78W6497_LL0"                by serial number or device file; or folder, or portal = "iscsi://…"
+    drives = ["1013000508"]                     those that may be used; else all of the library
+
+    [tape.pool.offsite]
+    barcodes = ["TAP001L8-TAP040L8"]
+    allocation = "weekly"                       continue | always | weekly: when a new media set is begun
+    weekday = "fri"
+    retention = "90d"                           how long after the last writing nothing is overwritten
+    encryption = "age"                          none | age | hardware
+    recipients = ["age1…"]
+    verify = "read-back"                        none | read-back
+
 Relative paths are taken from the directory of the file itself. Secrets are never inline: a file, a command or a systemd
 credential names them.
 """
@@ -55,32 +71,41 @@ from vcbproxy.config.backup import Backup, Compression, Mode, OnCbtLost, Quiesce
 from vcbproxy.config.base import FilePath, Secret, Section
 from vcbproxy.config.origin import Image, Manager, Mount, San
 from vcbproxy.config.repository import S3, Addressing, Cache, Day, Limit, ObjectLock, Prune, Repository, Traffic
+from vcbproxy.config.tape import Allocation, Catalog, Encryption, Library, Pool, Robot, Tape, WriteVerify
 from vcbproxy.errors import ConfigError
 
 __all__ = [
     "DEFAULT_PATH",
     "S3",
     "Addressing",
+    "Allocation",
     "Backup",
     "Cache",
+    "Catalog",
     "Compression",
     "Config",
     "Day",
+    "Encryption",
     "Image",
+    "Library",
     "Limit",
     "Manager",
     "Mode",
     "Mount",
     "ObjectLock",
     "OnCbtLost",
+    "Pool",
     "Prune",
     "Quiesce",
     "Repository",
     "Retention",
+    "Robot",
     "San",
     "Secret",
     "State",
+    "Tape",
     "Traffic",
+    "WriteVerify",
     "load",
 ]
 
@@ -102,6 +127,8 @@ class Config(Section):
     backup: Backup = Backup()
     retention: Retention = Retention()
     state: State = State()
+    catalog: Catalog = Catalog()
+    tape: Tape = Tape()
 
 
 def load(path: Path) -> Config:
