@@ -12,24 +12,22 @@ when the drive announces the end, room is kept for the indexes and no more data 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tape import logs
 from tape.drive import EndWarning, Position, TapeDrive
 from tape.errors import FormatError, PositionLost, TapeError, VolumeOverflow, WriteProtected
 from tape.ltfs import commit as commits
 from tape.ltfs import index as model
 from tape.ltfs.format import Maker, Naming, make_volume
-from tape.ltfs.index import Directory, Extent, File, Index, Lock, Pointer, Times
+from tape.ltfs.index import Directory, File, Index, Lock
 from tape.ltfs.mount import Mounted, mount
 from tape.ltfs.reader import FileReader
+from tape.ltfs.room import Room
+from tape.ltfs.writer import FileWriter
 from tape.scsi.transport import Buffer
-
-_INDEXES_KEPT = 3  # so many indexes must still find room on the data partition
-_SLACK_BYTES = 64 << 20
-_BYTES_PER_FILE = 600  # of an index; measured 566 by the reference implementation's
 
 
 class LtfsVolume:
@@ -41,8 +39,6 @@ class LtfsVolume:
         self.layout = mounted.layout
         self.index: Index = mounted.index
         self.by_memory = mounted.by_memory
-        self.full = mounted.full
-        """No more data find room; the indexes still do."""
         self._maker = maker
         self._now_ns = now_ns
         self._data_index = mounted.data_index
@@ -50,7 +46,9 @@ class LtfsVolume:
         self._behind = mounted.index_is_behind
         self._dirty = False
         self._writer: FileWriter | None = None
-        self._room = self._room_bytes()
+        self._room = Room.measure(drive, self.layout, self.index)
+        self.full = mounted.full or self._room.data_bytes <= 0
+        """No more data find room; the indexes, and small closing files, still do."""
 
     @staticmethod
     def format(drive: TapeDrive, naming: Naming, maker: Maker, now_ns: Callable[[], int]) -> None:
@@ -91,7 +89,12 @@ class LtfsVolume:
     @property
     def room_bytes(self) -> int:
         """How many bytes of files can surely still be written."""
-        return 0 if self.full else max(self._room, 0)
+        return 0 if self.full else max(self._room.data_bytes, 0)
+
+    @property
+    def closing_bytes(self) -> int:
+        """How many bytes of closing files find room on a volume that is full; 0 when even its physical end was met."""
+        return self._room.closing_bytes
 
     # ------------------------------------------------------------------ reading
 
@@ -120,8 +123,13 @@ class LtfsVolume:
         self._dirty = self._dirty or self.index.highest_uid != before
         return made
 
-    def create(self, path: str) -> FileWriter:
+    def create(self, path: str, *, closing: bool = False) -> FileWriter:
         """Begin a file; directories above it are made.
+
+        Args:
+            path: from the root.
+            closing: a small file that makes what lies here understandable, and may use the room that is kept for such
+                when the volume is full: ``closing_bytes`` of it, for all of them together.
 
         Raises:
             FormatError: something is there already, or it cannot be called that.
@@ -135,7 +143,7 @@ class LtfsVolume:
         if name in directory.entries:
             raise FormatError(where=f"volume {self.uuid}", reason=f"{path} is there already")
         self._at_data_end()
-        self._writer = FileWriter(self, directory, name)
+        self._writer = FileWriter(self, directory, name, closing=closing)
         return self._writer
 
     def commit(self) -> None:
@@ -160,7 +168,7 @@ class LtfsVolume:
             self.drive, self.layout, self.index, self._data_index, self._data_end
         )
         self._dirty = self._behind = False
-        self._room = self._room_bytes()
+        self._room = Room.measure(self.drive, self.layout, self.index)
 
     def commit_anew(self) -> None:
         """Write the present state as a new one, though nothing of it changed.
@@ -186,8 +194,14 @@ class LtfsVolume:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Unmount; also after an error that was not the tape's: the next session need then not recover the volume."""
         if error is None:
             self.unmount()
+        elif not isinstance(error, TapeError):
+            with suppress(TapeError):  # the first error is the one to be told
+                if self._writer is not None:
+                    self._writer.abort()
+                self.unmount()
 
     def _hold_writable(self) -> None:
         if self.index.lock in (Lock.LOCKED, Lock.PERMANENT):
@@ -201,14 +215,6 @@ class LtfsVolume:
         if end != expected:
             raise PositionLost(device=self.drive.name, expected=expected, found=end)
 
-    def _room_bytes(self) -> int:
-        capacity = logs.capacity(self.drive)
-        if capacity is None:
-            return 1 << 62  # the drive will say when it is enough
-        left = capacity.remaining_mib[self.layout.data_partition] << 20
-        entries = sum(1 for _ in self.index.root.walk()) + 1
-        return left - _INDEXES_KEPT * entries * _BYTES_PER_FILE - min(_SLACK_BYTES, left // 20)
-
     # ------------------------------------------------------------------ for FileWriter
 
     def write_block(self, block: Buffer) -> bool:
@@ -217,10 +223,12 @@ class LtfsVolume:
             warning = self.drive.write(block)
         except VolumeOverflow:
             self.full = True
+            self._room.end_met()
             return False
         self._data_end += 1
-        self._room -= len(block)
-        self.full = self.full or warning is not EndWarning.NONE or self._room <= 0
+        self._dirty = True  # even if no file comes of it: behind the last index nothing may lie
+        self._room.take(len(block), full=self.full)
+        self.full = self.full or warning is not EndWarning.NONE or self._room.data_bytes <= 0
         return True
 
     @property
@@ -238,90 +246,3 @@ class LtfsVolume:
     def now_ns(self) -> int:
         """The time."""
         return self._now_ns()
-
-
-class FileWriter:
-    """One file while it is written, in full blocks but for the last."""
-
-    def __init__(self, volume: LtfsVolume, directory: Directory, name: str) -> None:
-        self._volume = volume
-        self._directory = directory
-        self._name = name
-        self._began_ns = volume.now_ns()
-        self._block_bytes = volume.layout.label.block_bytes
-        self._held = bytearray()
-        self._start = volume.data_end
-        self._written = 0
-        self._done = False
-
-    @property
-    def length(self) -> int:
-        """How many bytes were taken so far."""
-        return self._written + len(self._held)
-
-    def write(self, data: Buffer) -> int:
-        """Take bytes; how many were taken. Fewer than given: the volume is full, and the file ends here.
-
-        Raises:
-            TapeError: it could not be written; the file is lost, what was committed is not.
-        """
-        view = memoryview(data).cast("B")
-        taken = 0
-        while taken < len(view) and not self._volume.full:
-            if not self._held and len(view) - taken >= self._block_bytes:
-                if not self._block(view[taken : taken + self._block_bytes]):
-                    break
-                taken += self._block_bytes
-                continue
-            piece = view[taken : taken + self._block_bytes - len(self._held)]
-            self._held += piece
-            taken += len(piece)
-            if len(self._held) == self._block_bytes and not self._flush_held():
-                taken -= len(piece)
-                del self._held[len(self._held) - len(piece) :]
-                break
-        return taken
-
-    def finish(self, xattrs: Mapping[str, bytes] | None = None) -> File:
-        """The file is complete; safe with the next commit.
-
-        Raises:
-            VolumeOverflow: its last block found no room.
-            TapeError: it could not be written.
-        """
-        assert not self._done, "finished twice"
-        if self._held and not self._flush_held():
-            self._end(None)
-            raise VolumeOverflow(
-                device=self._volume.drive.name, command="write", reason="no room for the file's last block",
-                key=0xD, asc=0, ascq=2,
-            )  # fmt: skip
-        times = Times(self._began_ns, now := self._volume.now_ns(), now, now, self._began_ns)
-        extents: tuple[Extent, ...] = ()
-        if self._written:
-            pointer = Pointer(self._volume.layout.label.data_partition, self._start)
-            extents = (Extent(0, pointer, 0, self._written),)
-        file = File(self._name, self._volume.index.new_uid(), times, self._written, extents, xattrs=dict(xattrs or {}))
-        self._end(file)
-        return file
-
-    def abort(self) -> None:
-        """Leave no file; what was written of it stays on the tape, and no index names it."""
-        if not self._done:
-            self._end(None)
-
-    def _end(self, file: File | None) -> None:
-        self._done = True
-        self._volume.finished(self._directory, file)
-
-    def _flush_held(self) -> bool:
-        if not self._block(self._held):
-            return False
-        self._held = bytearray()
-        return True
-
-    def _block(self, block: Buffer) -> bool:
-        if not self._volume.write_block(block):
-            return False
-        self._written += len(block)
-        return True

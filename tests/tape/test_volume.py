@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import random
@@ -12,79 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
-from tape.emulator.loop import LoopTransport
 from tape.emulator.lun import Lun
 from tape.errors import FormatError, Inconsistent, PositionLost, WriteProtected
-from tape.ltfs.format import Maker, Naming, make_volume
-from tape.ltfs.index import File, Lock
+from tape.ltfs.index import Lock
 from tape.ltfs.recover import recover
 from tape.ltfs.volume import LtfsVolume
+from tests.tape.volumes import (
+    BLOCK,
+    MAKER,
+    UUID,
+    Ticks,
+    cartridge,
+    content,
+    drive_with,
+    files_of,
+    formatted,
+    mounted,
+    put,
+)
 
 GOLDEN = Path(__file__).parent / "data" / "ref-written-basic.tar.gz"
-MAKER = Maker("TESTERS", "Tester", "1.0", "here")
-UUID = "11111111-2222-3333-4444-555555555555"
-BLOCK = 4096
-DIGEST = "ltfs.hash.sha256sum"
-
-
-class Ticks:
-    """A clock that goes on by a second whenever it is looked at."""
-
-    def __init__(self) -> None:
-        self._seconds = itertools.count(1_700_000_000)
-
-    def __call__(self) -> int:
-        return next(self._seconds) * 10**9
-
-
-def drive_with(lun: DriveLun) -> TapeDrive:
-    drive = TapeDrive(LoopTransport(lun), sleep=lambda _: None)
-    drive.load()
-    return drive
-
-
-def formatted(folder: Path, *, capacity_mib: int = 400, block_bytes: int = BLOCK) -> DriveLun:
-    lun = DriveLun("VDRV0001")
-    lun.insert(Cartridge.create(folder, Kind(capacity_mib=capacity_mib)))
-    drive = drive_with(lun)
-    make_volume(drive, Naming("TAP001L8", UUID, "backups", "daily"), MAKER, 10**18, block_bytes=block_bytes)
-    drive.close()
-    return lun
 
 
 @pytest.fixture
 def lun(tmp_path: Path) -> DriveLun:
     return formatted(tmp_path / "TAP001L8")
-
-
-def mounted(lun: DriveLun, *, search: bool = False) -> LtfsVolume:
-    return LtfsVolume.mount(drive_with(lun), MAKER, Ticks(), search=search)
-
-
-def content(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def put(volume: LtfsVolume, path: str, data: bytes) -> None:
-    writer = volume.create(path)
-    assert writer.write(data) == len(data)
-    writer.finish({DIGEST: hashlib.sha256(data).hexdigest().encode()})
-
-
-def files_of(volume: LtfsVolume) -> dict[str, bytes]:
-    """Every file that the index lists, read whole and held against the digest that it bears."""
-    found: dict[str, bytes] = {}
-    for path, entry in volume.index.root.walk():
-        if isinstance(entry, File) and entry.symlink is None:
-            data = bytearray(entry.length)
-            volume.open(path).read_into(0, memoryview(data))
-            if DIGEST in entry.xattrs:
-                assert hashlib.sha256(data).hexdigest().encode() == entry.xattrs[DIGEST], path
-            found[path] = bytes(data)
-    return found
 
 
 # ---------------------------------------------------------------------- the plain path
@@ -158,11 +111,25 @@ def test_what_was_aborted_is_not_there_and_hinders_nothing(lun: DriveLun) -> Non
     assert files_of(mounted(lun)) == {"/kept": b"kept"}
 
 
+def test_a_session_that_ends_in_an_error_leaves_a_volume_that_is_whole(lun: DriveLun) -> None:
+    """The source failed, or somebody pressed Ctrl-C: the next session mounts as ever."""
+    for error in (KeyboardInterrupt, ValueError):
+        with pytest.raises(error), mounted(lun) as volume:
+            interrupted(volume, error)
+    assert set(files_of(mounted(lun, search=True))) == {"/KeyboardInterrupt", "/ValueError"}
+
+
+def interrupted(volume: LtfsVolume, by: type[BaseException]) -> None:
+    put(volume, f"/{by.__name__}", b"finished before")
+    volume.create("/half").write(content(1, 3 * BLOCK))
+    raise by
+
+
 def test_nothing_is_written_where_nothing_changed(lun: DriveLun) -> None:
-    before = sorted(path.name for path in _cartridge(lun).folder.iterdir())
+    before = sorted(path.name for path in cartridge(lun).folder.iterdir())
     with mounted(lun) as volume:
         files_of(volume)
-    assert sorted(path.name for path in _cartridge(lun).folder.iterdir()) == before
+    assert sorted(path.name for path in cartridge(lun).folder.iterdir()) == before
 
 
 def test_names_that_are_there_or_cannot_be_are_refused(lun: DriveLun) -> None:
@@ -241,7 +208,7 @@ def test_an_end_that_comes_at_any_block_costs_no_committed_file(tmp_path: Path, 
     volume = mounted(lun)
     put(volume, "/committed", content(1, 3 * BLOCK))
     volume.commit()
-    tape = _cartridge(lun)
+    tape = cartridge(lun)
     tape.limit_bytes[1] = tape.used_bytes(1) + left * BLOCK
     writer = volume.create("/more")
     data = content(2, 6 * BLOCK)
@@ -334,8 +301,3 @@ def test_after_any_crash_every_committed_file_is_whole_and_the_tape_goes_on(tmp_
     print(f"seeds 0 to {count - 1}: {recovered} rolled back, {by_search} searched, no committed file lost")
     assert recovered
     assert by_search
-
-
-def _cartridge(lun: DriveLun) -> Cartridge:
-    assert lun.cartridge is not None
-    return lun.cartridge

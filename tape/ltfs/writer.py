@@ -1,0 +1,119 @@
+"""One file on its way to the end of a volume's data, in full blocks but for the last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tape.errors import VolumeOverflow
+from tape.ltfs.index import Directory, Extent, File, Pointer, Times
+from tape.scsi.transport import Buffer
+
+if TYPE_CHECKING:
+    from tape.ltfs.volume import LtfsVolume
+
+
+class FileWriter:
+    """One file while it is written: by ``write``, which takes pieces of any size, or by ``put``, block by block."""
+
+    def __init__(self, volume: LtfsVolume, directory: Directory, name: str, *, closing: bool = False) -> None:
+        """Use ``LtfsVolume.create``."""
+        self._volume = volume
+        self._directory = directory
+        self._name = name
+        self._closing = closing
+        self._began_ns = volume.now_ns()
+        self._held = bytearray()
+        self._start = volume.data_end
+        self._written = 0
+        self._done = False
+        self.block_bytes = volume.layout.label.block_bytes
+        """The length of all blocks but the last."""
+
+    @property
+    def length(self) -> int:
+        """How many bytes were taken so far."""
+        return self._written + len(self._held)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self._name} on volume {self._volume.uuid}"
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be written to it: the volume is full, or for a closing file even its reserve is."""
+        return self._volume.full and not (self._closing and self._volume.closing_bytes >= self.block_bytes)
+
+    def write(self, data: Buffer) -> int:
+        """Take bytes; how many were taken. Fewer than given: the volume is full, and the file ends here.
+
+        Raises:
+            TapeError: it could not be written; the file is lost, what was committed is not.
+        """
+        view = memoryview(data).cast("B")
+        taken = 0
+        while taken < len(view) and not self.full:
+            if not self._held and len(view) - taken >= self.block_bytes:
+                if not self.put(view[taken : taken + self.block_bytes]):
+                    break
+                taken += self.block_bytes
+                continue
+            piece = view[taken : taken + self.block_bytes - len(self._held)]
+            self._held += piece
+            taken += len(piece)
+            if len(self._held) == self.block_bytes and not self._flush_held():
+                taken -= len(piece)
+                del self._held[len(self._held) - len(piece) :]
+                break
+        return taken
+
+    def put(self, block: Buffer) -> bool:
+        """Write one block as it is: all are full, but for the file's last. Whether it found room.
+
+        Raises:
+            TapeError: it could not be written; the file is lost, what was committed is not.
+        """
+        assert self._written % self.block_bytes == 0, "a block behind the file's last"
+        if not self._volume.write_block(block):
+            return False
+        self._written += len(block)
+        return True
+
+    def finish(self, xattrs: Mapping[str, bytes] | None = None) -> File:
+        """The file is complete; safe with the next commit.
+
+        Raises:
+            VolumeOverflow: the last bytes that ``write`` took found no room; there is no file.
+            TapeError: it could not be written.
+        """
+        assert not self._done, "finished twice"
+        if self._held and not self._flush_held():
+            self.abort()
+            raise VolumeOverflow(
+                device=self._volume.drive.name, command="write", reason="no room for the file's last block",
+                key=0xD, asc=0, ascq=2,
+            )  # fmt: skip
+        times = Times(self._began_ns, now := self._volume.now_ns(), now, now, self._began_ns)
+        extents: tuple[Extent, ...] = ()
+        if self._written:
+            pointer = Pointer(self._volume.layout.label.data_partition, self._start)
+            extents = (Extent(0, pointer, 0, self._written),)
+        file = File(self._name, self._volume.index.new_uid(), times, self._written, extents, xattrs=dict(xattrs or {}))
+        self._end(file)
+        return file
+
+    def abort(self) -> None:
+        """Leave no file; what was written of it stays on the tape, and no index names it."""
+        if not self._done:
+            self._end(None)
+
+    def _end(self, file: File | None) -> None:
+        self._done = True
+        self._volume.finished(self._directory, file)
+
+    def _flush_held(self) -> bool:
+        if not self.put(self._held):
+            return False
+        self._held = bytearray()
+        return True
