@@ -16,9 +16,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import Enum, IntEnum
 
+from tape import partitions
 from tape.errors import (
     EndOfData,
     FormatError,
@@ -34,45 +33,13 @@ from tape.scsi import cdb
 from tape.scsi.sense import Key, Sense
 from tape.scsi.transport import Buffer, Reply, ScsiTransport
 from tape.scsi.unit import TAPE, Identity, Unit
+from tape.sequential import LOAD_S, BlockLimits, EndWarning, Met, Position
+
+__all__ = ["LOAD_S", "BlockLimits", "EndWarning", "Met", "Position", "TapeDrive"]
 
 BLOCK_S = 300.0
 SEEK_S = 3600.0  # drives say up to 50 minutes for a LOCATE
-LOAD_S = 7200.0 + 720.0  # a new LTO-9 cartridge is calibrated on its first load, for up to 132 minutes
 _RETRIES_MAX = 3
-
-
-class EndWarning(IntEnum):
-    """How near the end is."""
-
-    NONE = 0
-    PROGRAMMABLE = 1
-    EARLY = 2
-
-
-class Met(Enum):
-    """What a read met in place of a block."""
-
-    FILEMARK = "filemark"
-    END_OF_DATA = "end of data"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """Where a tape stands: before this block of this partition."""
-
-    partition: int
-    block: int
-
-    def __str__(self) -> str:
-        return f"block {self.block} of partition {self.partition}"
-
-
-@dataclass(frozen=True, slots=True)
-class BlockLimits:
-    """How short and how long the drive lets blocks be."""
-
-    min_bytes: int
-    max_bytes: int
 
 
 class TapeDrive:
@@ -179,6 +146,17 @@ class TapeDrive:
 
     def _release(self) -> None:
         self.unit.run(cdb.prevent_removal(False), "allow removal")
+
+    def partition_in_two(self) -> None:
+        """A small partition 0, and the rest as partition 1: all that is on the cartridge is lost.
+
+        Raises:
+            RefusedCommand: neither this drive nor this cartridge can have two.
+            TapeError: it failed; the cartridge may be in whatever state.
+        """
+        self.locate(Position(0, 0))
+        partitions.make_two(self.unit)
+        self.locate(Position(0, 0))
 
     def block_limits(self) -> BlockLimits:
         """What the drive, and the way to it, allow."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from tape.drive import TapeDrive
 from tape.errors import FormatError, RefusedCommand
 from tape.scsi import cdb
+from tape.sequential import SequentialDrive
 
 _ANSWER_BYTES = 0xFFFF
 
@@ -37,7 +37,7 @@ class Capacity:
     maximum_mib: tuple[int, int]
 
 
-def read(drive: TapeDrive, page: int) -> dict[int, bytes]:
+def read(drive: SequentialDrive, page: int) -> dict[int, bytes]:
     """A page's parameters; none when the drive has no such page.
 
     Raises:
@@ -63,7 +63,7 @@ def parameters(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += 4 + length
 
 
-def capacity(drive: TapeDrive) -> Capacity | None:
+def capacity(drive: SequentialDrive) -> Capacity | None:
     """What the cartridge holds, and what of it is left; None when the drive does not tell."""
     found = {code: int.from_bytes(value, "big") for code, value in read(drive, Page.CAPACITY).items()}
     if not {1, 2, 3, 4} <= set(found):
@@ -71,6 +71,6 @@ def capacity(drive: TapeDrive) -> Capacity | None:
     return Capacity((found[1], found[2]), (found[3], found[4]))
 
 
-def alerts(drive: TapeDrive) -> tuple[int, ...]:
+def alerts(drive: SequentialDrive) -> tuple[int, ...]:
     """Numbers of the TapeAlert flags that are up. Reading takes them down: note them."""
     return tuple(code for code, value in sorted(read(drive, Page.ALERTS).items()) if value and value[0] & 1)

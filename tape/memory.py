@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from tape.drive import TapeDrive
 from tape.errors import FormatError, RefusedCommand
 from tape.scsi import cdb
+from tape.sequential import SequentialDrive
 
 _ANSWER_BYTES = 4096
 
@@ -121,7 +121,7 @@ def decode(data: bytes, where: str) -> Iterator[Attribute]:
         at += 5 + length
 
 
-def read(drive: TapeDrive, partition: int, identifier: int) -> Attribute | None:
+def read(drive: SequentialDrive, partition: int, identifier: int) -> Attribute | None:
     """One attribute; None when it was never written, or this drive has no such thing.
 
     Raises:
@@ -135,7 +135,7 @@ def read(drive: TapeDrive, partition: int, identifier: int) -> Attribute | None:
     return found if found is not None and found.id == identifier else None
 
 
-def write(drive: TapeDrive, partition: int, attributes: Iterable[Attribute]) -> None:
+def write(drive: SequentialDrive, partition: int, attributes: Iterable[Attribute]) -> None:
     """Write attributes; an empty value removes one.
 
     Raises:

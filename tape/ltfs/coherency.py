@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tape import memory
-from tape.drive import TapeDrive
 from tape.memory import Attribute, Form, Id
+from tape.sequential import SequentialDrive
 
 _BYTES = 70
 _MARK = b"LTFS\0"
@@ -56,7 +56,7 @@ def decode(value: bytes) -> Coherency | None:
     return Coherency(reference, generation, block, value[32:68].decode("ascii", "replace"))
 
 
-def read(drive: TapeDrive, partition: int) -> Coherency | None:
+def read(drive: SequentialDrive, partition: int) -> Coherency | None:
     """What the memory says of a partition; None when it says nothing that can be trusted.
 
     Raises:
@@ -66,7 +66,7 @@ def read(drive: TapeDrive, partition: int) -> Coherency | None:
     return None if found is None else decode(found.value)
 
 
-def reference(drive: TapeDrive) -> int | None:
+def reference(drive: SequentialDrive) -> int | None:
     """The volume change reference; None when the cartridge has none that means anything.
 
     Raises:
@@ -78,7 +78,7 @@ def reference(drive: TapeDrive) -> int | None:
     return found.number
 
 
-def write(drive: TapeDrive, partition: int, coherency: Coherency) -> None:
+def write(drive: SequentialDrive, partition: int, coherency: Coherency) -> None:
     """Keep it.
 
     Raises:

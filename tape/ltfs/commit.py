@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tape.drive import Position, TapeDrive
 from tape.errors import PositionLost, RefusedCommand, VolumeOverflow
 from tape.ltfs import coherency, indexxml
 from tape.ltfs.coherency import Coherency
 from tape.ltfs.index import Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK
 from tape.ltfs.layout import Layout
+from tape.sequential import Position, SequentialDrive
 
 
-def commit(drive: TapeDrive, layout: Layout, index: Index, data_index: Pointer, data_end: int) -> tuple[Pointer, int]:
+def commit(
+    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, data_end: int
+) -> tuple[Pointer, int]:
     """Write an index to both partitions.
 
     Args:
@@ -56,7 +58,7 @@ def commit(drive: TapeDrive, layout: Layout, index: Index, data_index: Pointer, 
     return data_index, data_end
 
 
-def write_small(drive: TapeDrive, layout: Layout, index: Index, data_index: Pointer) -> None:
+def write_small(drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer) -> None:
     """Bring the index partition up to date with the data partition's last index.
 
     Raises:
@@ -67,12 +69,12 @@ def write_small(drive: TapeDrive, layout: Layout, index: Index, data_index: Poin
     remember(drive, layout, index)
 
 
-def _write_small(drive: TapeDrive, layout: Layout, index: Index, place: Position) -> None:
+def _write_small(drive: SequentialDrive, layout: Layout, index: Index, place: Position) -> None:
     index.location = Pointer(layout.label.index_partition, place.block + 1)
     write_index(drive, layout, index, place)
 
 
-def write_index(drive: TapeDrive, layout: Layout, index: Index, place: Position) -> int:
+def write_index(drive: SequentialDrive, layout: Layout, index: Index, place: Position) -> int:
     """Write an index construct: filemark, index, filemark; on tape when this returns. Gives the block behind it.
 
     Raises:
@@ -99,7 +101,7 @@ def blocks(pieces: Iterator[bytes], block_bytes: int) -> Iterator[bytes]:
         yield bytes(held)
 
 
-def remember(drive: TapeDrive, layout: Layout, index: Index, data_generation: int | None = None) -> None:
+def remember(drive: SequentialDrive, layout: Layout, index: Index, data_generation: int | None = None) -> None:
     """Tell the cartridge's memory where the last indexes are; where it takes nothing, the next mount searches.
 
     Args:

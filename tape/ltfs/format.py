@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tape import memory, partitions
-from tape.drive import Position, TapeDrive
+from tape import memory
 from tape.errors import RefusedCommand, TapeError
 from tape.ltfs import commit, label
 from tape.ltfs.index import Directory, Index, Lock, Pointer, Times
 from tape.ltfs.label import BLOCK_BYTES, FIRST_CONTENT_BLOCK, VERSION, Label
 from tape.ltfs.layout import Layout
 from tape.memory import Attribute, Form, Id
+from tape.sequential import Position, SequentialDrive
 
 _UTF_8 = 0x81
 
@@ -54,7 +54,7 @@ class Naming:
 
 
 def make_volume(
-    drive: TapeDrive, naming: Naming, maker: Maker, moment_ns: int, *, block_bytes: int = BLOCK_BYTES
+    drive: SequentialDrive, naming: Naming, maker: Maker, moment_ns: int, *, block_bytes: int = BLOCK_BYTES
 ) -> None:
     """Format the cartridge in the drive.
 
@@ -67,7 +67,7 @@ def make_volume(
     limits = drive.block_limits()
     if not limits.min_bytes <= block_bytes <= limits.max_bytes:
         raise TapeError(f"{drive.name}: blocks of {block_bytes} bytes are not possible, up to {limits.max_bytes} are")
-    partitions.make_two(drive)
+    drive.partition_in_two()
     layout = Layout(
         Label(naming.volume_uuid, moment_ns, "a", block_bytes=block_bytes, creator=maker.creator), 0, 1, naming.barcode
     )
@@ -91,7 +91,7 @@ def make_volume(
     commit.remember(drive, layout, index)
 
 
-def _write_label(drive: TapeDrive, layout: Layout, partition: int, barcode: str) -> None:
+def _write_label(drive: SequentialDrive, layout: Layout, partition: int, barcode: str) -> None:
     own = replace(layout.label, partition=layout.letter(partition))
     drive.locate(Position(partition, 0))
     drive.write(label.vol1(barcode))
@@ -100,7 +100,7 @@ def _write_label(drive: TapeDrive, layout: Layout, partition: int, barcode: str)
     drive.write_filemarks()
 
 
-def _remember(drive: TapeDrive, naming: Naming, maker: Maker) -> None:
+def _remember(drive: SequentialDrive, naming: Naming, maker: Maker) -> None:
     """Tell the cartridge's memory whose it is. A drive that takes none of it costs later mounts time, nothing else."""
     told: Iterable[Attribute] = (
         memory.ascii_value(Id.APPLICATION_VENDOR, maker.vendor, 8),

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tape.drive import Met, Position, TapeDrive
 from tape.errors import FormatError, Inconsistent, MediumError
 from tape.ltfs import indexxml, label
 from tape.ltfs.index import Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK, LABEL_BYTES_MAX, Label
+from tape.sequential import Met, Position, SequentialDrive
 
 INDEX_BYTES_MAX = 4 << 30
 
@@ -62,7 +62,7 @@ class Layout:
         return Position(self.number(pointer.partition), pointer.block)
 
 
-def read_layout(drive: TapeDrive) -> Layout:
+def read_layout(drive: SequentialDrive) -> Layout:
     """Read both labels, and hold them against each other.
 
     Raises:
@@ -80,7 +80,7 @@ def read_layout(drive: TapeDrive) -> Layout:
     return Layout(copies[index][0], index, 1 - index, identifier)
 
 
-def _read_label(drive: TapeDrive, partition: int) -> tuple[Label, str]:
+def _read_label(drive: SequentialDrive, partition: int) -> tuple[Label, str]:
     where = f"{drive.name}, partition {partition}"
     drive.locate(Position(partition, 0))
     first = _record(drive, label.VOL1_BYTES, where)
@@ -91,7 +91,7 @@ def _read_label(drive: TapeDrive, partition: int) -> tuple[Label, str]:
     return found, identifier
 
 
-def _record(drive: TapeDrive, length_max: int, where: str) -> bytes:
+def _record(drive: SequentialDrive, length_max: int, where: str) -> bytes:
     buf = memoryview(bytearray(length_max))
     found = drive.read(buf)
     if isinstance(found, Met):
@@ -99,7 +99,7 @@ def _record(drive: TapeDrive, length_max: int, where: str) -> bytes:
     return bytes(buf[:found])
 
 
-def _filemark(drive: TapeDrive, where: str) -> None:
+def _filemark(drive: SequentialDrive, where: str) -> None:
     if drive.read(memoryview(bytearray(LABEL_BYTES_MAX))) is not Met.FILEMARK:
         raise FormatError(where=where, reason="no filemark where the label belongs")
 
@@ -107,7 +107,7 @@ def _filemark(drive: TapeDrive, where: str) -> None:
 # ---------------------------------------------------------------------- indexes
 
 
-def read_index(drive: TapeDrive, layout: Layout, pointer: Pointer) -> Index:
+def read_index(drive: SequentialDrive, layout: Layout, pointer: Pointer) -> Index:
     """Read the index that begins at a block, up to the filemark behind it.
 
     Raises:
@@ -125,7 +125,7 @@ def read_index(drive: TapeDrive, layout: Layout, pointer: Pointer) -> Index:
     return index
 
 
-def _pieces(drive: TapeDrive, block_bytes: int, where: str) -> Iterator[memoryview]:
+def _pieces(drive: SequentialDrive, block_bytes: int, where: str) -> Iterator[memoryview]:
     buf = memoryview(bytearray(block_bytes))
     total = 0
     while True:
@@ -160,7 +160,7 @@ class Tail:
         return self.behind_index == self.end
 
 
-def read_tail(drive: TapeDrive, layout: Layout, letter: str, *, lenient: bool = False) -> Tail:
+def read_tail(drive: SequentialDrive, layout: Layout, letter: str, *, lenient: bool = False) -> Tail:
     """Find the last whole index of a partition, from its end.
 
     Args:
@@ -190,7 +190,7 @@ def read_tail(drive: TapeDrive, layout: Layout, letter: str, *, lenient: bool = 
     return Tail(end, None, FIRST_CONTENT_BLOCK)
 
 
-def _marks_back(drive: TapeDrive, partition: int, end: int) -> Iterator[int]:
+def _marks_back(drive: SequentialDrive, partition: int, end: int) -> Iterator[int]:
     """The blocks of a partition's filemarks behind its label, from the end on."""
     at = end
     while at > FIRST_CONTENT_BLOCK:
@@ -201,7 +201,7 @@ def _marks_back(drive: TapeDrive, partition: int, end: int) -> Iterator[int]:
         yield at
 
 
-def _index_or_none(drive: TapeDrive, layout: Layout, pointer: Pointer, *, lenient: bool) -> Index | None:
+def _index_or_none(drive: SequentialDrive, layout: Layout, pointer: Pointer, *, lenient: bool) -> Index | None:
     """The index there; None when what lies there is data between two indexes, or damaged where that is passed over."""
     buf = memoryview(bytearray(layout.label.block_bytes))
     drive.locate(layout.place(pointer))

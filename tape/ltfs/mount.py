@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tape.drive import TapeDrive
 from tape.errors import FormatError, Inconsistent
 from tape.ltfs import coherency
 from tape.ltfs.index import File, Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK
 from tape.ltfs.layout import Layout, Tail, read_index, read_layout, read_tail
+from tape.sequential import SequentialDrive
 
 _CHAIN_MAX = 100_000
 
@@ -49,7 +49,7 @@ class Mounted:
     by_memory: bool
 
 
-def mount(drive: TapeDrive, *, search: bool = False) -> Mounted:
+def mount(drive: SequentialDrive, *, search: bool = False) -> Mounted:
     """Mount the volume in a drive.
 
     Args:
@@ -65,7 +65,7 @@ def mount(drive: TapeDrive, *, search: bool = False) -> Mounted:
     return (None if search else _by_memory(drive, layout)) or _by_search(drive, layout)
 
 
-def _by_memory(drive: TapeDrive, layout: Layout) -> Mounted | None:
+def _by_memory(drive: SequentialDrive, layout: Layout) -> Mounted | None:
     reference = coherency.reference(drive)
     kept = {number: coherency.read(drive, number) for number in (layout.index_partition, layout.data_partition)}
     of_index, of_data = kept[layout.index_partition], kept[layout.data_partition]
@@ -91,7 +91,7 @@ def _by_memory(drive: TapeDrive, layout: Layout) -> Mounted | None:
     )
 
 
-def _by_search(drive: TapeDrive, layout: Layout) -> Mounted:
+def _by_search(drive: SequentialDrive, layout: Layout) -> Mounted:
     data = read_tail(drive, layout, layout.label.data_partition)
     small = read_tail(drive, layout, layout.label.index_partition)
     hold_consistent(drive, layout, small, data)
@@ -109,7 +109,7 @@ def _newest(small: Tail, data: Tail) -> Index | None:
     return max(found, key=lambda index: index.generation, default=None)
 
 
-def hold_consistent(drive: TapeDrive, layout: Layout, small: Tail, data: Tail) -> None:
+def hold_consistent(drive: SequentialDrive, layout: Layout, small: Tail, data: Tail) -> None:
     """Hold how both partitions end against each other.
 
     Raises:
@@ -172,7 +172,7 @@ def hold_extents(index: Index, layout: Layout, data_end: int, where: str) -> Non
                 raise FormatError(where=where, reason=f"{path} reaches block {last} of {data_end}")
 
 
-def _descends(drive: TapeDrive, layout: Layout, young: Index, old: Index) -> bool:
+def _descends(drive: SequentialDrive, layout: Layout, young: Index, old: Index) -> bool:
     """Whether the old one's state is among those before the young one."""
     here = young
     for _ in range(_CHAIN_MAX):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from tape.drive import Met, Position, TapeDrive
 from tape.errors import FormatError
 from tape.ltfs.index import Extent, File
 from tape.ltfs.layout import Layout
+from tape.sequential import Met, Position, SequentialDrive
 
 
 class FileReader:
     """One file. For one thread; several readers of one drive seek against each other."""
 
-    def __init__(self, drive: TapeDrive, layout: Layout, file: File, path: str) -> None:
+    def __init__(self, drive: SequentialDrive, layout: Layout, file: File, path: str) -> None:
         self._drive = drive
         self._layout = layout
         self._file = file

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tape.drive import TapeDrive
 from tape.errors import FormatError, Inconsistent
 from tape.ltfs.format import Maker
 from tape.ltfs.label import FIRST_CONTENT_BLOCK
 from tape.ltfs.layout import Layout, Tail, read_layout, read_tail
 from tape.ltfs.mount import Mounted, hold_extents, mount
 from tape.ltfs.volume import LtfsVolume
+from tape.sequential import SequentialDrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Recovered:
     written: bool
 
 
-def recover(drive: TapeDrive, maker: Maker, now_ns: Callable[[], int]) -> Recovered:
+def recover(drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int]) -> Recovered:
     """Roll a volume back to its last committed state; one that is consistent is brought up to date, and no more.
 
     Raises:
@@ -51,7 +51,7 @@ def recover(drive: TapeDrive, maker: Maker, now_ns: Callable[[], int]) -> Recove
     return Recovered(mounted.index.generation, 0, written=mounted.index_is_behind)
 
 
-def _roll_back(drive: TapeDrive, layout: Layout, maker: Maker, now_ns: Callable[[], int]) -> Recovered:
+def _roll_back(drive: SequentialDrive, layout: Layout, maker: Maker, now_ns: Callable[[], int]) -> Recovered:
     data = read_tail(drive, layout, layout.label.data_partition, lenient=True)
     small = read_tail(drive, layout, layout.label.index_partition, lenient=True)
     state = _state(drive, layout, data, small)
@@ -60,7 +60,7 @@ def _roll_back(drive: TapeDrive, layout: Layout, maker: Maker, now_ns: Callable[
     return Recovered(volume.index.generation, _orphans(data), written=True)
 
 
-def _state(drive: TapeDrive, layout: Layout, data: Tail, small: Tail) -> Mounted:
+def _state(drive: SequentialDrive, layout: Layout, data: Tail, small: Tail) -> Mounted:
     """The newest index that holds for what is on the tape."""
     candidates = [tail.index for tail in (data, small) if tail.index is not None]
     for index in sorted(candidates, key=lambda one: one.generation, reverse=True):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from tape import logs
-from tape.drive import TapeDrive
 from tape.ltfs.index import Index
 from tape.ltfs.layout import Layout
+from tape.sequential import SequentialDrive
 
 _INDEXES_KEPT = 3  # so many indexes must still find room on the data partition
 _SLACK_BYTES_MAX = 1 << 30
@@ -39,7 +39,7 @@ class Room:
     closing_bytes: int
 
     @classmethod
-    def measure(cls, drive: TapeDrive, layout: Layout, index: Index) -> Self:
+    def measure(cls, drive: SequentialDrive, layout: Layout, index: Index) -> Self:
         """As the drive tells it.
 
         Raises:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tape.drive import EndWarning, Position, TapeDrive
 from tape.errors import FormatError, PositionLost, TapeError, VolumeOverflow, WriteProtected
 from tape.ltfs import commit as commits
 from tape.ltfs import index as model
@@ -28,12 +27,13 @@ from tape.ltfs.reader import FileReader
 from tape.ltfs.room import Room
 from tape.ltfs.writer import FileWriter
 from tape.scsi.transport import Buffer
+from tape.sequential import EndWarning, Position, SequentialDrive
 
 
 class LtfsVolume:
     """One mounted volume. For one thread."""
 
-    def __init__(self, drive: TapeDrive, mounted: Mounted, maker: Maker, now_ns: Callable[[], int]) -> None:
+    def __init__(self, drive: SequentialDrive, mounted: Mounted, maker: Maker, now_ns: Callable[[], int]) -> None:
         """Use ``mount``."""
         self.drive = drive
         self.layout = mounted.layout
@@ -51,7 +51,7 @@ class LtfsVolume:
         """No more data find room; the indexes, and small closing files, still do."""
 
     @staticmethod
-    def format(drive: TapeDrive, naming: Naming, maker: Maker, now_ns: Callable[[], int]) -> None:
+    def format(drive: SequentialDrive, naming: Naming, maker: Maker, now_ns: Callable[[], int]) -> None:
         """Make a new volume of the cartridge in the drive: all that is on it is lost.
 
         Raises:
@@ -60,7 +60,7 @@ class LtfsVolume:
         make_volume(drive, naming, maker, now_ns())
 
     @classmethod
-    def mount(cls, drive: TapeDrive, maker: Maker, now_ns: Callable[[], int], *, search: bool = False) -> Self:
+    def mount(cls, drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int], *, search: bool = False) -> Self:
         """Mount the volume in a drive.
 
         Args:

@@ -77,9 +77,9 @@ def test_a_block_longer_than_the_buffer_is_refused(drive: TapeDrive) -> None:
 
 
 def test_two_partitions_are_two_tapes(drive: TapeDrive) -> None:
-    assert partitions.count(drive) == 1
-    partitions.make_two(drive)
-    assert partitions.count(drive) == 2
+    assert partitions.count(drive.unit) == 1
+    drive.partition_in_two()
+    assert partitions.count(drive.unit) == 2
     for partition in (0, 1):
         drive.locate(Position(partition, 0))
         drive.write(f"partition {partition}".encode())
@@ -222,7 +222,7 @@ def test_the_volume_change_reference_moves_on_the_first_write_after_each_reading
 
 
 def test_capacity_is_told_for_each_partition(drive: TapeDrive) -> None:
-    partitions.make_two(drive)
+    drive.partition_in_two()
     assert (found := logs.capacity(drive)) is not None
     assert found.maximum_mib == (5, 95)
     drive.locate(Position(1, 0))
