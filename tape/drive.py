@@ -330,6 +330,10 @@ class TapeDrive:
         """After a reset: the command was not carried out, and may be sent again if nothing has moved."""
         expected = self._expected
         assert expected is not None, "nothing to hold the position against"
+        for further in self.unit.attend():  # a lost session and a reset are told one after the other
+            if isinstance(further, MediumChanged):
+                self._expected = None
+                raise further
         found = self.position()
         if found != expected:
             self._expected = None

@@ -19,6 +19,7 @@ from typing import Any, Self
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
+from tape.emulator.lun import Lun
 from tape.emulator.robot import DRIVES, MAIL, SLOTS, RobotLun, Shelf
 
 _STATE = "library.json"
@@ -36,8 +37,8 @@ class VirtualLibrary:
         self.drives = tuple(DriveLun(number) for number in serials)
         for address, barcode in shelf.full.items():
             if address in range(DRIVES, DRIVES + len(self.drives)):
-                self.drives[address - DRIVES].insert(Cartridge(folder / barcode))
-        self.robot = RobotLun(serial, shelf, self.drives, lambda barcode: Cartridge(folder / barcode), self.save)
+                self.drives[address - DRIVES].insert(self.cartridge(barcode))
+        self.robot = RobotLun(serial, shelf, self.drives, self.cartridge, self.save)
 
     @classmethod
     def create(
@@ -98,6 +99,20 @@ class VirtualLibrary:
     def shelf(self) -> Shelf:
         """What lies where."""
         return self.robot.shelf
+
+    def cartridge(self, barcode: str) -> Cartridge:
+        """The cartridge of a barcode, as its folder has it."""
+        return Cartridge(self.folder / barcode)
+
+    @property
+    def luns(self) -> tuple[Lun, ...]:
+        """The robot, and its drives: as they are served."""
+        return (self.robot, *self.drives)
+
+    @property
+    def iscsi_name(self) -> str:
+        """Under which they are served."""
+        return f"iqn.2026-11.vcbproxy:{self.robot.serial.lower()}"
 
     def drive_transport(self, number: int) -> LoopTransport:
         """A session with a drive, from 0."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tape.emulator.lun import Lun
+from tape.emulator.lun import Hang, Lun, Session
+from tape.errors import TransportError
 from tape.scsi.transport import Buffer, Reply
 
 _TRANSFER_BYTES_MAX = 8 << 20
@@ -14,6 +15,7 @@ class LoopTransport:
     def __init__(self, lun: Lun, name: str = "") -> None:
         self._lun = lun
         self._name = name or f"emulated:{lun.serial}"
+        self._session = Session(f"loop {id(self):#x}")
 
     @property
     def name(self) -> str:
@@ -29,7 +31,10 @@ class LoopTransport:
         self, cdb: bytes, *, data_out: Buffer = b"", data_in: memoryview | None = None, timeout_s: float = 60.0
     ) -> Reply:
         """Have it carried out, here and now."""
-        answer = self._lun.execute(self, cdb, data_out)
+        try:
+            answer = self._lun.execute(self._session, cdb, data_out)
+        except Hang as error:  # nobody need wait for what is known never to come
+            raise TransportError(device=self._name, command=f"{cdb[0]:02X}h", reason="timed out") from error
         if data_in is None:
             return Reply(answer.status, answer.sense, len(data_out))
         given = min(len(answer.data), len(data_in))
@@ -38,4 +43,4 @@ class LoopTransport:
 
     def close(self) -> None:
         """End the session."""
-        self._lun.leave(self)
+        self._lun.leave(self._session)

@@ -13,8 +13,22 @@ from typing import ClassVar
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer, Status
 
-Session = object
-"""Whatever tells sessions apart; compared by identity."""
+
+class Session:
+    """One initiator's way to the devices; two are never the same one.
+
+    Attributes:
+        initiator: the port at its other end, by a name that outlives the session.
+    """
+
+    __slots__ = ("__weakref__", "initiator")
+
+    def __init__(self, initiator: str) -> None:
+        self.initiator = initiator
+
+
+class Hang(Exception):
+    """A command that is never answered: raised by whoever makes faults."""
 
 
 class Check(Exception):  # SCSI's word for it: check condition
@@ -93,7 +107,7 @@ class Lun:
         self.before: Interceptor | None = None
         """Called before each command; may raise ``Check``: that is how faults are made."""
         self._lock = threading.RLock()
-        self._attentions: dict[int, list[tuple[int, int]]] = {}
+        self._attentions: dict[Session, list[tuple[int, int]]] = {}
         self._reserved_by: Session | None = None
         self._handlers: dict[int, Handler] = {
             0x00: self._test_unit_ready,
@@ -108,7 +122,7 @@ class Lun:
     def execute(self, session: Session, cdb: bytes, data: Buffer = b"") -> Answer:
         """Carry out one command of one session."""
         with self._lock:
-            waiting = self._attentions.setdefault(id(session), [RESET])
+            waiting = self._attentions.setdefault(session, [RESET])
             try:
                 if cdb[0] not in self._ATTENTIONS_PASSED:
                     _tell_first(waiting)
@@ -127,13 +141,13 @@ class Lun:
         """Have every session that is there be told of something, except one."""
         with self._lock:
             for session, waiting in self._attentions.items():
-                if but is None or session != id(but):
+                if session is not but:
                     waiting.append(code)
 
     def leave(self, session: Session) -> None:
         """A session has ended."""
         with self._lock:
-            self._attentions.pop(id(session), None)
+            self._attentions.pop(session, None)
             if self._reserved_by is session:
                 self._reserved_by = None
 

@@ -1,0 +1,156 @@
+"""The emulated library over iSCSI, with our small initiator and with libiscsi's programs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tape.drive import Position, TapeDrive
+from tape.emulator.lun import Hang, Lun
+from tape.errors import PositionLost, TransportError
+from tape.scsi import cdb
+from tape.scsi.iscsi import Address, IscsiTransport
+from tape.scsi.sense import Key, decode
+from tape.scsi.transport import Status
+from tests.tape.libraries import Served, served, small_library
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Served]:
+    before = threading.active_count()
+    with served(small_library(tmp_path / "library")) as made:
+        yield made
+    assert threading.active_count() == before, "a session's thread outlived the target"
+
+
+@pytest.fixture
+def tape(library: Served) -> Iterator[IscsiTransport]:
+    made = library.library
+    shelf = made.shelf
+    barcode = shelf.full.pop(next(iter(shelf.full)))
+    made.drives[0].insert(made.cartridge(barcode))
+    transport = IscsiTransport(library.target.url(1))
+    yield transport
+    transport.close()
+
+
+def drive(transport: IscsiTransport) -> TapeDrive:
+    made = TapeDrive(transport, sleep=lambda _: None)
+    made.load()
+    made.locate(Position(0, 0))
+    return made
+
+
+@pytest.mark.parametrize("size", [1, 3, 8191, 65_537, 512 << 10, (1 << 20) + 1, (3 << 20) + 5, 8 << 20])
+def test_a_block_of_any_length_comes_back_as_it_was(tape: IscsiTransport, size: int) -> None:
+    """Immediate alone, immediate and asked for, several bursts; lengths that need padding."""
+    used = drive(tape)
+    block = bytes(number * 37 % 251 for number in range(min(size, 1024))) * (size // 1024 + 1)
+    block = block[:size]
+    used.write(block)
+    used.rewind()
+    buf = memoryview(bytearray(8 << 20))
+    assert used.read(buf) == size
+    assert buf[:size] == block
+
+
+def test_what_did_not_come_is_told_exactly(tape: IscsiTransport) -> None:
+    used = drive(tape)
+    used.write(b"short")
+    used.rewind()
+    reply = tape.execute(cdb.read(100), data_in=memoryview(bytearray(100)))
+    assert (reply.status, reply.transferred) == (Status.CHECK_CONDITION, 5)
+    found = decode(reply.sense)
+    assert found is not None
+    assert (found.ili, found.information) == (True, 95)
+
+
+def test_each_session_is_told_of_the_reset_that_began_it(library: Served) -> None:
+    first, second = (IscsiTransport(library.target.url(0)) for _ in range(2))
+    for transport in (first, second):
+        told = decode(transport.execute(cdb.test_unit_ready()).sense)
+        assert told is not None
+        assert (told.key, told.code) == (Key.UNIT_ATTENTION, (0x29, 0x00))
+        assert transport.execute(cdb.test_unit_ready()).status == Status.GOOD
+    first.close()
+    second.close()
+
+
+def test_a_command_that_hangs_is_given_up_and_the_position_looked_at_anew(
+    library: Served, tape: IscsiTransport
+) -> None:
+    used = drive(tape)
+    used.write(b"one")
+
+    def hang(_lun: Lun, command: bytes) -> None:
+        if command[0] == 0x0A:
+            raise Hang
+
+    library.library.drives[0].before = hang
+    with pytest.raises(TransportError, match="0Ah did not get through: timed out"):
+        tape.execute(cdb.write(3), data_out=b"two", timeout_s=0.2)
+    library.library.drives[0].before = None
+    assert used.expected == Position(0, 1)
+    used.write(b"two")  # past the unit attention, for the tape stands where it stood
+    assert used.position() == Position(0, 2)
+    library.library.drives[0].rewound_by_reset()
+    with pytest.raises(PositionLost):
+        used.write(b"three")
+
+
+def test_a_connection_that_breaks_is_made_anew_and_told_of(library: Served, tape: IscsiTransport) -> None:
+    used = drive(tape)
+    used.write(b"one")
+    library.target.drop_sessions()
+    with pytest.raises(TransportError, match="did not get through"):
+        tape.execute(cdb.test_unit_ready())
+    told = decode(tape.execute(cdb.test_unit_ready()).sense)
+    assert told is not None
+    assert told.code == (0x29, 0x07)
+
+
+def test_what_is_not_there_is_refused(library: Served) -> None:
+    with pytest.raises(TransportError, match="there is no such target"):
+        IscsiTransport(f"iscsi://{library.target.portal}/iqn.2026-11.vcbproxy:other/0")
+    stray = IscsiTransport(library.target.url(9))
+    told = decode(stray.execute(cdb.test_unit_ready()).sense)
+    assert told is not None
+    assert told.code == (0x25, 0x00)
+    stray.close()
+
+
+def test_where_nobody_listens_is_said(library: Served) -> None:
+    library.target.close()
+    with pytest.raises(TransportError, match="connect did not get through: Connection refused"):
+        IscsiTransport(library.target.url(0))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a/b/0", "iscsi://h/t", "iscsi:///t/0", "iscsi://h/t/x", "iscsi://h/t/256", "iscsi://h//1"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"not iscsi|LUNs end"):
+        Address.parse(url)
+
+
+def test_an_address_is_read_and_written() -> None:
+    assert str(Address.parse("iscsi://[::1]/iqn.2026-11.a:b/7")) == "iscsi://[::1]:3260/iqn.2026-11.a:b/7"
+
+
+@pytest.mark.real
+def test_libiscsi_finds_the_devices(library: Served) -> None:
+    if shutil.which("iscsi-ls") is None:
+        pytest.skip("no iscsi-ls (Debian: libiscsi-bin)")
+    done = subprocess.run(
+        ["iscsi-ls", "-s", f"iscsi://{library.target.portal}"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert [line.split("Type:")[1].split()[0] for line in done.stdout.splitlines() if "Type:" in line] == [
+        "MEDIA_CHANGER",
+        "SEQUENTIAL_ACCESS",
+        "SEQUENTIAL_ACCESS",
+    ]
