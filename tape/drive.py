@@ -87,7 +87,8 @@ class TapeDrive:
 
         Raises:
             NoMedium: there is none.
-            NotReady: it did not become ready in time.
+            NotReady: it did not become ready in time, or will not by itself: a cleaning cartridge, one that it cannot
+                use, one that is stuck.
         """
         until_s = self._monotonic() + timeout_s
         while True:
@@ -96,7 +97,7 @@ class TapeDrive:
             except NoMedium:
                 raise
             except NotReady as error:
-                if self._monotonic() >= until_s:
+                if not _is_on_its_way(error) or self._monotonic() >= until_s:
                     raise
                 if waiting is not None:
                     waiting(error)
@@ -115,8 +116,12 @@ class TapeDrive:
         """
         self._expected = None
         self.unit.attend()  # that there is another cartridge is what one loads for
-        with self._attentive():
-            self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
+        try:
+            with self._attentive():
+                self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
+        except NotReady as error:  # most drives begin to thread as soon as the robot has let go
+            if isinstance(error, NoMedium) or not _is_on_its_way(error):
+                raise
         self.wait_ready(timeout_s)
         self._use_variable_blocks()
 
@@ -366,6 +371,11 @@ class TapeDrive:
     def close(self) -> None:
         """Let the drive go; the cartridge stays in it."""
         self.unit.close()
+
+
+def _is_on_its_way(error: NotReady) -> bool:
+    """Not ready yet (asc 04h), and neither a person (03h) nor a switch (12h) is needed for it."""
+    return error.asc == 0x04 and error.ascq not in (0x03, 0x12)
 
 
 def _warning(sense: Sense | None) -> EndWarning:

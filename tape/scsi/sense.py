@@ -117,7 +117,7 @@ def _class_of(sense: Sense) -> type[errors.DeviceFailure]:
         case Key.HARDWARE_ERROR:
             return errors.HardwareError
         case Key.ILLEGAL_REQUEST:
-            return errors.RemovalPrevented if sense.asc == 0x53 else errors.RefusedCommand
+            return _REFUSALS.get(sense.code, errors.RemovalPrevented if sense.asc == 0x53 else errors.RefusedCommand)
         case Key.DATA_PROTECT:
             return errors.WriteProtected
         case Key.BLANK_CHECK:
@@ -127,6 +127,10 @@ def _class_of(sense: Sense) -> type[errors.DeviceFailure]:
     return errors.DeviceFailure
 
 
+_REFUSALS: dict[tuple[int, int], type[errors.DeviceFailure]] = {
+    (0x3B, 0x0D): errors.DestinationFull,
+    (0x3B, 0x0E): errors.SourceEmpty,
+}
 _MEDIUM_CHANGED = {(0x28, 0x00), (0x28, 0x01), (0x3B, 0x12), (0x3B, 0x13)}
 
 
