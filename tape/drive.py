@@ -61,6 +61,7 @@ class TapeDrive:
         self._sleep = sleep
         self._monotonic = monotonic
         self._expected: Position | None = None
+        self._guards: list[Callable[[], None]] = []
         self.unit.attend()
         self.identity: Identity = self.unit.inquiry()
         if self.identity.kind != TAPE:
@@ -162,6 +163,18 @@ class TapeDrive:
         self.locate(Position(0, 0))
         partitions.make_two(self.unit)
         self.locate(Position(0, 0))
+
+    @contextmanager
+    def guarded(self, guard: Callable[[], None]) -> Iterator[None]:
+        """For the length of a ``with``, call ``guard`` after everything that may have happened to the drive.
+
+        It raises when what it guards does not hold any more: the command that met a reset is then not sent again.
+        """
+        self._guards.append(guard)
+        try:
+            yield
+        finally:
+            self._guards.remove(guard)
 
     def block_limits(self) -> BlockLimits:
         """What the drive, and the way to it, allow."""
@@ -343,6 +356,8 @@ class TapeDrive:
         if found != expected:
             self._expected = None
             raise PositionLost(device=self.name, expected=expected, found=found) from because
+        for guard in self._guards:
+            guard()
 
     @contextmanager
     def _attentive(self) -> Iterator[None]:

@@ -14,6 +14,9 @@
     │  ├─ SourceEmpty      nothing lies where the robot was to take it from: look again
     │  └─ DestinationFull  something lies where the robot was to put it: look again
     ├─ WriteProtected     by tab, by WORM, by the drive
+    ├─ KeyWanted          encrypted by a drive, with a key that this drive was not given
+    ├─ CannotEncrypt      the drive has no encryption that a host may use
+    ├─ EncryptionLost     the drive ceased to encrypt: nothing more may be written
     ├─ VolumeOverflow     the physical end: the block was not written
     ├─ EndOfData          nothing is recorded here
     ├─ Reserved           another host holds the device
@@ -117,6 +120,22 @@ class DestinationFull(RefusedCommand):
 
 class WriteProtected(DeviceFailure):
     """The cartridge takes no more writing."""
+
+
+class KeyWanted(DeviceFailure):
+    """What lies here was encrypted by a drive, and this one has no key for it, or another."""
+
+
+class CannotEncrypt(TapeError):
+    """The drive cannot encrypt, or not by a key of ours."""
+
+    template = "{device}: {reason}"
+
+
+class EncryptionLost(TapeError):
+    """The drive does not encrypt as it was told to."""
+
+    template = "{device}: {reason}"
 
 
 class VolumeOverflow(DeviceFailure):
