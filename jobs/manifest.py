@@ -14,18 +14,13 @@ from typing import Any
 from jobs.outcome import DiskResult
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.snapshot import Marker, VmSnapshot
-from vcbproxy.pipeline.chunker import Parameters
+from vcbproxy.pipeline.chunker import Parameters, Rule
+from vcbproxy.pipeline.content import CopyStats
+from vcbproxy.repository.points import PointSummary
 
 
-def disk_document(disk: Disk, links: Sequence[str], result: DiskResult, taken: Mapping[str, Any]) -> dict[str, Any]:
-    """One disk: which it was, what it was read from, by which method and from which base.
-
-    Args:
-        disk: as it was frozen.
-        links: what it was read from.
-        result: how.
-        taken: what its target says of it: how much was read, how it is kept.
-    """
+def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule, result: DiskResult) -> dict[str, Any]:
+    """One disk: which it was, what it was read from, by which method and from which base, and how it was cut."""
     return {
         "key": disk.key,
         "device_key": disk.device_key,
@@ -42,7 +37,9 @@ def disk_document(disk: Disk, links: Sequence[str], result: DiskResult, taken: M
         "full_because": result.full_because,
         "bytes_changed": result.bytes_changed,
         "audit": result.audit and result.audit.as_json(),
-        **taken,
+        "bytes_read": stats.bytes_read,
+        "bytes_zero": stats.bytes_zero,
+        "chunker": rule.parameters.as_json(),
     }
 
 
@@ -52,7 +49,7 @@ def document(
     disks: Sequence[dict[str, Any]],
     results: Sequence[DiskResult],
     config: dict[str, Any],
-    suspects: Sequence[str],
+    suspects: Sequence[PointSummary],
 ) -> dict[str, Any]:
     """The whole manifest."""
     failed = [{"key": result.key, "reason": result.error} for result in results if result.error is not None]
@@ -69,7 +66,7 @@ def document(
         "not_quiesced_cause": frozen.unquiesced and frozen.unquiesced.cause.value,
         "partial": bool(failed),
         "disks_failed": failed,
-        "suspects": list(suspects),
+        "suspects": [point.original for point in suspects],
         "disks": list(disks),
         "vm": config,
     }

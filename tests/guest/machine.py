@@ -87,16 +87,22 @@ class Run:
         return step
 
 
-def run(suite: str, out: Path, timeout_s: float) -> Run:
-    """Boot a guest, run ``tests/guest/inside/SUITE.py`` in it, wait for its end; it is killed when its time is up."""
-    compileall.compile_dir(str(TREE / "tests"), quiet=2)
-    compileall.compile_dir(str(TREE / "vcbproxy"), quiet=2)
-    compileall.compile_dir(str(TREE / "jobs"), quiet=2)
+def run(suite: str, out: Path, timeout_s: float, settings: Mapping[str, Any] | None = None) -> Run:
+    """Boot a guest, run ``tests/guest/inside/SUITE.py`` in it, wait for its end; it is killed when its time is up.
+
+    With settings, which it finds as ``out/settings.json``, it has a network card, too: this machine's loopback
+    interface is 10.0.2.2 to it.
+    """
+    for package in ("tests", "vcbproxy", "jobs", "tape"):
+        compileall.compile_dir(str(TREE / package), quiet=2)
+    if settings is not None:
+        (out / "settings.json").write_text(json.dumps(settings))
     start = _START.format(tree=shlex.quote(str(TREE)), python=shlex.quote(sys.executable), suite=shlex.quote(suite))
     (out / "start").write_text(start)
     began, used_s = time.monotonic(), _children_s()
+    command = _command(out, timeout_s, network=settings is not None)
     with (out / "console.log").open("wb") as console:
-        subprocess.run(_command(out, timeout_s), stdin=subprocess.DEVNULL, stdout=console, stderr=console, check=False)
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, check=False)
     return Run(out, time.monotonic() - began, _children_s() - used_s, _steps(out / "results.jsonl"))
 
 
@@ -105,7 +111,7 @@ def _children_s() -> float:
     return used.children_user + used.children_system
 
 
-def _command(out: Path, timeout_s: float) -> list[str]:
+def _command(out: Path, timeout_s: float, *, network: bool) -> list[str]:
     """QEMU, which ends when its time is up, when we are killed, and when what watches the time is killed."""
     # no_timer_check: on a busy host the timer may seem not to work, and the kernel gives up.
     kernel = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on no_timer_check nowatchdog"
@@ -124,6 +130,8 @@ def _command(out: Path, timeout_s: float) -> list[str]:
     for tag, options in shares.items():
         command += ["-fsdev", f"local,id={tag},security_model=none,{options}"]
         command += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    if network:
+        command += ["-netdev", "user,id=lan", "-device", "virtio-net-pci,netdev=lan,romfile="]
     return command
 
 
