@@ -30,3 +30,10 @@ def test_the_wheel_holds_three_packages_and_its_licence(names):
 
 def test_no_stray_files_are_packed(names):
     assert [name for name in names if "__pycache__" in name or name.startswith("tests")] == []
+
+
+def test_the_catalog_s_migrations_are_packed(names):
+    steps = {path.name for path in (ROOT / "vcbproxy/catalog/migrations/versions").glob("v*.py")}
+    assert steps
+    assert {f"vcbproxy/catalog/migrations/versions/{name}" for name in steps} <= set(names)
+    assert "vcbproxy/catalog/migrations/env.py" in names

@@ -1,0 +1,53 @@
+"""Each test of a catalog runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests import postgresql
+from vcbproxy.catalog.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a catalog is, and how to log in there."""
+
+    url: str
+    password: str | None = None
+
+    def open(self) -> Catalog:
+        return Catalog.open(self.url, self.password)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgresql.Server]:
+    programs = postgresql.binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL here: `.ci/prepare test` installs it")
+    with tempfile.TemporaryDirectory(prefix="vcbproxy-pg-") as folder:  # pytest's own are closed to other users
+        Path(folder).chmod(0o755)
+        with postgresql.running(programs, Path(folder)) as server:
+            yield server
+
+
+KINDS = ("sqlite", pytest.param("postgresql", marks=[pytest.mark.real, pytest.mark.xdist_group("postgresql")]))
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return Place(f"sqlite:///{tmp_path}/state/catalog.db")
+    server: postgresql.Server = request.getfixturevalue("postgres")
+    return Place(server.create(f"catalog_{uuid4().hex}"), postgresql.PASSWORD)
+
+
+@pytest.fixture
+def catalog(place: Place) -> Iterator[Catalog]:
+    with place.open() as opened:
+        yield opened
