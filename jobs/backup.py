@@ -14,6 +14,7 @@ from jobs.bases import History
 from jobs.choices import Choices, Surroundings
 from jobs.cleanup import Action, Cleanup, Rules
 from jobs.outcome import Outcome, Report, VmResult
+from jobs.target import Lane
 from jobs.vmbackup import back_up_vm
 from vcbproxy.errors import Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
@@ -43,20 +44,21 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
     chosen = inventory.chosen(around.session, selectors, unmet=unmet if choices.keep_going else refuse)
     left = _clean_up(around, {vm.moref for vm in chosen})
     history = History(around.target)
-    for number, vm in enumerate(chosen, 1):
-        if len(chosen) > 1:
-            around.watcher.step(f"{vm.name}: {number} of {len(chosen)}")
-        try:
-            result = _one(around, vm, choices, history)
-        except Error as error:
-            if results:
-                error.add_note(_before_that(results, chosen))
-            raise
-        result = _with_leftover(result, left.get(vm.moref))
-        results.append(result)
-        if result.error is not None and len(chosen) > 1:  # a lone VM's error is what the whole job run ends with
-            for line in (str(result.error), *result.warnings):
-                around.watcher.said(about(vm.name, line))
+    with around.target.lane() as lane:
+        for number, vm in enumerate(chosen, 1):
+            if len(chosen) > 1:
+                around.watcher.step(f"{vm.name}: {number} of {len(chosen)}")
+            try:
+                result = _one(around, lane, vm, choices, history)
+            except Error as error:
+                if results:
+                    error.add_note(_before_that(results, chosen))
+                raise
+            result = _with_leftover(result, left.get(vm.moref))
+            results.append(result)
+            if result.error is not None and len(chosen) > 1:  # a lone VM's error is what the whole job run ends with
+                for line in (str(result.error), *result.warnings):
+                    around.watcher.said(about(vm.name, line))
     return Report(tuple(results))
 
 
@@ -101,10 +103,10 @@ def _before_that(results: Sequence[VmResult], chosen: Sequence[VmSummary]) -> st
     return f"before that, restore points were made of {len(kept)} of {len(chosen)}: {', '.join(kept) or 'none'}"
 
 
-def _one(around: Surroundings, vm: VmSummary, choices: Choices, history: History) -> VmResult:
+def _one(around: Surroundings, lane: Lane, vm: VmSummary, choices: Choices, history: History) -> VmResult:
     started = around.clock.monotonic()
     try:
-        return back_up_vm(around, described(around.session, vm), choices, history)
+        return back_up_vm(around, lane, described(around.session, vm), choices, history)
     except (SourceError, NothingProtected, UsageError) as error:
         return VmResult(
             vm=vm.name,

@@ -17,14 +17,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from jobs.manifest import KeptDisk, kept_disks
+from jobs.target import Past, PastPoint, Target
 from vcbproxy.errors import IntegrityError
 from vcbproxy.manager.changes import ChangeId
 from vcbproxy.manager.disk import Disk
-from vcbproxy.pipeline.base import Base
-from vcbproxy.pipeline.chunker import Rule
-from vcbproxy.repository.points import PointSummary
-from vcbproxy.repository.reader import PointReader
-from vcbproxy.repository.target import RepositoryTarget
 
 POINTS_MAX = 32
 """So many restore points are looked into, at most, for a disk that the newest ones do not have."""
@@ -35,34 +31,38 @@ class DiskBase:
     """A disk in an earlier restore point.
 
     Attributes:
-        point: the restore point.
+        past: the restore point.
         key: what the disk was called there.
         change_id: its landmark then.
     """
 
-    point: PointReader
+    past: Past
     key: str
     change_id: ChangeId
 
     @property
     def id(self) -> str:
         """The restore point's first id, which it keeps when stock restic rewrites its record."""
-        return self.point.summary.original
+        return self.past.point.original
 
-    def load(self) -> Base:
-        """Its list of chunks; those that are missing or damaged in the repository are marked as lost.
+    @property
+    def name(self) -> str:
+        """The restore point's name."""
+        return self.past.point.name
+
+    def load(self) -> object:
+        """What its target knows of the disk's content then.
 
         Raises:
-            IntegrityError: the list is damaged.
+            IntegrityError: that is damaged.
         """
-        ids, lengths = self.point.base_list(self.key)
-        return Base(ids, lengths, self.point.lost_chunks(ids))
+        return self.past.base(self.key)
 
 
 class History:
     """The restore points that were there when the job run began; the records are read once, when first asked for."""
 
-    def __init__(self, target: RepositoryTarget) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
 
     def of(self, instance_uuid: str) -> VmHistory:
@@ -72,7 +72,7 @@ class History:
         return VmHistory(self._target, found[::-1], unknown)
 
     @cached_property
-    def _points(self) -> tuple[list[PointSummary], str]:
+    def _points(self) -> tuple[Sequence[PastPoint], str]:
         """All of them; none, and why, when one cannot be read: it may have been the one that says which is suspect."""
         try:
             return self._target.points(), ""
@@ -83,19 +83,18 @@ class History:
 class VmHistory:
     """The restore points of one VM, newest first; ``unknown`` says why they are not known, if they are not."""
 
-    def __init__(self, target: RepositoryTarget, newest_first: Sequence[PointSummary], unknown: str = "") -> None:
+    def __init__(self, target: Target, newest_first: Sequence[PastPoint], unknown: str = "") -> None:
         self.unknown = unknown
         self._target = target
         self._points = newest_first
-        self._readers: dict[str, PointReader] = {}
+        self._readers: dict[str, Past] = {}
 
-    def base_for(self, disk: Disk, disks: Sequence[Disk], rule: Rule) -> DiskBase | str:
+    def base_for(self, disk: Disk, disks: Sequence[Disk]) -> DiskBase | str:
         """The base of a disk, or why it has none.
 
         Args:
             disk: as it is now.
             disks: all of the VM's: two of them may claim one uuid, as copies do.
-            rule: by which it will be cut.
         """
         unambiguous = disk.uuid is not None and Counter(other.uuid for other in disks)[disk.uuid] == 1
         first_reason = self.unknown
@@ -109,9 +108,9 @@ class VmHistory:
                 first_reason = first_reason or f"{point.name} is damaged: {error}"
                 continue
             found = _same(disk, kept_disks(reader.manifest), by_uuid_alone=unambiguous)
-            if found is None or reader.contents.disk(found.key) is None:
+            if found is None or not reader.has(found.key):
                 continue
-            reason = _unfit(found, disk, rule)
+            reason = _unfit(found, disk) or self._target.unfit(found)
             if reason is None and found.change_id is not None:
                 return DiskBase(reader, found.key, ChangeId.parse(found.change_id))
             first_reason = first_reason or f"{point.name} {reason}"
@@ -119,17 +118,17 @@ class VmHistory:
                 break  # what was written then is in no list, so that none reaches back beyond it
         return first_reason or f"no earlier restore point{' has this disk' if self._points else ''}"
 
-    def chain(self, base: DiskBase) -> list[PointSummary]:
+    def chain(self, base: DiskBase) -> list[PastPoint]:
         """A base and those before it whose content of the disk rests, too, on what the change tracker told.
 
         Newest first; the base is the first of them, however it was read.
         """
         keys = {point.id for point in self._points}
-        assert base.point.summary.id in keys, "a base of another VM"
-        found: list[PointSummary] = []
-        uuid = next((disk.uuid for disk in kept_disks(base.point.manifest) if disk.key == base.key), None)
+        assert base.past.point.id in keys, "a base of another VM"
+        found: list[PastPoint] = []
+        uuid = next((disk.uuid for disk in kept_disks(base.past.manifest) if disk.key == base.key), None)
         for point in self._points:
-            if not found and point.id != base.point.summary.id:
+            if not found and point.id != base.past.point.id:
                 continue
             kept = self._kept(point, uuid, base.key)
             if not found or (kept is not None and kept.on_trust):
@@ -138,7 +137,7 @@ class VmHistory:
                 break
         return found
 
-    def _kept(self, point: PointSummary, uuid: str | None, key: str) -> KeptDisk | None:
+    def _kept(self, point: PastPoint, uuid: str | None, key: str) -> KeptDisk | None:
         """What a restore point recorded of a disk; None when it is not in it, or the point cannot be read."""
         try:
             kept = kept_disks(self._reader(point).manifest)
@@ -147,9 +146,9 @@ class VmHistory:
         same = [disk for disk in kept if (disk.uuid == uuid if uuid else disk.key == key)]
         return next((disk for disk in same if disk.key == key), same[0] if same else None)  # copies share a uuid
 
-    def _reader(self, point: PointSummary) -> PointReader:
+    def _reader(self, point: PastPoint) -> Past:
         if point.id not in self._readers:
-            self._readers[point.id] = PointReader.unlocked(self._target.repository, point)
+            self._readers[point.id] = self._target.past(point)
         return self._readers[point.id]
 
 
@@ -164,12 +163,10 @@ def _same(disk: Disk, kept: Sequence[KeptDisk], *, by_uuid_alone: bool) -> KeptD
     return next((one for one in named if one.key == disk.key), None)
 
 
-def _unfit(kept: KeptDisk, disk: Disk, rule: Rule) -> str | None:
+def _unfit(kept: KeptDisk, disk: Disk) -> str | None:
     """Why a disk in a restore point cannot be built upon; to follow the point's name."""
     if kept.change_id is None:
         return "was made while its changes were not tracked"
     if kept.capacity_bytes != disk.capacity_bytes:
         return f"has it with {kept.capacity_bytes} bytes; it was resized to {disk.capacity_bytes}"
-    if kept.parameters != rule.parameters:
-        return "was cut by another rule"
     return None

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jobs.ownership import JobRun, Registry
+from jobs.target import Target
 from jobs.tracking import Tracking
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import Limits
-from vcbproxy.pipeline.chunker import Rule
-from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.source.storage import Storage
 
 
@@ -42,8 +41,7 @@ class Surroundings:
 
     session: Session
     storage: Storage
-    target: RepositoryTarget
-    rule: Rule
+    target: Target
     job_run: JobRun
     registry: Registry
     clock: Clock

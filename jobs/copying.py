@@ -22,6 +22,7 @@ from jobs.choices import Choices, Surroundings
 from jobs.incremental import Plan
 from jobs.outcome import AuditResult, DiskResult
 from jobs.standstill import Standstill
+from jobs.target import DiskInto, Effort, PastPoint, PointInto, Sample, Taken
 from vcbproxy.config import Mode, OnCbtLost
 from vcbproxy.device import MappedDevice
 from vcbproxy.errors import Changed, Diverged, IntegrityError, ManagerError, NothingProtected, SourceError, Thawed
@@ -30,13 +31,7 @@ from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.vm import Vm
 from vcbproxy.pipeline.allocated import Allocated, audit_unused
 from vcbproxy.pipeline.areas import Areas
-from vcbproxy.pipeline.audit import Audit, audit
-from vcbproxy.pipeline.backup import Options, Progress, copy_disk
-from vcbproxy.pipeline.base import Base
-from vcbproxy.pipeline.content import DiskContent
-from vcbproxy.pipeline.incremental import copy_changes
-from vcbproxy.repository.points import PointSummary
-from vcbproxy.repository.writer import DiskWriter, PointWriter
+from vcbproxy.pipeline.audit import Audit
 from vcbproxy.source.vmdisk import VmDisk, open_vm_disk
 
 ATTEMPTS_MAX = 2
@@ -54,7 +49,7 @@ class Copied:
 
     results: list[DiskResult] = field(default_factory=list)
     documents: list[dict[str, Any]] = field(default_factory=list)
-    _suspects: dict[str, PointSummary] = field(default_factory=dict)
+    _suspects: dict[str, PastPoint] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[DiskResult]:
@@ -67,11 +62,11 @@ class Copied:
         return any(result.audit is not None and result.audit.differing for result in self.results)
 
     @property
-    def suspects(self) -> list[PointSummary]:
+    def suspects(self) -> list[PastPoint]:
         """Restore points that an audit found not to be relied upon, oldest first."""
         return sorted(self._suspects.values(), key=lambda point: point.time)
 
-    def suspect(self, points: Iterable[PointSummary]) -> None:
+    def suspect(self, points: Iterable[PastPoint]) -> None:
         """Note some more of these."""
         self._suspects.update((point.id, point) for point in points)
 
@@ -82,7 +77,7 @@ class DiskCopier:
     def __init__(
         self,
         around: Surroundings,
-        writer: PointWriter,
+        writer: PointInto,
         vm: Vm,
         choices: Choices,
         history: VmHistory,
@@ -131,7 +126,7 @@ class DiskCopier:
             else:
                 return
 
-    def _give_up(self, into: DiskWriter, disk: Disk, attempts: int, error: SourceError) -> None:
+    def _give_up(self, into: DiskInto, disk: Disk, attempts: int, error: SourceError) -> None:
         """Go on without a disk, where that was asked for.
 
         Raises:
@@ -159,7 +154,7 @@ class DiskCopier:
             return again, Plan(failure=SourceError(f"{failure} again"))
         return again, Plan(full_because=reason)
 
-    def _copy_once(self, into: DiskWriter, disk: Disk, plan: Plan, attempt: int) -> DiskResult:
+    def _copy_once(self, into: DiskInto, disk: Disk, plan: Plan, attempt: int) -> DiskResult:
         try:
             return self._copied(into, disk, plan, attempt)
         except (Changed, ManagerError):
@@ -168,22 +163,22 @@ class DiskCopier:
             self._still.explain(disk, error)
             raise
 
-    def _copied(self, into: DiskWriter, disk: Disk, plan: Plan, attempt: int) -> DiskResult:
+    def _copied(self, into: DiskInto, disk: Disk, plan: Plan, attempt: int) -> DiskResult:
         with open_vm_disk(self._around.storage, disk, self._around.clock) as source:
-            content, result = self._read(into, source, disk, plan)
+            taken, result = self._read(into, source, disk, plan)
             self._still.confirm(source, disk)
-            into.finish(content.ids, content.lengths)
+            into.keep()
             links = source.links
         result = replace(result, attempts=attempt)
-        rule, stats = self._around.rule, content.stats
-        self.copied.documents.append(manifest.disk_document(disk, links, stats, rule, result))
+        kept = {"bytes_read": taken.bytes_read, "bytes_zero": taken.bytes_zero, **into.recorded}
+        self.copied.documents.append(manifest.disk_document(disk, links, result, kept))
         return result
 
-    def _read(self, into: DiskWriter, source: VmDisk, disk: Disk, plan: Plan) -> tuple[DiskContent, DiskResult]:
+    def _read(self, into: DiskInto, source: VmDisk, disk: Disk, plan: Plan) -> tuple[Taken, DiskResult]:
         if disk.key in self._alarms:  # found out before it was moved: another sample might miss what that one met
             reason, audited = self._alarms[disk.key]
-            content, result = self._whole(into, source, disk, reason)
-            return content, replace(result, audit=audited)
+            taken, result = self._whole(into, source, disk, reason)
+            return taken, replace(result, audit=audited)
         if plan.changed is None:
             return self._whole(into, source, disk, plan.full_because)
         if plan.base is None:
@@ -192,17 +187,8 @@ class DiskCopier:
             base = plan.base.load()
             self._around.watcher.step(f"{self._vm.name}: looking at a sample of {disk.key} for untold changes")
             wanted = self._choices.tracking
-            found = audit(
-                source,
-                base,
-                plan.changed,
-                self._around.rule,
-                self._seed(),
-                share=wanted.audit_fraction,
-                least=wanted.audit_chunks_min,
-                workers=self._choices.workers,
-                interrupt=self._around.storage.patience.interrupt,
-            )
+            sample = Sample(self._seed(), wanted.audit_fraction, wanted.audit_chunks_min)
+            found = into.audit(source, base, plan.changed, sample, self._effort())
         except IntegrityError as error:
             if self._choices.tracking.mode is Mode.INCREMENTAL:
                 told = f"{self._vm.name} {disk.key}: only what changed was to be read, and its base cannot be used"
@@ -212,16 +198,14 @@ class DiskCopier:
         audited = _audited(found)
         if audited.differing:
             reason = self._alarm(source, disk, plan.base, audited)
-            content, result = self._whole(into, source, disk, reason)
+            taken, result = self._whole(into, source, disk, reason)
         else:
-            content = self._spliced(into, source, disk, base, plan.changed)
-            result = replace(_result(disk, content), method="incremental", base=plan.base.id)
+            taken = self._changes(into, source, disk, base, plan.changed)
+            result = replace(_result(disk, taken), method="incremental", base=plan.base.id)
             result = replace(result, bytes_read=result.bytes_read + audited.bytes_read)
-        return content, replace(result, bytes_changed=plan.changed.total_bytes, audit=audited)
+        return taken, replace(result, bytes_changed=plan.changed.total_bytes, audit=audited)
 
-    def _in_use(
-        self, into: DiskWriter, source: VmDisk, disk: Disk, plan: Plan, used: Areas
-    ) -> tuple[DiskContent, DiskResult]:
+    def _in_use(self, into: DiskInto, source: VmDisk, disk: Disk, plan: Plan, used: Areas) -> tuple[Taken, DiskResult]:
         """Read what was ever written, unless a sample of the rest says that this is not all.
 
         Nothing at all, of a disk whose map has data, is no answer to rely on: a sample is too few to call it empty.
@@ -238,46 +222,28 @@ class DiskCopier:
             reason = f"ALARM: the list of what is in use was not whole: {_where(audited)}"
             self._alarms[disk.key] = reason, audited
             self._warn(f"{disk.key}: {reason}; it is read whole now")
-            content, result = self._whole(into, source, disk, reason)
+            taken, result = self._whole(into, source, disk, reason)
         else:
-            content, result = self._whole(into, Allocated(source, used), disk, plan.full_because)
-        return content, replace(result, bytes_changed=used.total_bytes, audit=audited)
+            taken, result = self._whole(into, Allocated(source, used), disk, plan.full_because)
+        return taken, replace(result, bytes_changed=used.total_bytes, audit=audited)
 
     def _seed(self) -> int:
         given = self._choices.tracking.audit_seed
         return secrets.randbits(_SEED_BITS) if given is None else given
 
-    def _spliced(self, into: DiskWriter, source: VmDisk, disk: Disk, base: Base, changed: Areas) -> DiskContent:
+    def _effort(self, progress: Callable[[int], None] = lambda done: None) -> Effort:
+        return Effort(self._choices.workers, progress, self._around.storage.patience.interrupt)
+
+    def _changes(self, into: DiskInto, source: VmDisk, disk: Disk, base: object, changed: Areas) -> Taken:
         with self._around.watcher.disk(f"{self._vm.name} {disk.key}, changes", source.size_bytes) as advance:
-            return copy_changes(
-                source,
-                base,
-                changed,
-                into,
-                self._around.rule,
-                options=Options(workers=self._choices.workers),
-                progress=lambda seen: advance(seen.bytes_done),
-                interrupt=self._around.storage.patience.interrupt,
-            )
+            return into.changes(source, base, changed, self._effort(advance))
 
-    def _whole(
-        self, into: DiskWriter, source: MappedDevice, disk: Disk, reason: str | None
-    ) -> tuple[DiskContent, DiskResult]:
-        def advanced(seen: Progress) -> None:
-            advance(seen.bytes_done)
-
+    def _whole(self, into: DiskInto, source: MappedDevice, disk: Disk, reason: str | None) -> tuple[Taken, DiskResult]:
         with self._around.watcher.disk(f"{self._vm.name} {disk.key}", source.size_bytes) as advance:
-            content = copy_disk(
-                source,
-                into,
-                self._around.rule,
-                options=Options(workers=self._choices.workers),
-                progress=advanced,
-                interrupt=self._around.storage.patience.interrupt,
-            )
-        if content.stats.bytes_read == 0 and any(extent.kind is not Kind.ZERO for extent in source.extents()):
+            taken = into.whole(source, self._effort(advance))
+        if taken.bytes_read == 0 and any(extent.kind is not Kind.ZERO for extent in source.extents()):
             raise NothingProtected(f"{source.name}: nothing was read from a disk that has data")
-        return content, replace(_result(disk, content), method="full", full_because=reason)
+        return taken, replace(_result(disk, taken), method="full", full_because=reason)
 
     def _alarm(self, source: VmDisk, disk: Disk, base: DiskBase, audited: AuditResult) -> str:
         """Something changed that was not told: see whom that makes suspect, and say so.
@@ -308,6 +274,5 @@ def _where(audited: AuditResult) -> str:
     return f"{differing} of {audited.chunks} chunks that were read differ, the first at offset {audited.differing[0]}"
 
 
-def _result(disk: Disk, content: DiskContent) -> DiskResult:
-    stats = content.stats
-    return DiskResult(disk.key, stats.bytes_total, stats.bytes_read, stats.bytes_stored)
+def _result(disk: Disk, taken: Taken) -> DiskResult:
+    return DiskResult(disk.key, taken.bytes_total, taken.bytes_read, taken.bytes_stored)

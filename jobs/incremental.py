@@ -91,7 +91,7 @@ class Planner:
         untracked = None if self._tracked else self._untracked()
         if untracked is not None and self._wanted.on_lost is OnCbtLost.FULL:
             return untracked
-        found = self._history.base_for(disk, self._vm.disks, self._around.rule)
+        found = self._history.base_for(disk, self._vm.disks)
         return found if isinstance(found, DiskBase) else untracked or found  # with a base, that is lost: see _changed
 
     def _untracked(self) -> str | None:
@@ -132,7 +132,7 @@ class Planner:
             reason = str(error.facts["reason"])
         if self._wanted.mode is Mode.INCREMENTAL or self._wanted.on_lost is OnCbtLost.FAIL:
             remedy = "--mode full reads it whole, and the next is incremental again"
-            failure = f"{self._vm.name} {disk.key}: what changed since {base.point.summary.name} is not known: {reason}"
+            failure = f"{self._vm.name} {disk.key}: what changed since {base.name} is not known: {reason}"
             return Plan(failure=SourceError(f"{failure}; {remedy}"))
         self._warn(f"{disk.key} is read whole: {reason}")
         return Plan(full_because=reason)
@@ -148,10 +148,10 @@ class Planner:
             raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.UNTRACKED)
         # As it was found: whether hosts then go on with the tracker that they had is not documented.
         if not self._vm.change_tracking:
-            reason = f"its changes were not tracked all the time since {base.point.summary.name}"
+            reason = f"its changes were not tracked all the time since {base.name}"
             raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.UNTRACKED)
         if not ChangeId.parse(disk.change_id).follows(base.change_id):
-            reason = f"its changes are counted anew since {base.point.summary.name}, as after a revert, a Storage "
+            reason = f"its changes are counted anew since {base.name}, as after a revert, a Storage "
             reason += "vMotion or a crash of its host"
             raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.FOREIGN)
         told = changes.changed(self._around.session, self._vm, frozen, disk, base.change_id.text, self._around.clock)

@@ -14,13 +14,18 @@ from typing import Any
 from jobs.outcome import DiskResult
 from vcbproxy.manager.disk import Disk
 from vcbproxy.manager.snapshot import Marker, VmSnapshot
-from vcbproxy.pipeline.chunker import Parameters, Rule
-from vcbproxy.pipeline.content import CopyStats
-from vcbproxy.repository.points import PointSummary
+from vcbproxy.pipeline.chunker import Parameters
 
 
-def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule, result: DiskResult) -> dict[str, Any]:
-    """One disk: which it was, what it was read from, by which method and from which base, and how it was cut."""
+def disk_document(disk: Disk, links: Sequence[str], result: DiskResult, taken: Mapping[str, Any]) -> dict[str, Any]:
+    """One disk: which it was, what it was read from, by which method and from which base.
+
+    Args:
+        disk: as it was frozen.
+        links: what it was read from.
+        result: how.
+        taken: what its target says of it: how much was read, how it is kept.
+    """
     return {
         "key": disk.key,
         "device_key": disk.device_key,
@@ -37,9 +42,7 @@ def disk_document(disk: Disk, links: Sequence[str], stats: CopyStats, rule: Rule
         "full_because": result.full_because,
         "bytes_changed": result.bytes_changed,
         "audit": result.audit and result.audit.as_json(),
-        "bytes_read": stats.bytes_read,
-        "bytes_zero": stats.bytes_zero,
-        "chunker": rule.parameters.as_json(),
+        **taken,
     }
 
 
@@ -49,7 +52,7 @@ def document(
     disks: Sequence[dict[str, Any]],
     results: Sequence[DiskResult],
     config: dict[str, Any],
-    suspects: Sequence[PointSummary],
+    suspects: Sequence[str],
 ) -> dict[str, Any]:
     """The whole manifest."""
     failed = [{"key": result.key, "reason": result.error} for result in results if result.error is not None]
@@ -66,7 +69,7 @@ def document(
         "not_quiesced_cause": frozen.unquiesced and frozen.unquiesced.cause.value,
         "partial": bool(failed),
         "disks_failed": failed,
-        "suspects": [point.original for point in suspects],
+        "suspects": list(suspects),
         "disks": list(disks),
         "vm": config,
     }

@@ -5,7 +5,7 @@ Nothing is OK when no VM matched, when a disk was skipped, or when nothing was r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -81,6 +81,7 @@ class VmResult:
         quiesced: whether the guest came to rest for the snapshot.
         snapshot_left: why our VM snapshot could not be removed; None when it is gone.
         suspects: names of earlier restore points that an audit found not to be relied upon.
+        media: on which cartridges it is, and how fast it came there; None in a repository.
     """
 
     vm: str
@@ -92,6 +93,7 @@ class VmResult:
     error: Error | None = None
     warnings: tuple[str, ...] = ()
     suspects: tuple[str, ...] = ()
+    media: Mapping[str, Any] | None = None
     seconds: float = 0.0
 
     @property

@@ -22,6 +22,7 @@ from jobs.incremental import Planner
 from jobs.outcome import Outcome, VmResult
 from jobs.ownership import FrozenVm
 from jobs.standstill import Standstill
+from jobs.target import Committed, Lane, PointInto
 from vcbproxy.errors import Changed, ManagerError, NothingProtected, SnapshotLeft, SourceError
 from vcbproxy.manager import snapshot as vm_snapshot
 from vcbproxy.manager import vmconfig
@@ -30,18 +31,18 @@ from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.snapshot import VmSnapshot
 from vcbproxy.manager.vm import Vm
 from vcbproxy.manager.vmconfig import VmConfig
-from vcbproxy.repository.points import PointSummary
-from vcbproxy.repository.writer import PointInfo, PointWriter
+from vcbproxy.repository.writer import PointInfo
 from vcbproxy.source.configfiles import read_all, vss_manifests
 
 _AS_WANTED = (Cause.NOT_ASKED, Cause.POWERED_OFF)
 
 
-def back_up_vm(around: Surroundings, vm: Vm, choices: Choices, history: History) -> VmResult:
+def back_up_vm(around: Surroundings, lane: Lane, vm: Vm, choices: Choices, history: History) -> VmResult:
     """Back up one VM.
 
     Args:
         around: what to work with.
+        lane: where it goes.
         vm: as it is now.
         choices: how.
         history: the restore points that it may grow out of.
@@ -52,15 +53,16 @@ def back_up_vm(around: Surroundings, vm: Vm, choices: Choices, history: History)
     Raises:
         SourceError: the VM could not be read; nothing was committed and no snapshot of ours is left.
         NothingProtected: it has no disk, or none that can be read.
-        TargetError: the repository failed: the whole job run is over.
+        TargetError: the target failed: the whole job run is over.
         Cancelled: likewise.
     """
-    return _VmBackup(around, vm, choices, history).run()
+    return _VmBackup(around, lane, vm, choices, history).run()
 
 
 class _VmBackup:
-    def __init__(self, around: Surroundings, vm: Vm, choices: Choices, history: History) -> None:
+    def __init__(self, around: Surroundings, lane: Lane, vm: Vm, choices: Choices, history: History) -> None:
         self._around = around
+        self._lane = lane
         self._vm = vm
         self._choices = choices
         self._history = history
@@ -77,7 +79,7 @@ class _VmBackup:
         point = PointInfo(vm.name, vm.instance_uuid, around.clock.now(), policy=self._choices.policy)
         left: str | None = None
         read = False
-        with around.target.begin(point) as writer:
+        with self._lane.begin(point) as writer:
             history = self._history.of(vm.instance_uuid)
             if history.unknown:
                 self._warn(f"{history.unknown}; it grows out of none of them: run `vcbproxy repo check`")
@@ -124,6 +126,7 @@ class _VmBackup:
             outcome=Outcome.PARTIAL if partial else Outcome.ALARM if copied.alarmed else Outcome.OK,
             disks=tuple(copied.results),
             point=committed.id,
+            media=committed.media,
             quiesced=frozen.quiesced,
             snapshot_left=left,
             warnings=tuple(self._warnings),
@@ -131,7 +134,7 @@ class _VmBackup:
             seconds=around.clock.monotonic() - started,
         )
 
-    def _commit(self, writer: PointWriter, frozen: VmSnapshot, copied: Copied, config: dict[str, Any]) -> PointSummary:
+    def _commit(self, writer: PointInto, frozen: VmSnapshot, copied: Copied, config: dict[str, Any]) -> Committed:
         """Make it a restore point.
 
         Raises:
@@ -140,8 +143,9 @@ class _VmBackup:
         """
         if len(copied.failed) == len(copied.results):
             raise NothingProtected(f"{self._vm.name}: no disk was read")
+        suspects = [point.original for point in copied.suspects]
         document = manifest.document(
-            self._around.job_run.marker, frozen, copied.documents, copied.results, config, copied.suspects
+            self._around.job_run.marker, frozen, copied.documents, copied.results, config, suspects
         )
         return writer.commit(document, partial=bool(copied.failed))
 
@@ -208,7 +212,7 @@ class _VmBackup:
         found, failed = read_all(storage, paths)
         return found, failed | unknown
 
-    def _config(self, writer: PointWriter, frozen: VmSnapshot, config: VmConfig) -> dict[str, Any]:
+    def _config(self, writer: PointInto, frozen: VmSnapshot, config: VmConfig) -> dict[str, Any]:
         found, failed = self._config_files(frozen, config)
         if failed:
             with contextlib.suppress(ManagerError):  # the VM may have moved since

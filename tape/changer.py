@@ -8,11 +8,10 @@ from boot to boot and are never relied upon.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from tape.elements import Element, ElementKind
 from tape.errors import FormatError, MediumChanged, TapeError, UnitAttention
 from tape.scsi import cdb
 from tape.scsi.transport import ScsiTransport
@@ -24,40 +23,6 @@ _MOVE_S = 600.0
 _INVENTORY_S = 3600.0
 _TRIES_MAX = 4
 _T = TypeVar("_T")
-
-
-class ElementKind(IntEnum):
-    """What an element is."""
-
-    ROBOT = 1
-    SLOT = 2
-    MAIL_SLOT = 3
-    DRIVE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One place in which a cartridge may lie.
-
-    Attributes:
-        address: SMC's.
-        kind: what it is.
-        full: whether one lies there.
-        barcode: its label; nothing when it is empty, or has none that can be read.
-        accessible: whether the robot can get at it; a drive that has threaded its tape is not.
-        source: the slot that the cartridge came from, where the robot remembers.
-        drive_serial: of the drive, where the robot tells.
-        problem: what is wrong with it (asc, ascq), where something is.
-    """
-
-    address: int
-    kind: ElementKind
-    full: bool
-    barcode: str = ""
-    accessible: bool = True
-    source: int | None = None
-    drive_serial: str = ""
-    problem: tuple[int, int] | None = None
 
 
 class Changer:
@@ -79,6 +44,11 @@ class Changer:
     def name(self) -> str:
         """What messages call it."""
         return self.unit.name
+
+    @property
+    def serial(self) -> str:
+        """Its serial number."""
+        return self.identity.serial
 
     def elements(self) -> list[Element]:
         """Everything that the library has, without moving anything.
@@ -103,10 +73,12 @@ class Changer:
 
         Raises:
             RemovalPrevented: the drive holds it: unload it first.
-            RefusedCommand: the source is empty, or the destination full; take stock and look again.
+            SourceEmpty: nothing lies there; look again.
+            DestinationFull: something lies there; look again.
+            MediumChanged: cartridges may have been moved by hand; nothing was carried.
             TapeError: it failed; where the cartridge is now, only a new look tells.
         """
-        what = f"move from {source.kind.name.lower()} {source.address} to {destination.address}"
+        what = f"move from {source} to {destination}"
         self._patiently(cdb.move_medium(0, source.address, destination.address), what, _MOVE_S)
 
     def close(self) -> None:
@@ -194,15 +166,3 @@ def _serial(identifier: bytes) -> str:
     if code != 0x02 or len(text) < length:
         return ""
     return text[24 if kind == 0x01 and length > 24 else 0 :].decode("ascii", "replace").strip("\0 ")
-
-
-def by_barcode(elements: Sequence[Element], barcode: str) -> Element:
-    """Where a cartridge lies.
-
-    Raises:
-        TapeError: it is not in the library.
-    """
-    found = next((element for element in elements if element.full and element.barcode == barcode), None)
-    if found is None:
-        raise TapeError(f"cartridge {barcode} is not in the library")
-    return found

@@ -61,6 +61,7 @@ class TapeDrive:
         self._sleep = sleep
         self._monotonic = monotonic
         self._expected: Position | None = None
+        self._guards: list[Callable[[], None]] = []
         self.unit.attend()
         self.identity: Identity = self.unit.inquiry()
         if self.identity.kind != TAPE:
@@ -87,7 +88,8 @@ class TapeDrive:
 
         Raises:
             NoMedium: there is none.
-            NotReady: it did not become ready in time.
+            NotReady: it did not become ready in time, or will not by itself: a cleaning cartridge, one that it cannot
+                use, one that is stuck.
         """
         until_s = self._monotonic() + timeout_s
         while True:
@@ -96,7 +98,7 @@ class TapeDrive:
             except NoMedium:
                 raise
             except NotReady as error:
-                if self._monotonic() >= until_s:
+                if not _is_on_its_way(error) or self._monotonic() >= until_s:
                     raise
                 if waiting is not None:
                     waiting(error)
@@ -115,8 +117,12 @@ class TapeDrive:
         """
         self._expected = None
         self.unit.attend()  # that there is another cartridge is what one loads for
-        with self._attentive():
-            self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
+        try:
+            with self._attentive():
+                self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
+        except NotReady as error:  # most drives begin to thread as soon as the robot has let go
+            if isinstance(error, NoMedium) or not _is_on_its_way(error):
+                raise
         self.wait_ready(timeout_s)
         self._use_variable_blocks()
 
@@ -157,6 +163,18 @@ class TapeDrive:
         self.locate(Position(0, 0))
         partitions.make_two(self.unit)
         self.locate(Position(0, 0))
+
+    @contextmanager
+    def guarded(self, guard: Callable[[], None]) -> Iterator[None]:
+        """For the length of a ``with``, call ``guard`` after everything that may have happened to the drive.
+
+        It raises when what it guards does not hold any more: the command that met a reset is then not sent again.
+        """
+        self._guards.append(guard)
+        try:
+            yield
+        finally:
+            self._guards.remove(guard)
 
     def block_limits(self) -> BlockLimits:
         """What the drive, and the way to it, allow."""
@@ -338,6 +356,8 @@ class TapeDrive:
         if found != expected:
             self._expected = None
             raise PositionLost(device=self.name, expected=expected, found=found) from because
+        for guard in self._guards:
+            guard()
 
     @contextmanager
     def _attentive(self) -> Iterator[None]:
@@ -366,6 +386,11 @@ class TapeDrive:
     def close(self) -> None:
         """Let the drive go; the cartridge stays in it."""
         self.unit.close()
+
+
+def _is_on_its_way(error: NotReady) -> bool:
+    """Not ready yet (asc 04h), and neither a person (03h) nor a switch (12h) is needed for it."""
+    return error.asc == 0x04 and error.ascq not in (0x03, 0x12)
 
 
 def _warning(sense: Sense | None) -> EndWarning:

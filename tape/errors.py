@@ -10,11 +10,22 @@
     ├─ MediumError        this place of this cartridge cannot be read or written any more
     ├─ HardwareError      the drive or robot is broken
     ├─ RefusedCommand     illegal request: a bug of ours, or a device that cannot do this
-    │  └─ RemovalPrevented
+    │  ├─ RemovalPrevented
+    │  ├─ SourceEmpty      nothing lies where the robot was to take it from: look again
+    │  └─ DestinationFull  something lies where the robot was to put it: look again
     ├─ WriteProtected     by tab, by WORM, by the drive
+    ├─ KeyWanted          encrypted by a drive, with a key that this drive was not given
+    ├─ CannotEncrypt      the drive has no encryption that a host may use
+    ├─ EncryptionLost     the drive ceased to encrypt: nothing more may be written
     ├─ VolumeOverflow     the physical end: the block was not written
     ├─ EndOfData          nothing is recorded here
     ├─ Reserved           another host holds the device
+    ├─ InUse              another program on this host does, or another thread of this one
+    ├─ LibraryError       the library is not as one thought
+    │  ├─ CartridgeMissing   not in it: a person puts it in
+    │  ├─ WrongCartridge     its memory says that it is not the one of its label
+    │  ├─ MoveFailed         a cartridge was not carried; where it lies now is said, if that could be seen
+    │  └─ LibraryChanged     somebody has moved cartridges by hand
     └─ FormatError        what is recorded is not what the format prescribes
        └─ Inconsistent    a volume whose last writer did not finish: `recover` rolls it back
 
@@ -99,8 +110,32 @@ class RemovalPrevented(RefusedCommand):
     """Something holds the cartridge in the drive."""
 
 
+class SourceEmpty(RefusedCommand):
+    """Nothing lies where the robot was to take a cartridge from."""
+
+
+class DestinationFull(RefusedCommand):
+    """A cartridge lies where the robot was to put one."""
+
+
 class WriteProtected(DeviceFailure):
     """The cartridge takes no more writing."""
+
+
+class KeyWanted(DeviceFailure):
+    """What lies here was encrypted by a drive, and this one has no key for it, or another."""
+
+
+class CannotEncrypt(TapeError):
+    """The drive cannot encrypt, or not by a key of ours."""
+
+    template = "{device}: {reason}"
+
+
+class EncryptionLost(TapeError):
+    """The drive does not encrypt as it was told to."""
+
+    template = "{device}: {reason}"
 
 
 class VolumeOverflow(DeviceFailure):
@@ -115,6 +150,40 @@ class Reserved(TapeError):
     """Another host has reserved the device."""
 
     template = "{device}: reserved by another host; release it there first"
+
+
+class InUse(TapeError):
+    """Somebody else on this host works with it."""
+
+    template = "{device} is in use by {holder}; wait until that is done, or stop it"
+
+
+class LibraryError(TapeError):
+    """The library is not as one thought, or cannot do what was asked of it."""
+
+
+class CartridgeMissing(LibraryError):
+    """No such label is in the library."""
+
+    template = "cartridge {barcode} is not in the library"
+
+
+class WrongCartridge(LibraryError):
+    """A cartridge that says of itself that it is another one than its label says; nothing was done with it."""
+
+    template = "the cartridge labelled {barcode} says of itself that it is {memory}: its label is wrong, or was swapped"
+
+
+class MoveFailed(LibraryError):
+    """A cartridge was not carried where it should be; the error behind this one says why."""
+
+    template = "{library}: {cartridge} was not carried from {source} to {destination}: {reason}; {now}"
+
+
+class LibraryChanged(LibraryError):
+    """Cartridges were moved by hand since they were looked at; nothing was carried."""
+
+    template = "{library}: cartridges were moved by hand: {what}; look at the inventory, and ask again"
 
 
 class FormatError(TapeError):

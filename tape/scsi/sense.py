@@ -117,9 +117,9 @@ def _class_of(sense: Sense) -> type[errors.DeviceFailure]:
         case Key.HARDWARE_ERROR:
             return errors.HardwareError
         case Key.ILLEGAL_REQUEST:
-            return errors.RemovalPrevented if sense.asc == 0x53 else errors.RefusedCommand
+            return _REFUSALS.get(sense.code, errors.RemovalPrevented if sense.asc == 0x53 else errors.RefusedCommand)
         case Key.DATA_PROTECT:
-            return errors.WriteProtected
+            return errors.KeyWanted if sense.asc == 0x74 else errors.WriteProtected
         case Key.BLANK_CHECK:
             return errors.EndOfData
         case Key.VOLUME_OVERFLOW:
@@ -127,6 +127,10 @@ def _class_of(sense: Sense) -> type[errors.DeviceFailure]:
     return errors.DeviceFailure
 
 
+_REFUSALS: dict[tuple[int, int], type[errors.DeviceFailure]] = {
+    (0x3B, 0x0D): errors.DestinationFull,
+    (0x3B, 0x0E): errors.SourceEmpty,
+}
 _MEDIUM_CHANGED = {(0x28, 0x00), (0x28, 0x01), (0x3B, 0x12), (0x3B, 0x13)}
 
 
@@ -169,6 +173,9 @@ _WORDS: dict[tuple[int, int | None], str] = {
     (0x28, 0x01): "an import or export element was accessed",
     (0x29, None): "it was reset, or switched on",
     (0x2A, 0x01): "its mode parameters were changed",
+    (0x2A, 0x11): "another host has changed what it encrypts with",
+    (0x2A, 0x12): "it encrypts otherwise than before",
+    (0x2A, 0x13): "another encryption key was set",
     (0x2A, None): "its parameters were changed",
     (0x2C, None): "not in this order",
     (0x30, 0x03): "a cleaning cartridge is in it",

@@ -19,6 +19,7 @@ from tape.scsi.transport import Buffer, Reply, ScsiTransport, Status
 _BUSY_TRIES_MAX = 60
 _ATTENTIONS_MAX = 8  # several may be queued: reset, then parameters changed, then ...
 _HARMLESS = {0x2A, 0x3F, 0x5E}
+_ENCRYPTION_CHANGED = {(0x2A, 0x11), (0x2A, 0x12), (0x2A, 0x13)}  # what is written next may be in the clear
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Unit:
             found = sense.decode(reply.sense)
             if found is None:
                 raise TransportError(device=self.name, command=what, reason="it failed, and did not say of what")
-            if found.key == Key.UNIT_ATTENTION and found.asc in _HARMLESS and attentions < _ATTENTIONS_MAX:
+            if _is_harmless(found) and attentions < _ATTENTIONS_MAX:
                 attentions += 1
                 continue
             if not found.deferred and found.key in (Key.NO_SENSE, Key.RECOVERED, *quiet):
@@ -153,3 +154,8 @@ class Unit:
     def close(self) -> None:
         """Let it go."""
         self.transport.close()
+
+
+def _is_harmless(found: Sense) -> bool:
+    is_about_parameters = found.key == Key.UNIT_ATTENTION and found.asc in _HARMLESS
+    return is_about_parameters and found.code not in _ENCRYPTION_CHANGED

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from jobs import backup as job
 from jobs.choices import Choices, Surroundings
+from jobs.intorepository import IntoRepository
 from jobs.outcome import VmResult
 from jobs.watcher import Advance
 from tests.program import Lab
 from vcbproxy import config
 from vcbproxy.cli import connect
 from vcbproxy.clock import SystemClock
-from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.repository.backend import base
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
@@ -72,8 +72,7 @@ def backed_up(lab: Lab, meddler: Meddler, *, vm: str = "vm1", **choices: object)
         around = Surroundings(
             session=session,
             storage=storage,
-            target=RepositoryTarget(repository),
-            rule=Rule(repository.config.polynomial_hex.encode(), repository.chunker.window),
+            target=IntoRepository(RepositoryTarget(repository)),
             job_run=job_run,
             registry=registry,
             clock=SystemClock(),

@@ -22,6 +22,7 @@ from typing import Self
 from jobs import backup, restore
 from jobs.choices import Choices, Surroundings
 from jobs.cleanup import Cleanup, Rules
+from jobs.intorepository import IntoRepository
 from jobs.outcome import VmResult
 from jobs.ownership import Registry
 from jobs.watcher import Advance, Nobody
@@ -39,7 +40,6 @@ from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.manager import inventory
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import ManagerAddress, Session, connect
-from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.check import check
 from vcbproxy.repository.report import Subset
@@ -231,7 +231,6 @@ class Stage:
         """As the command does it: exit code, and what it says in the end."""
         self._marker, self.result = None, None
         target = RepositoryTarget(Repository.open(backend, PASSWORD, clock=self.clock))
-        settings = target.repository
         try:
             with (
                 self._registry.begin() as job_run,
@@ -242,8 +241,7 @@ class Stage:
                 around = Surroundings(
                     session=session,
                     storage=storage,
-                    target=target,
-                    rule=Rule(settings.config.polynomial_hex.encode(), settings.chunker.window),
+                    target=IntoRepository(target),
                     job_run=job_run,
                     registry=self._registry,
                     clock=self.clock,

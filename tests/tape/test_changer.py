@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tape.changer import Changer, Element, ElementKind, by_barcode, decode
+from tape.changer import Changer, decode
 from tape.drive import TapeDrive
+from tape.elements import Element, ElementKind, by_barcode
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.robot import DRIVES, MAIL, SLOTS
 from tape.errors import FormatError, MediumChanged, NoMedium, NotReady, RefusedCommand, RemovalPrevented, TapeError

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobs.choices import Choices, Surroundings
     from jobs.outcome import Report, VmResult
     from jobs.ownership import JobRun, Registry
+    from jobs.target import Target
     from jobs.tracking import Tracking
     from vcbproxy.manager.session import Session
     from vcbproxy.manager.vm import Vm
@@ -155,6 +156,7 @@ def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAdd
     with ExitStack() as held, ThreadPoolExecutor(1, "repository") as aside:
         opening = aside.submit(_opened, repository, given.compression, held)
         from jobs import backup as job
+        from jobs.intorepository import IntoRepository
         from vcbproxy.cli import connect
 
         registry = connect.registry(config)
@@ -163,7 +165,7 @@ def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAdd
             connect.to_manager(config, wait=not frame.on_terminal()) as session,
             connect.storage(config, session) as storage,
         ):
-            around = _surroundings(session, storage, opening.result(), registry, job_run)
+            around = _surroundings(session, storage, IntoRepository(opening.result()), registry, job_run)
             return job.run(around, wanted, _choices(given, config))
 
 
@@ -198,19 +200,16 @@ def _choices(given: _Given, config: Config) -> Choices:
 
 
 def _surroundings(
-    session: Session, storage: Storage, target: RepositoryTarget, registry: Registry, job_run: JobRun
+    session: Session, storage: Storage, target: Target, registry: Registry, job_run: JobRun
 ) -> Surroundings:
     from jobs.choices import Surroundings
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.clock import SystemClock
-    from vcbproxy.pipeline.chunker import Rule
 
-    settings = target.repository
     return Surroundings(
         session=session,
         storage=storage,
         target=target,
-        rule=Rule(settings.config.polynomial_hex.encode(), settings.chunker.window),
         job_run=job_run,
         registry=registry,
         clock=SystemClock(),

@@ -1,0 +1,524 @@
+"""A library: one robot and its drives, everything known by serial number and label.
+
+    with Library.in_folder(path) as library, library.loaded("TAP001L8", wait_s=600) as drive:
+        ...                                          a TapeDrive, its cartridge threaded, verified and held
+
+Nothing about what lies where is remembered: the robot is asked before every move, which costs it milliseconds, and
+other programs, other hosts and hands may have been there. What a failed move has left where, only a new look tells.
+
+Several threads, and several programs, may use one library: each drive belongs to one of them at a time, the robot to
+whoever moves just now. A cartridge that is no longer used stays in its drive until the drive is wanted for another, or
+the library is closed: a job's next volume is mostly the one of its last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tape import memory
+from tape.devices import Devices, EmulatedDevices
+from tape.drive import TapeDrive
+from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
+from tape.errors import (
+    InUse,
+    LibraryChanged,
+    LibraryError,
+    MediumChanged,
+    MoveFailed,
+    NoMedium,
+    NotReady,
+    TapeError,
+    WrongCartridge,
+)
+from tape.scsi import cdb
+
+_ROBOT_WAIT_S = 900.0  # another program's move, or its taking stock of a few slots
+_ARRIVAL_S = 60.0  # from the robot's letting go until the drive has noticed
+_LOOK_AGAIN_S = 1.0  # whether another program has let go of a drive
+
+
+class Library:
+    """One library, opened. Any thread may call any method."""
+
+    def __init__(
+        self,
+        devices: Devices,
+        *,
+        name: str = "",
+        drive_order: Sequence[str] = (),
+        keep_loaded: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Use devices; they are closed with this.
+
+        Args:
+            devices: the robot, and how to get at the drives.
+            name: what messages call it; by its robot's serial number, if not given.
+            drive_order: serial numbers of the drives in the order of their elements, for a robot that does not tell.
+            keep_loaded: whether a cartridge stays in its drive until that is wanted for another.
+            sleep: waits so many seconds.
+            monotonic: a clock, in seconds.
+        """
+        self._devices = devices
+        self._robot = devices.robot
+        self.name = name or f"library {self._robot.serial or self._robot.name}"
+        self._drive_order = tuple(drive_order)
+        self._keep_loaded = keep_loaded
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._hand = threading.Lock()
+        self._seats = threading.Condition()
+        self._leased: set[str] = set()
+        self._left: dict[str, str] = {}
+        """Drives in which we have left a cartridge, longest ago first, and its label."""
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, name: str = "", keep_loaded: bool = True) -> Self:
+        """An emulated one, in this process.
+
+        Raises:
+            InUse: another program has it open.
+            TapeError: there is none.
+        """
+        return cls(EmulatedDevices(folder), name=name or str(folder), keep_loaded=keep_loaded)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put away what was left in drives, and let everything go. The first error is the one to be told."""
+        try:
+            self.put_away()
+        except TapeError as second:
+            if error is None:
+                raise
+            error.add_note(str(second))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let everything go, cartridges left where they are."""
+        self._devices.close()
+
+    # ------------------------------------------------------------------ what lies where
+
+    def inventory(self) -> Inventory:
+        """What lies where, without moving anything.
+
+        Raises:
+            InUse: another program keeps the robot busy.
+            NotReady: its door is open, or it is taking stock.
+            TapeError: it does not tell.
+        """
+        with self._arm():
+            return self._look()
+
+    def take_stock(self) -> Inventory:
+        """Have every label looked at anew, which takes minutes.
+
+        Raises:
+            TapeError: as ``inventory``.
+        """
+        with self._arm():
+            self._robot.take_stock()
+            return self._look()
+
+    @property
+    def reachable(self) -> Sequence[str]:
+        """Serial numbers of the drives that this host has; other libraries' may be among them."""
+        return tuple(self._devices.drives)
+
+    # ------------------------------------------------------------------ drives and what is in them
+
+    @contextmanager
+    def loaded(self, barcode: str, *, wait_s: float = 0.0, among: Sequence[str] = ()) -> Iterator[TapeDrive]:
+        """Have a cartridge in a drive, ready and held, for the length of a ``with``.
+
+        Args:
+            barcode: its label.
+            wait_s: how long to wait for a drive, or for whoever has this cartridge.
+            among: serial numbers of the drives to choose from; any, if none are given.
+
+        Raises:
+            CartridgeMissing: it is not in the library.
+            InUse: every drive is taken, or the one that has it.
+            WrongCartridge: its memory says that it is another one.
+            MoveFailed: it could not be carried.
+            LibraryChanged: cartridges were moved by hand meanwhile.
+            TapeError: the drive cannot use it.
+        """
+        if barcode.startswith(CLEANING_PREFIX):
+            raise LibraryError(f"{self.name}: {barcode} is a cleaning cartridge; it holds no data")
+        with self._seat(barcode, wait_s, among) as serial:
+            with self._session(serial) as drive:
+                self._thread(drive)
+                self._identify(drive, barcode)
+                with drive.held():
+                    yield drive
+            if not self._keep_loaded:
+                self._empty(serial)
+
+    @contextmanager
+    def drive(self, serial: str, *, wait_s: float = 0.0) -> Iterator[TapeDrive]:
+        """Have a drive as it is, whatever lies in it, for the length of a ``with``.
+
+        Raises:
+            InUse: it is taken.
+            TapeError: there is no such drive, or it does not answer.
+        """
+        with self._lease(serial, wait_s), self._session(serial) as drive:
+            yield drive
+
+    def load(self, barcode: str, serial: str, *, wait_s: float = 0.0) -> None:
+        """Put a cartridge into a certain drive and leave it there, threaded, also when the library is closed.
+
+        Raises:
+            TapeError: as ``loaded``.
+        """
+        with self.loaded(barcode, wait_s=wait_s, among=[serial]):
+            pass
+        self._left.pop(serial, None)
+
+    def unload(self, serial: str, destination: Element | None = None, *, wait_s: float = 0.0) -> Element:
+        """Take the cartridge out of a drive, back into its slot or to another place; gives where it is now.
+
+        Raises:
+            InUse: the drive is taken.
+            LibraryError: nothing is in it, or there is no place for it.
+            MoveFailed: it could not be carried.
+        """
+        with self._lease(serial, wait_s):
+            return self._empty(serial, destination)
+
+    def put_away(self) -> None:
+        """Bring home what was left in drives, but for drives that somebody uses.
+
+        Raises:
+            TapeError: one could not be brought home; the others were.
+        """
+        first: TapeError | None = None
+        for serial, barcode in list(self._left.items()):
+            try:
+                with self._lease(serial, 0.0):
+                    if self.inventory().drive(serial).barcode == barcode:
+                        self._empty(serial)
+            except InUse:
+                continue
+            except TapeError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    # ------------------------------------------------------------------ carrying
+
+    def move(self, source: Element, destination: Element, *, wait_s: float = 0.0) -> Element:
+        """Carry whatever lies in one element to another; a drive is unloaded first. Gives where it is now.
+
+        Raises:
+            InUse: a drive is taken.
+            LibraryError: nothing lies in the source.
+            MoveFailed: it could not be carried.
+        """
+        if source.kind is ElementKind.DRIVE:
+            return self.unload(self._known(source), destination, wait_s=wait_s)
+        with ExitStack() as taken:
+            if destination.kind is ElementKind.DRIVE:
+                taken.enter_context(self._lease(self._known(destination), wait_s))
+            with self._arm():
+                inventory = self._look()
+                start = inventory.at(source.kind, source.address)
+                return self._carry(inventory, start, inventory.at(destination.kind, destination.address))
+
+    def transfer(self, barcode: str, destination: Element, *, wait_s: float = 0.0) -> Element:
+        """Carry a cartridge, wherever it lies, to an element; gives where it is now.
+
+        Raises:
+            CartridgeMissing: it is not in the library.
+            TapeError: as ``move``.
+        """
+        return self.move(self.inventory().where(barcode), destination, wait_s=wait_s)
+
+    def export(self, barcode: str, *, wait_s: float = 0.0) -> Element:
+        """Put a cartridge into a mail slot, for a person to take out; gives which one.
+
+        Raises:
+            LibraryError: no mail slot is empty.
+            TapeError: as ``transfer``.
+        """
+        inventory = self.inventory()
+        found = inventory.where(barcode)
+        if found.kind is ElementKind.MAIL_SLOT:
+            return found
+        return self.move(found, inventory.empty_mail_slot(), wait_s=wait_s)
+
+    def import_(self) -> list[Element]:
+        """Take in what lies in the mail slots; gives the slots that they are in now.
+
+        One without a label that can be read stays where it is: nobody could tell it from others in there.
+
+        Raises:
+            LibraryError: every slot is full; what was taken in before stays.
+            MoveFailed: one could not be carried.
+        """
+        brought: list[Element] = []
+        with self._arm():
+            inventory = self._look()
+            for element in inventory.of_kind(ElementKind.MAIL_SLOT):
+                if element.full and element.barcode:
+                    home = inventory.home_of(replace(element, source=None))
+                    brought.append(self._carry(inventory, element, home))
+                    inventory = self._look()
+        return brought
+
+    # ------------------------------------------------------------------ the robot's side
+
+    @contextmanager
+    def _arm(self) -> Iterator[None]:
+        """Have the robot for a look and the moves that are planned by it."""
+        with self._hand, self._devices.taken(self._robot.serial or self._robot.name, _ROBOT_WAIT_S):
+            yield
+
+    def _look(self) -> Inventory:
+        elements: list[Element] = []
+        number = 0
+        for element in self._robot.elements():
+            if element.kind is ElementKind.DRIVE:
+                if not element.drive_serial and number < len(self._drive_order):
+                    element = replace(element, drive_serial=self._drive_order[number])
+                elif element.drive_serial:
+                    element = replace(element, drive_serial=self._spelled(element.drive_serial))
+                number += 1
+            elements.append(element)
+        return Inventory(self.name, tuple(elements))
+
+    def _spelled(self, told: str) -> str:
+        """A serial number as the drive itself spells it: some robots leave out leading zeroes."""
+        drives = self._devices.drives
+        if told in drives:
+            return told
+        alike = [serial for serial in drives if serial.lstrip("0") == told.lstrip("0")]
+        return alike[0] if len(alike) == 1 else told
+
+    def _carry(self, inventory: Inventory, source: Element, destination: Element) -> Element:
+        """Carry what lies in an element; the caller has the arm, and has just looked."""
+        if not source.full:
+            raise LibraryError(f"{self.name}: nothing lies in {source}")
+        try:
+            try:
+                self._robot.move(source, destination)
+            except MediumChanged as error:
+                self._unchanged(inventory, source, destination, error)
+                self._robot.move(source, destination)
+        except LibraryChanged:
+            raise
+        except TapeError as error:
+            raise self._not_carried(source, destination, error) from error
+        return self._look().at(destination.kind, destination.address)
+
+    def _unchanged(self, before: Inventory, source: Element, destination: Element, error: MediumChanged) -> None:
+        """Hands were in the library: what was planned still holds if both places are as they were."""
+        after = self._look()
+        for place in (source, destination):
+            now = after.at(place.kind, place.address)
+            if (now.full, now.barcode) != (place.full, place.barcode):
+                what = f"{place} held {_content(place)}, and now {_content(now)}"
+                raise LibraryChanged(library=self.name, what=what, before=before, after=after) from error
+
+    def _not_carried(self, source: Element, destination: Element, error: TapeError) -> MoveFailed:
+        """What to say of a move that failed, after a new look."""
+        cartridge = source.barcode or "a cartridge without a label"
+        place: Element | None = None
+        try:
+            after = self._look()
+        except TapeError as second:
+            now = f"where it lies now cannot be seen ({second}): look at the inventory before anything else is moved"
+        else:
+            place = next((one for one in after.elements if one.full and one.barcode == source.barcode), None)
+            now = (
+                f"it lies in {place} now"
+                if place is not None
+                else "it is nowhere to be seen now: look into the library"
+            )
+        return MoveFailed(
+            library=self.name, cartridge=cartridge, source=source, destination=destination,
+            reason=str(error), now=now, place=place, because=error,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ the drives' side
+
+    @contextmanager
+    def _seat(self, barcode: str, wait_s: float, among: Sequence[str]) -> Iterator[str]:
+        """Have a drive with that cartridge in it."""
+        until_s = self._monotonic() + wait_s
+        while True:
+            with ExitStack() as taken:
+                serial, refusals = self._take_one(barcode, among, taken)
+                if serial is not None and self._bring(barcode, serial):
+                    self._left.pop(serial, None)
+                    self._left[serial] = barcode
+                    yield serial
+                    return
+            if self._monotonic() >= until_s:
+                raise refusals[0] if len(refusals) == 1 else InUse(
+                    device=f"every drive of {self.name}", holder=", ".join(str(one.holder) for one in refusals)
+                )  # fmt: skip
+            self._wait(min(_LOOK_AGAIN_S, until_s - self._monotonic()))
+
+    def _take_one(self, barcode: str, among: Sequence[str], taken: ExitStack) -> tuple[str | None, list[InUse]]:
+        """Take the first drive that is free of those that would do; else who has them."""
+        inventory = self.inventory()
+        refusals: list[InUse] = []
+        for serial in self._choices(inventory, inventory.where(barcode), among):
+            try:
+                taken.enter_context(self._lease(serial, 0.0))
+            except InUse as error:
+                refusals.append(error)
+            else:
+                return serial, refusals
+        return None, refusals
+
+    def _choices(self, inventory: Inventory, found: Element, among: Sequence[str]) -> list[str]:
+        """Drives that would do, best first: the one that has it; empty ones; those whose cartridge idled longest."""
+        reachable = [
+            element
+            for element in inventory.of_kind(ElementKind.DRIVE)
+            if element.drive_serial in self._devices.drives and (not among or element.drive_serial in among)
+        ]
+        if not reachable:
+            told = ", ".join(element.drive_serial or "?" for element in inventory.of_kind(ElementKind.DRIVE)) or "none"
+            known = ", ".join(among or self._devices.drives) or "none"
+            raise LibraryError(f"{self.name}: its drives are {told}; asked for, or known to this host: {known}")
+        if found.kind is ElementKind.DRIVE:
+            if found not in reachable:
+                raise LibraryError(f"{self.name}: {found.barcode} lies in {_drive(found)}; unload it there first")
+            return [found.drive_serial]
+        idle = list(self._left)
+        full = [element.drive_serial for element in reachable if element.full]
+        full.sort(key=lambda serial: idle.index(serial) if serial in idle else -1)
+        return [element.drive_serial for element in reachable if not element.full] + full
+
+    def _bring(self, barcode: str, serial: str) -> bool:
+        """Put a cartridge into a drive of ours; False when another drive got it first."""
+        drive = self.inventory().drive(serial)
+        if drive.full and drive.barcode == barcode:
+            return True
+        if drive.full:
+            self._eject(serial)  # takes minutes, in which the robot can serve others
+        with self._arm():
+            inventory = self._look()
+            drive = inventory.drive(serial)
+            if inventory.where(barcode).kind is ElementKind.DRIVE:
+                return inventory.where(barcode) == drive
+            if drive.full:
+                self._carry(inventory, drive, inventory.home_of(drive))
+                inventory = self._look()
+            self._carry(inventory, inventory.where(barcode), inventory.drive(serial))
+        return True
+
+    def _empty(self, serial: str, destination: Element | None = None) -> Element:
+        """Take out what lies in a drive of ours."""
+        if not self.inventory().drive(serial).full:
+            raise LibraryError(f"{self.name}: nothing is in drive {serial}")
+        self._eject(serial)
+        with self._arm():
+            inventory = self._look()
+            drive = inventory.drive(serial)
+            place = destination or inventory.home_of(drive)
+            carried = self._carry(inventory, drive, inventory.at(place.kind, place.address))
+        self._left.pop(serial, None)
+        return carried
+
+    def _eject(self, serial: str) -> None:
+        """Have a drive of ours give its cartridge out."""
+        if serial not in self._devices.drives:
+            return  # it may be one that gives out by itself; if not, the robot will say so
+        with self._session(serial) as drive:
+            # A program that died may have left it held; now nobody else on this host can be using it.
+            drive.unit.run(cdb.prevent_removal(False), "allow removal")
+            try:
+                drive.unload()
+            except NotReady:  # it has been given out already
+                return
+
+    def _thread(self, drive: TapeDrive) -> None:
+        until_s = self._monotonic() + _ARRIVAL_S
+        while True:
+            try:
+                drive.load()
+            except NoMedium:
+                if self._monotonic() >= until_s:
+                    raise
+                self._sleep(_LOOK_AGAIN_S)
+            else:
+                return
+
+    def _identify(self, drive: TapeDrive, barcode: str) -> None:
+        """Hold the label against what the cartridge's memory says; a blank one says nothing."""
+        found = memory.read(drive, 0, memory.Id.BARCODE)
+        if found is not None and found.text and not same_label(found.text, barcode):
+            raise WrongCartridge(barcode=barcode, memory=found.text, drive=drive.identity.serial)
+
+    @contextmanager
+    def _session(self, serial: str) -> Iterator[TapeDrive]:
+        try:
+            opener = self._devices.drives[serial]
+        except KeyError:
+            known = ", ".join(self._devices.drives) or "none"
+            raise TapeError(f"drive {serial} is not known to this host; known: {known}") from None
+        with closing(opener()) as transport:
+            yield TapeDrive(transport, sleep=self._sleep, monotonic=self._monotonic)
+
+    @contextmanager
+    def _lease(self, serial: str, wait_s: float) -> Iterator[None]:
+        """Have a drive for this thread alone."""
+        until_s = self._monotonic() + wait_s
+        with self._seats:
+            while serial in self._leased:
+                left_s = until_s - self._monotonic()
+                if left_s <= 0:
+                    raise InUse(device=f"drive {serial}", holder="another task of this program")
+                self._seats.wait(min(left_s, _LOOK_AGAIN_S))
+            self._leased.add(serial)
+        try:
+            with self._devices.taken(serial, max(0.0, until_s - self._monotonic())):
+                yield
+        finally:
+            with self._seats:
+                self._leased.discard(serial)
+                self._seats.notify_all()
+
+    def _wait(self, seconds: float) -> None:
+        """Until a drive of ours is let go, or for so long: other programs do not tell us."""
+        with self._seats:
+            self._seats.wait(max(seconds, 0.0))
+
+    def _known(self, drive: Element) -> str:
+        if not drive.drive_serial:
+            raise LibraryError(f"{self.name}: the robot does not tell which drive is {drive}; map the drives first")
+        return drive.drive_serial
+
+
+def same_label(one: str, other: str) -> bool:
+    """Whether two labels name one cartridge: some robots and programs leave out what says its generation (``L8``)."""
+    shorter, longer = sorted((one.strip(), other.strip()), key=len)
+    return shorter == longer or (
+        len(shorter) >= 6 and longer[: len(shorter)] == shorter and len(longer) == len(shorter) + 2
+    )
+
+
+def _content(element: Element) -> str:
+    return (element.barcode or "a cartridge without a label") if element.full else "nothing"
+
+
+def _drive(element: Element) -> str:
+    return f"drive {element.drive_serial}" if element.drive_serial else str(element)
