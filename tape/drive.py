@@ -62,6 +62,9 @@ class TapeDrive:
         self._monotonic = monotonic
         self._expected: Position | None = None
         self._guards: list[Callable[[], None]] = []
+        self._doubt: UnitAttention | None = None
+        """What another command has met since the tape was last known to stand where we think: it told us, not you."""
+        self.unit.noticed = self._notice
         self.unit.attend()
         self.identity: Identity = self.unit.inquiry()
         if self.identity.kind != TAPE:
@@ -125,6 +128,7 @@ class TapeDrive:
                 raise
         self.wait_ready(timeout_s)
         self._use_variable_blocks()
+        self._expected = self.position()
 
     def unload(self) -> None:
         """Rewind, and give the cartridge out, so that the robot can take it.
@@ -195,6 +199,7 @@ class TapeDrive:
             WriteProtected: the cartridge takes no writing.
             PositionLost: a reset moved the tape.
         """
+        self._hold_known()
         _, sense = self._run(cdb.write(len(block)), "write", data_out=block, timeout_s=BLOCK_S)
         self._moved_by(1)
         return _warning(sense)
@@ -205,6 +210,8 @@ class TapeDrive:
         Raises:
             TapeError: as ``write``; also for blocks written long before.
         """
+        if count:
+            self._hold_known()
         _, sense = self._run(cdb.write_filemarks(count), "write filemarks", timeout_s=BLOCK_S)
         self._moved_by(count)
         return _warning(sense)
@@ -313,7 +320,7 @@ class TapeDrive:
         found = self.position()
         if found != place:
             raise PositionLost(device=self.name, expected=place, found=found)
-        self._expected = place
+        self._expected, self._doubt = place, None
 
     def _moved_by(self, blocks: int) -> None:
         if self._expected is not None:
@@ -330,6 +337,8 @@ class TapeDrive:
         quiet: tuple[Key, ...] = (),
     ) -> tuple[Reply, Sense | None]:
         """Run what depends on where the tape stands; after a reset only if it still stands there."""
+        if self._doubt is not None and self._expected is not None:
+            self._recheck(self._doubt)
         for _ in range(_RETRIES_MAX):
             try:
                 with self._attentive():
@@ -344,6 +353,17 @@ class TapeDrive:
                 self._recheck(error)
         return self.unit.run(command, what, data_out=data_out, data_in=data_in, timeout_s=timeout_s, quiet=quiet)
 
+    def _notice(self, attention: UnitAttention) -> None:
+        """A command of whatever kind has met it, and the drive will not tell it a second time."""
+        self._doubt = attention
+        if isinstance(attention, MediumChanged):
+            self._expected = None
+
+    def _hold_known(self) -> None:
+        """Nothing is written where nobody knows what lies there."""
+        if self._expected is None:
+            raise PositionLost(device=self.name, expected="a known place", found="an unknown one")
+
     def _recheck(self, because: UnitAttention) -> None:
         """After a reset: the command was not carried out, and may be sent again if nothing has moved."""
         expected = self._expected
@@ -356,6 +376,7 @@ class TapeDrive:
         if found != expected:
             self._expected = None
             raise PositionLost(device=self.name, expected=expected, found=found) from because
+        self._doubt = None
         for guard in self._guards:
             guard()
 

@@ -91,7 +91,7 @@ class MediumChanged(UnitAttention):
 class PositionLost(TapeError):
     """After a reset the tape does not stand where it stood; nothing may be written before it is found again."""
 
-    template = "{device}: after a reset the tape stands at {found}, not at {expected}; nothing more is written"
+    template = "{device}: the tape stands at {found}, not at {expected}, as after a reset; nothing more is written"
 
 
 class MediumError(DeviceFailure):

@@ -54,6 +54,8 @@ class Unit:
     def __init__(self, transport: ScsiTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.transport = transport
         self._sleep = sleep
+        self.noticed: Callable[[UnitAttention], None] = lambda _: None
+        """Told of every unit attention that is not harmless, whatever command met it, before that command fails."""
 
     @property
     def name(self) -> str:
@@ -110,7 +112,10 @@ class Unit:
                 continue
             if not found.deferred and found.key in (Key.NO_SENSE, Key.RECOVERED, *quiet):
                 return reply, found
-            raise sense.failure(found, self.name, what)
+            failure = sense.failure(found, self.name, what)
+            if isinstance(failure, UnitAttention):
+                self.noticed(failure)
+            raise failure
 
     def ask(self, command: bytes, what: str, length: int, *, timeout_s: float = 60.0) -> bytes:
         """Have a command carried out that answers with up to ``length`` bytes.

@@ -19,6 +19,7 @@ from tape.errors import (
     NoMedium,
     PositionLost,
     RemovalPrevented,
+    UnitAttention,
     VolumeOverflow,
     WriteProtected,
 )
@@ -278,3 +279,42 @@ def test_a_folder_is_looked_at_anew_as_it_was_left(tmp_path: Path) -> None:
     assert again.read(0, 0) == b"one"
     assert again.is_filemark(0, 1)
     assert again.partitions == 2
+
+
+def test_a_reset_that_another_command_was_told_of_is_not_forgotten(drive: TapeDrive, lun: DriveLun) -> None:
+    """The drive tells it once: whoever asked for counters just then took it away from the next write."""
+    drive.write(b"one")
+    drive.write(b"two")
+    lun.rewound_by_reset()
+    with pytest.raises(UnitAttention):
+        logs.capacity(drive)
+    with pytest.raises(PositionLost, match="at block 0 of partition 0, not at block 2"):
+        drive.write(b"three")
+    with pytest.raises(PositionLost, match="at an unknown one, not at a known place"):
+        drive.write(b"three")
+    drive.locate(Position(0, 2))
+    drive.write(b"three")
+    drive.rewind()
+    assert [read(drive) for _ in range(4)] == [b"one", b"two", b"three", Met.END_OF_DATA]
+
+
+def test_a_reset_that_moved_nothing_is_passed_over_whoever_was_told_of_it(drive: TapeDrive, lun: DriveLun) -> None:
+    drive.write(b"one")
+    lun.reset()
+    with pytest.raises(UnitAttention):
+        logs.capacity(drive)
+    drive.write(b"two")
+    drive.rewind()
+    assert [read(drive) for _ in range(3)] == [b"one", b"two", Met.END_OF_DATA]
+
+
+def test_another_cartridge_is_not_written_to_unasked(drive: TapeDrive, lun: DriveLun, tmp_path: Path) -> None:
+    drive.write(b"one")
+    lun.take_out()
+    lun.insert(Cartridge.create(tmp_path / "TAP002L8", Kind(capacity_mib=100)))
+    with pytest.raises(MediumChanged):
+        drive.write(b"two")
+    with pytest.raises(PositionLost, match="unknown"):
+        drive.write(b"two")
+    with pytest.raises(PositionLost, match="unknown"):
+        drive.write_filemarks()
