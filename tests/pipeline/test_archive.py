@@ -179,9 +179,9 @@ def good() -> Image:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_no_bit_can_turn_unnoticed(good: Image, draw: st.DataObject) -> None:
-    bit = draw.draw(st.integers(0, 8 * len(good.data) - 1))
+@given(st.one_of(st.integers(0, 2**32), st.integers(-3000, -1)))  # the header's, the frames', the table's
+def test_no_bit_can_turn_unnoticed(good: Image, bit: int) -> None:
+    bit %= 8 * len(good.data)
     hurt = bytearray(good.data)
     hurt[bit // 8] ^= 1 << bit % 8
     # The disk's digest is not even asked: the frames and the table must tell.

@@ -157,8 +157,9 @@ def read_table(image: Device) -> SeekTable | None:
 
 
 def is_table(skippable: bytes) -> bool:
-    """Whether a whole skippable frame is a seek table."""
-    return len(skippable) >= _HEADER.size + _FOOTER.size and skippable[-4:] == FOOTER_MAGIC.to_bytes(4, "little")
+    """Whether a whole skippable frame is a seek table, or what damage left of one."""
+    head, tail = SKIPPABLE_MAGIC.to_bytes(4, "little"), FOOTER_MAGIC.to_bytes(4, "little")
+    return skippable.startswith(head) or skippable.endswith(tail)
 
 
 def parse_table(skippable: bytes, name: str) -> SeekTable:
@@ -167,6 +168,8 @@ def parse_table(skippable: bytes, name: str) -> SeekTable:
     Raises:
         IntegrityError: it contradicts itself.
     """
+    if len(skippable) < _HEADER.size + _FOOTER.size:
+        raise _damaged(name, f"it has {len(skippable)} bytes")
     magic, length = _HEADER.unpack_from(skippable)
     count, flags, footer_magic = _FOOTER.unpack_from(skippable, len(skippable) - _FOOTER.size)
     if magic != SKIPPABLE_MAGIC or footer_magic != FOOTER_MAGIC:

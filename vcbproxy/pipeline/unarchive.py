@@ -4,7 +4,7 @@
                                                       worker n ─                   └▶ digest, in the disk's order
 
 Promises: what the sink gets has the length and the checksum that its frame claims; the disk's size and SHA-256 are held
-against what is expected before this returns; an image that is cut off, wherever, is an error; memory is bounded.
+against what is expected, and the frames against the seek table if there is one; memory is bounded.
 Zeroes are not decompressed, and not given to the sink.
 """
 
