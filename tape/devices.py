@@ -6,18 +6,27 @@ EmulatedDevices    an emulated library in a folder, opened in this process and b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from tape.changer import Changer
+from tape.drive import TapeDrive
 from tape.elements import Robot
 from tape.errors import TapeError
 from tape.locks import LockFolder
-from tape.scsi.transport import ScsiTransport
+from tape.mtx import MtxRobot
+from tape.scsi import cdb
+from tape.scsi.discover import Device, changers, discover, drives
+from tape.scsi.iscsi import IscsiTransport
+from tape.scsi.sg import SgTransport
+from tape.scsi.unit import CHANGER, TAPE, Unit
+from tape.sequential import SequentialDrive
 
-Opener = Callable[[], ScsiTransport]
+_LUNS_BYTES = 8 + 8 * 256
+Opener = Callable[[], SequentialDrive]
 """Begins a session with a device; each user of it has one of his own."""
 
 
@@ -71,6 +80,98 @@ class ScsiDevices:
         self._robot.close()
 
 
+def on_this_host(
+    changer: str,
+    locks: LockFolder,
+    *,
+    by_mtx: bool = False,
+    only: Sequence[str] = (),
+    found: Sequence[Device] | None = None,
+) -> ScsiDevices:
+    """A robot, and the drives that this machine sees.
+
+    Args:
+        changer: the robot's serial number, or its device file.
+        locks: where the locks of all programs of this host lie.
+        by_mtx: whether the program mtx moves it.
+        only: serial numbers or device files of the drives that may be used; all, if none are given.
+        found: what ``discover`` gives, for whoever has it already.
+
+    Raises:
+        TapeError: there is no such robot, or no such drive.
+    """
+    seen = discover() if found is None else found
+    robot = _named(changer, changers(seen).values(), "library")
+    path = robot.sg
+    if path is None:
+        raise TapeError(f"{robot}: the kernel has no generic device for it: `modprobe sg`")
+    chosen = drives(seen)
+    if only:
+        wanted = [_named(name, chosen.values(), "drive") for name in only]
+        chosen = {device.serial: device for device in wanted}
+    openers = {serial: _by_kernel(device) for serial, device in chosen.items()}
+    arm = MtxRobot(str(path), robot.serial) if by_mtx else Changer(SgTransport(path))
+    return ScsiDevices(arm, openers, locks)
+
+
+def at_portal(url: str, locks: LockFolder) -> ScsiDevices:
+    """The one robot, and the drives, of an iSCSI target.
+
+    Args:
+        url: ``iscsi://HOST[:PORT]/TARGET``.
+        locks: where the locks of all programs of this host lie.
+
+    Raises:
+        TapeError: it cannot be reached, or has no robot, or several.
+        ValueError: ``url`` is none.
+    """
+    robots: list[str] = []
+    openers: dict[str, Opener] = {}
+    for lun in _luns(url):
+        place = f"{url}/{lun}"
+        with closing(IscsiTransport(place)) as transport:
+            unit = Unit(transport)
+            unit.attend()
+            identity = unit.inquiry()
+        if identity.kind == CHANGER:
+            robots.append(place)
+        elif identity.kind == TAPE:
+            openers[identity.serial] = lambda place=place: TapeDrive(IscsiTransport(place))  # type: ignore[misc]
+    if len(robots) != 1:
+        raise TapeError(f"{url}: a library has one robot, there are {len(robots)}")
+    return ScsiDevices(Changer(IscsiTransport(robots[0])), openers, locks)
+
+
+def _luns(url: str) -> list[int]:
+    """Numbers of the logical units of a target, by REPORT LUNS (SPC-5, 6.39)."""
+    with closing(IscsiTransport(f"{url}/0")) as transport:
+        data = Unit(transport).ask(cdb.report_luns(_LUNS_BYTES), "report luns", _LUNS_BYTES)
+    end = min(8 + int.from_bytes(data[:4], "big"), len(data))
+    return [int.from_bytes(data[at : at + 2], "big") & 0x3FFF for at in range(8, end - 7, 8)]
+
+
+def _named(name: str, among: Iterable[Device], what: str) -> Device:
+    """The device of a serial number, or of a device file."""
+    devices = list(among)
+    path = os.path.realpath(name) if name.startswith("/") else None
+    for device in devices:
+        if name == device.serial or (path is not None and path in (str(device.sg), str(device.nst))):
+            if device.problem:
+                raise TapeError(f"{device}: {device.problem}")
+            return device
+    known = "; ".join(str(device) for device in devices) or "none"
+    raise TapeError(f"this host sees no {what} {name}; it sees: {known}")
+
+
+def _by_kernel(device: Device) -> Opener:
+    def begin() -> SequentialDrive:
+        if device.sg is None:
+            raise TapeError(f"{device}: the kernel has no generic device for it: `modprobe sg`")
+        return TapeDrive(SgTransport(device.sg))
+
+    return begin
+
+
 class EmulatedDevices:
     """An emulated library in a folder. What lies where is kept in memory, so that only one program may have it open."""
 
@@ -107,7 +208,7 @@ class EmulatedDevices:
         """The emulated ones."""
         library = self.library
         return {
-            drive.serial: lambda number=number: library.drive_transport(number)  # type: ignore[misc]
+            drive.serial: lambda number=number: TapeDrive(library.drive_transport(number))  # type: ignore[misc]
             for number, drive in enumerate(library.drives)
         }
 

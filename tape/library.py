@@ -1,7 +1,7 @@
 """A library: one robot and its drives, everything known by serial number and label.
 
     with Library.in_folder(path) as library, library.loaded("TAP001L8", wait_s=600) as drive:
-        ...                                          a TapeDrive, its cartridge threaded, verified and held
+        ...                                          a drive, its cartridge threaded, verified and held
 
 Nothing about what lies where is remembered: the robot is asked before every move, which costs it milliseconds, and
 other programs, other hosts and hands may have been there. What a failed move has left where, only a new look tells.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import Self
 
 from tape import memory
 from tape.devices import Devices, EmulatedDevices
-from tape.drive import TapeDrive
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import (
     InUse,
@@ -38,6 +37,7 @@ from tape.errors import (
     WrongCartridge,
 )
 from tape.scsi import cdb
+from tape.sequential import SequentialDrive
 
 _ROBOT_WAIT_S = 900.0  # another program's move, or its taking stock of a few slots
 _ARRIVAL_S = 60.0  # from the robot's letting go until the drive has noticed
@@ -52,7 +52,7 @@ class Library:
         devices: Devices,
         *,
         name: str = "",
-        drive_order: Sequence[str] = (),
+        known_drives: Mapping[int, str] | None = None,
         keep_loaded: bool = True,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -62,7 +62,8 @@ class Library:
         Args:
             devices: the robot, and how to get at the drives.
             name: what messages call it; by its robot's serial number, if not given.
-            drive_order: serial numbers of the drives in the order of their elements, for a robot that does not tell.
+            known_drives: serial numbers of drives by the addresses of their elements, for a robot that does not tell
+                them: see ``tape.drivemap``.
             keep_loaded: whether a cartridge stays in its drive until that is wanted for another.
             sleep: waits so many seconds.
             monotonic: a clock, in seconds.
@@ -70,7 +71,7 @@ class Library:
         self._devices = devices
         self._robot = devices.robot
         self.name = name or f"library {self._robot.serial or self._robot.name}"
-        self._drive_order = tuple(drive_order)
+        self._known_drives = dict(known_drives or {})
         self._keep_loaded = keep_loaded
         self._sleep = sleep
         self._monotonic = monotonic
@@ -141,7 +142,7 @@ class Library:
     # ------------------------------------------------------------------ drives and what is in them
 
     @contextmanager
-    def loaded(self, barcode: str, *, wait_s: float = 0.0, among: Sequence[str] = ()) -> Iterator[TapeDrive]:
+    def loaded(self, barcode: str, *, wait_s: float = 0.0, among: Sequence[str] = ()) -> Iterator[SequentialDrive]:
         """Have a cartridge in a drive, ready and held, for the length of a ``with``.
 
         Args:
@@ -169,7 +170,7 @@ class Library:
                 self._empty(serial)
 
     @contextmanager
-    def drive(self, serial: str, *, wait_s: float = 0.0) -> Iterator[TapeDrive]:
+    def drive(self, serial: str, *, wait_s: float = 0.0) -> Iterator[SequentialDrive]:
         """Have a drive as it is, whatever lies in it, for the length of a ``with``.
 
         Raises:
@@ -289,17 +290,13 @@ class Library:
             yield
 
     def _look(self) -> Inventory:
-        elements: list[Element] = []
-        number = 0
-        for element in self._robot.elements():
-            if element.kind is ElementKind.DRIVE:
-                if not element.drive_serial and number < len(self._drive_order):
-                    element = replace(element, drive_serial=self._drive_order[number])
-                elif element.drive_serial:
-                    element = replace(element, drive_serial=self._spelled(element.drive_serial))
-                number += 1
-            elements.append(element)
-        return Inventory(self.name, tuple(elements))
+        return Inventory(self.name, tuple(self._with_serial(element) for element in self._robot.elements()))
+
+    def _with_serial(self, element: Element) -> Element:
+        if element.kind is not ElementKind.DRIVE:
+            return element
+        told = element.drive_serial or self._known_drives.get(element.address, "")
+        return replace(element, drive_serial=self._spelled(told) if told else "")
 
     def _spelled(self, told: str) -> str:
         """A serial number as the drive itself spells it: some robots leave out leading zeroes."""
@@ -450,7 +447,7 @@ class Library:
             except NotReady:  # it has been given out already
                 return
 
-    def _thread(self, drive: TapeDrive) -> None:
+    def _thread(self, drive: SequentialDrive) -> None:
         until_s = self._monotonic() + _ARRIVAL_S
         while True:
             try:
@@ -462,21 +459,21 @@ class Library:
             else:
                 return
 
-    def _identify(self, drive: TapeDrive, barcode: str) -> None:
+    def _identify(self, drive: SequentialDrive, barcode: str) -> None:
         """Hold the label against what the cartridge's memory says; a blank one says nothing."""
         found = memory.read(drive, 0, memory.Id.BARCODE)
         if found is not None and found.text and not same_label(found.text, barcode):
             raise WrongCartridge(barcode=barcode, memory=found.text, drive=drive.identity.serial)
 
     @contextmanager
-    def _session(self, serial: str) -> Iterator[TapeDrive]:
+    def _session(self, serial: str) -> Iterator[SequentialDrive]:
         try:
             opener = self._devices.drives[serial]
         except KeyError:
             known = ", ".join(self._devices.drives) or "none"
             raise TapeError(f"drive {serial} is not known to this host; known: {known}") from None
-        with closing(opener()) as transport:
-            yield TapeDrive(transport, sleep=self._sleep, monotonic=self._monotonic)
+        with closing(opener()) as drive:
+            yield drive
 
     @contextmanager
     def _lease(self, serial: str, wait_s: float) -> Iterator[None]:

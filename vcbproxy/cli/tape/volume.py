@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
-from vcbproxy.cli.tape.boundary import tape_errors
 from vcbproxy.cli.tape.maker import maker
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.units import MiB, human
@@ -153,6 +152,7 @@ def _drive(name: str) -> Iterator[TapeDrive]:
     from tape.emulator.loop import LoopTransport
     from tape.scsi.sg import SgTransport
     from tape.scsi.transport import ScsiTransport
+    from vcbproxy.archive.boundary import tape_errors
 
     with tape_errors():
         transport: ScsiTransport

@@ -1,0 +1,70 @@
+"""Tape libraries of the configuration, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tape import drivemap
+from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host
+from tape.library import Library
+from tape.locks import LockFolder
+from vcbproxy import config as configuration
+from vcbproxy.archive.boundary import tape_errors
+from vcbproxy.errors import ConfigError
+
+
+@contextmanager
+def opened(name: str, configured: configuration.Library, state: Path, *, keep_loaded: bool = True) -> Iterator[Library]:
+    """A library for the length of a ``with``; cartridges left in drives are then brought home.
+
+    Args:
+        name: what the configuration calls it.
+        configured: what it says of it.
+        state: the state directory: locks lie there, and what was learnt of drives.
+        keep_loaded: whether cartridges stay in their drives until the drives are wanted for others.
+
+    The tape's errors become ours, also those of what is done inside.
+
+    Raises:
+        Busy: another program has it, where only one can.
+        Error: it cannot be opened; or in the end, a cartridge could not be brought home.
+    """
+    with tape_errors(), ExitStack() as held:
+        devices = devices_of(configured, state)
+        held.callback(devices.close)
+        known = drivemap.load(folder_of(state), devices.robot.serial)
+        yield held.enter_context(Library(devices, name=name, known_drives=known, keep_loaded=keep_loaded))
+
+
+def devices_of(configured: configuration.Library, state: Path) -> Devices:
+    """Its robot and drives, to be closed by the caller. Errors are the tape's."""
+    locks = LockFolder(folder_of(state))
+    if configured.folder is not None:
+        return EmulatedDevices(configured.folder)
+    if configured.portal is not None:
+        return at_portal(configured.portal, locks)
+    assert configured.changer is not None, "the configuration has seen to it"
+    by_mtx = configured.robot is configuration.Robot.MTX
+    return on_this_host(configured.changer, locks, by_mtx=by_mtx, only=configured.drives)
+
+
+def folder_of(state: Path) -> Path:
+    """Where, in the state directory, all that concerns tape lies."""
+    return state / "tape"
+
+
+def chosen(tape: configuration.Tape, name: str | None) -> tuple[str, configuration.Library]:
+    """The library of that name; the only one, if no name is given.
+
+    Raises:
+        ConfigError: there is none of that name, or several to choose from.
+    """
+    if name is None and len(tape.library) == 1:
+        return next(iter(tape.library.items()))
+    if name is not None and name in tape.library:
+        return name, tape.library[name]
+    known = ", ".join(tape.library) or "none: write [tape.library.NAME] into the configuration"
+    asked = f"no library {name} is configured" if name is not None else "say which library, with --library"
+    raise ConfigError(f"{asked}; there are: {known}")
