@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ def level_1() -> int:
 
 @dataclass(frozen=True)
 class Image:
-    data: bytes
+    data: bytes = field(repr=False)
     facts: ImageFacts
 
     def device(self) -> MemoryDevice:
@@ -180,13 +180,17 @@ def good() -> Image:
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.integers(0, 2**32), st.integers(-3000, -1)))  # the header's, the frames', the table's
-def test_no_bit_can_turn_unnoticed(good: Image, bit: int) -> None:
+def test_no_bit_that_matters_can_turn_unnoticed(good: Image, bit: int) -> None:
+    """A few bits of a zstd frame do not matter: both values mean the same bytes."""
     bit %= 8 * len(good.data)
     hurt = bytearray(good.data)
     hurt[bit // 8] ^= 1 << bit % 8
-    # The disk's digest is not even asked: the frames and the table must tell.
-    with pytest.raises(IntegrityError):
-        unpack(cut(bytes(hurt), 100_000), Memory(len(DAMAGED)), Expected(len(DAMAGED)), name="image", workers=2)
+    sink = Memory(len(DAMAGED))
+    try:  # The disk's digest is not even asked: the frames and the table must tell.
+        unpack(cut(bytes(hurt), 100_000), sink, Expected(len(DAMAGED)), name="image", workers=2)
+    except IntegrityError:
+        return
+    assert sink.content == DAMAGED
 
 
 @settings(max_examples=60, deadline=None)
