@@ -29,7 +29,7 @@ def sense(drive: DriveLun, cdb: bytes) -> bytes:
         case 0x0C:
             body = _counter(0x100, int(bool({20, 21} & drive.alerts)), 1)
         case 0x14:
-            body = _counter(0x01, drive.loads)
+            body = _counter(0x00, drive.loads) + _counter(0x01, 0)  # loads in its life, cleanings
         case 0x17:
             body = _volume(drive)
         case 0x2E:
