@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository import index as indexes
-from vcbproxy.repository import indexfile, packlists
+from vcbproxy.repository import indexfile, packlists, sealedrun
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.index import Index
 from vcbproxy.repository.indexfile import Columns, PackBlobs
@@ -217,3 +217,11 @@ def test_a_pack_of_each_blob_is_among_the_packs_of_many(rows, by_files, asked):
         found = index.packs_of(np.frombuffer(b"".join(asked), np.uint8).reshape(-1, 32), kind)
         assert all(found & packs for packs in holders if packs)
         assert found <= set().union(*holders)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1), st.lists(st.integers(0, 40), min_size=1))
+def test_blocks_of_keys_are_those_of_a_plain_search(fence: list[int], keys: list[int]) -> None:
+    edges, wanted = (np.array(sorted(numbers), np.uint64) for numbers in (fence, keys))
+    first, last = sealedrun._blocks_of(edges, wanted)
+    assert first.tolist() == np.maximum(np.searchsorted(edges, wanted, "left") - 1, 0).tolist()
+    assert last.tolist() == np.maximum(np.searchsorted(edges, wanted, "right") - 1, 0).tolist()

@@ -284,9 +284,8 @@ class Index:
                 for run in runs:
                     yield from _in_memory(run, keys, wanted, tree, alive, asked)
                 for sealed in sealed_runs:
-                    hit, found = sealed.run.find(keys, wanted, tree, alive[sealed.base :])
-                    numbers = indexrows.pack_numbers(found).astype(np.int64) + sealed.base
-                    yield asked[hit], numbers, indexrows.plain_lengths(found)
+                    hit, numbers, plain = sealed.run.find(keys, wanted, tree, alive[sealed.base :])
+                    yield asked[hit], numbers.astype(np.int64) + sealed.base, plain
             pages.let_go(ids[start : start + batch])
 
     # ------------------------------------------------------------------ writers; all hold the lock

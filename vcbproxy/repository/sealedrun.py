@@ -42,6 +42,7 @@ from vcbproxy.repository.packtable import DIGEST_BYTES, Packs
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Places = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]
 
 MAGIC = b"VCBRUN01"
 HEAD_BYTES = 4096
@@ -198,7 +199,7 @@ class SealedRun:
 
     def find(
         self, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], Rows]:
+    ) -> Places:
         """Look many ids up.
 
         Args:
@@ -208,7 +209,7 @@ class SealedRun:
             alive: by pack number, which packs count.
 
         Returns:
-            Which of them were found, and a row of each.
+            Which of them were found, in which pack each lies, and how long it is.
 
         Raises:
             TargetError: a block is not as it was written, and cannot be made anew.
@@ -265,13 +266,12 @@ class SealedRun:
 
     def _find(
         self, body: Body, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], Rows]:
+    ) -> Places:
         if not len(keys) or not body.rows:
-            return np.zeros(0, np.int64), np.zeros(0, ROW)
-        first = np.maximum(np.searchsorted(body.fence, keys) - 1, 0)
-        last = np.maximum(np.searchsorted(body.fence, keys, "right") - 1, 0)
+            return np.zeros(0, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.uint32)
+        first, last = _blocks_of(body.fence, keys)
         group = np.cumsum(np.concatenate([[0], first[1:] != first[:-1]])) // _GROUP_BLOCKS
-        hits, found = [], []
+        found: list[Places] = []
         for start, end in _stretches(group):
             touched = np.zeros(int(last[end - 1] - first[start]) + 1, np.bool_)
             for edge in (first, last):
@@ -280,10 +280,10 @@ class SealedRun:
                 touched[:] = True
             blocks = first[start] + np.flatnonzero(touched)
             rows = self._rows(body, blocks)
-            at, hit = _match(rows, keys[start:end], wanted[start:end], tree, alive)
-            hits.append(hit + start)
-            found.append(rows[at])
-        return np.concatenate(hits), np.concatenate(found)
+            hit, packs, lengths = _match(rows, keys[start:end], wanted[start:end], tree, alive)
+            found.append((hit + start, packs, lengths))
+        hits, packs, lengths = (np.concatenate(column) for column in zip(*found, strict=True))
+        return hits, packs, lengths
 
     def _rows(self, body: Body, blocks: NDArray[np.int64]) -> Rows:
         """The rows of some blocks, given in order; neighbours are read at once."""
@@ -310,15 +310,33 @@ class SealedRun:
         return min(BLOCK_ROWS, body.rows - block * BLOCK_ROWS) * ROW_BYTES
 
 
+def _blocks_of(fence: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first and the last block in which each key may stand.
+
+    Keys are many to a block and both are sorted: looking the blocks up among the keys is five times as quick as the
+    other way round.
+    """
+    start, end = np.searchsorted(fence, keys[[0, -1]], "left"), np.searchsorted(fence, keys[[0, -1]], "right")
+    inside = fence[start[0] : end[1]]
+    blocks = np.arange(start[0] - 1, end[1])
+    columns = []
+    for side in ("right", "left"):
+        bounds = np.searchsorted(keys, inside, side)
+        counts = np.diff(bounds, prepend=0, append=len(keys))
+        columns.append(np.maximum(np.repeat(blocks, counts), 0))
+    return columns[0], columns[1]
+
+
 def _match(
     rows: Rows, keys: NDArray[np.uint64], wanted: NDArray[np.uint64], tree: bool, alive: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that hold what is asked for, and for which of the keys each is."""
+) -> Places:
+    """Which of the keys are there, in which packs, how long; each once, however often it is there."""
     there = indexrows.keys(rows)
     words = rows.view(np.uint64).reshape(-1, ROW_BYTES // 8)
     at = np.searchsorted(there, keys).astype(np.int64)
     asked = np.flatnonzero(at < len(there))
-    found = np.full(len(keys), -1, np.int64)
+    found = np.zeros(len(keys), np.bool_)
+    packs, lengths = np.zeros(len(keys), np.uint32), np.zeros(len(keys), np.uint32)
     while len(asked):  # one round for almost all: see ``Run.find``
         asked = asked[there[at[asked]] == keys[asked]]
         here = np.take(words, at[asked], axis=0)
@@ -326,12 +344,14 @@ def _match(
         here = here.view(ROW).ravel()
         match &= indexrows.trees(here) == tree
         match &= alive[indexrows.pack_numbers(here)]
-        found[asked[match]] = at[asked[match]]
+        hit = asked[match]
+        found[hit], packs[hit] = True, indexrows.pack_numbers(here)[match]
+        lengths[hit] = indexrows.plain_lengths(here)[match]
         asked = asked[~match]
         at[asked] += 1
         asked = asked[at[asked] < len(there)]
-    hit = np.flatnonzero(found >= 0)
-    return found[hit], hit
+    hit = np.flatnonzero(found)
+    return hit, packs[hit], lengths[hit]
 
 
 def _stretches(numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
