@@ -75,8 +75,7 @@ class _Past:
 
     def base(self, key: str) -> Base:
         """Its list of chunks; those that are missing or damaged in the repository are marked as lost."""
-        ids, lengths = self._reader.base_list(key)
-        return Base(ids, lengths, self._reader.lost_chunks(ids))
+        return Base.of(self._reader.vouched(key))
 
 
 class _Point:
@@ -161,7 +160,7 @@ class _Disk:
 
     def keep(self) -> None:
         assert self._content is not None, "nothing was copied"
-        self._writer.finish(self._content.ids, self._content.lengths)
+        self._writer.finish(self._content.ids, self._content.lengths, self._content.taken_over)
 
     def abandon(self) -> None:
         self._writer.abandon()

@@ -137,9 +137,9 @@ def stored(folder: Path, source: object, base_of: str | None, changed: Areas | N
             copied = copy_disk(source, disk, rule)
         else:
             with target.open(base_of) as older:
-                base = Base(*older.base_list("disk-0"))
+                base = Base.of(older.vouched("disk-0"))
             copied = copy_changes(source, base, changed, disk, rule)
-        disk.finish(copied.ids, copied.lengths)
+        disk.finish(copied.ids, copied.lengths, copied.taken_over)
         point.commit({})
     return copied
 

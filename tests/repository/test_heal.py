@@ -177,8 +177,8 @@ def test_lost_chunks_are_told_to_an_incremental(damaged: tuple[MemoryBackend, Fi
         reader = PointReader.unlocked(repository, target.find("web01@latest"))
         with pytest.raises(IntegrityError):
             reader.disk_content("scsi0-0")
-        ids, lengths = reader.base_list("scsi0-0")
-        lost = reader.lost_chunks(ids)
+        vouched = reader.vouched("scsi0-0")
+        ids, lengths, lost = vouched.ids, vouched.lengths, vouched.lost
         writer.abort()
     assert [ids[row].tobytes() for row in lost if LETTERS[row] == "e"] == [digest(chunk("e"))]
     assert len(lost) < len(LETTERS)
@@ -200,8 +200,8 @@ def test_chunks_that_no_index_lists_any_more_are_told_to_an_incremental() -> Non
     repository = reopened(backend)
     with RepositoryTarget(repository, SMALL).begin(info(hours=1)) as writer:
         reader = PointReader.unlocked(repository, points.listed(repository.snapshots())[-1])
-        ids, lengths = reader.base_list("scsi0-0")
-        lost = reader.lost_chunks(ids)
+        vouched = reader.vouched("scsi0-0")
+        ids, lengths, lost = vouched.ids, vouched.lengths, vouched.lost
         assert "e" in [LETTERS[row] for row in lost]
         disk = writer.disk("scsi0-0", len(LETTERS) * CHUNK)
         packer = disk.packer()

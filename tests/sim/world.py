@@ -35,6 +35,7 @@ from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.session import WriteOptions
 from vcbproxy.repository.target import RepositoryTarget
+from vcbproxy.repository.vouched import Taken, TakenOver
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL0"
 OPTIONS = WriteOptions(pack_bytes=40 << 10, queue_bytes=256 << 10, writers=1)
@@ -110,14 +111,15 @@ class World:
         def run(repository: Repository) -> None:
             with RepositoryTarget(repository, OPTIONS).begin(info) as writer:
                 summary = points.choose(points.listed(repository.snapshots()), base)  # under the lock
-                ids, lengths = PointReader.unlocked(repository, summary).disk_content("scsi0-0")
-                ids = np.array(ids)
-                changed.update((int(row), before[row]) for row in repository.lost_chunks(ids) if row not in changed)
+                vouched = PointReader.unlocked(repository, summary).vouched("scsi0-0")
+                ids = np.array(vouched.ids)
+                changed.update((int(row), before[row]) for row in vouched.lost if row not in changed)
                 disk = writer.disk("scsi0-0", len(before) * CHUNK)
                 packer = disk.packer()
                 for row, letter in changed.items():
                     ids[row] = np.frombuffer(packer.add(BlobKind.DATA, chunk(letter)), np.uint8)
-                disk.finish(ids, lengths)
+                kept = [Taken(row, row, 1) for row in range(len(before)) if row not in changed]
+                disk.finish(ids, vouched.lengths, TakenOver(vouched, kept))
                 writer.commit({"method": "san", "base": summary.id})
 
         return Job(f"incremental {_name_of(info)} on {base}, {changed}", run, {_name_of(info): disks})

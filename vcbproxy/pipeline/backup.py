@@ -27,6 +27,7 @@ from vcbproxy.pipeline.cutter import Cutter, Piece, Stretch
 from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.vouched import Taken
 from vcbproxy.units import MiB, align_up
 
 _WORKERS_MAX = 4
@@ -108,8 +109,12 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Chunks that are known already, up to the position ``end``; ``bytes_zero`` of them lie in holes."""
+    """Chunks that are known already, up to the position ``end``; ``bytes_zero`` of them lie in holes.
 
+    They are those of the base from its ``row`` on.
+    """
+
+    row: int
     ids: Ids
     lengths: Lengths
     end: int
@@ -190,6 +195,8 @@ class Copy:
         self._bytes_zero = 0
         self._chunks = 0
         self._rows = Rows()
+        self.taken_over: list[Taken] = []
+        """Where what is kept of the base lies in the new list."""
         self._zeroes = memoryview(bytes(HOLE_STEP))
         self._zeroes_sent: set[int] = set()
         self._packers = [sink.packer() for _ in range(options.workers_count)]
@@ -277,6 +284,7 @@ class Copy:
             _let_go(last)
 
     def _keep(self, kept: Kept) -> None:
+        self.taken_over.append(Taken(len(self._rows), kept.row, len(kept.lengths)))
         self._rows.extend(kept.ids, kept.lengths)
         self._bytes_zero += kept.bytes_zero
 

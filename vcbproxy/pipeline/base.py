@@ -13,6 +13,7 @@ all here is columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from vcbproxy.pipeline.content import Lengths, zero_id
 from vcbproxy.repository import pages
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import ID_BYTES
+from vcbproxy.repository.vouched import Vouched
 
 _BATCH = 1 << 16
 
@@ -38,11 +40,18 @@ class Base:
         ids: uint8[n, 32].
         lengths: uint32[n].
         lost: rows of chunks that are not whole in the target any more: they are read again, as if they had changed.
+        vouched: the same list as the target looked it up, if it was asked.
     """
 
     ids: Ids
     lengths: Lengths
     lost: Rows | None = None
+    vouched: Vouched | None = None
+
+    @classmethod
+    def of(cls, vouched: Vouched) -> Self:
+        """A list that the target has looked up."""
+        return cls(vouched.ids, vouched.lengths, vouched.lost, vouched)
 
     def lost_areas(self, size_bytes: int) -> Areas:
         """Where the lost chunks lie on the disk."""

@@ -16,6 +16,7 @@ from vcbproxy.repository import idlist, pages
 from vcbproxy.repository.idblocks import IdBlocks
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import ID_BYTES
+from vcbproxy.repository.vouched import TakenOver
 
 Lengths = NDArray[np.uint32]
 
@@ -47,11 +48,13 @@ class DiskContent:
         ids: uint8[n, 32].
         lengths: uint32[n]; their sum is the disk's size.
         stats: how it came about.
+        taken_over: which chunks come from a base that was looked up.
     """
 
     ids: Ids
     lengths: Lengths
     stats: CopyStats
+    taken_over: TakenOver | None = None
 
 
 @lru_cache(maxsize=1024)

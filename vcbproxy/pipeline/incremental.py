@@ -11,6 +11,7 @@ was kept against the disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from vcbproxy.device import MappedDevice
 from vcbproxy.pipeline.areas import Areas
@@ -20,6 +21,7 @@ from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.pipeline.content import DiskContent
 from vcbproxy.pipeline.crew import Cancel, Crew
 from vcbproxy.pipeline.regions import Splice
+from vcbproxy.repository.vouched import TakenOver
 
 _ALL_OF_IT = Options()
 
@@ -59,7 +61,11 @@ def copy_changes(
     reread = changed | base.lost_areas(source.size_bytes)
     splice = Splice(Layout(base, source.size_bytes, rule), reread, source, rule)
     with Crew("copy", cancel, interrupt) as crew:
-        return Copy(source, sink, rule, options, crew, splice.known_id).run(_parts(splice), progress)
+        copy = Copy(source, sink, rule, options, crew, splice.known_id)
+        content = copy.run(_parts(splice), progress)
+    if base.vouched is None:
+        return content
+    return replace(content, taken_over=TakenOver(base.vouched, copy.taken_over))
 
 
 def _parts(splice: Splice) -> Iterator[Fresh | Kept]:
@@ -75,4 +81,4 @@ def _parts(splice: Splice) -> Iterator[Fresh | Kept]:
 def _kept(layout: Layout, first: int, behind: int) -> Iterator[Kept]:
     if first < behind:
         ids, lengths = layout.base.ids[first:behind], layout.base.lengths[first:behind]
-        yield Kept(ids, lengths, int(layout.edges[behind]), layout.hole_bytes(first, behind))
+        yield Kept(first, ids, lengths, int(layout.edges[behind]), layout.hole_bytes(first, behind))

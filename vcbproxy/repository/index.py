@@ -72,7 +72,7 @@ class Index:
         self._tail: dict[tuple[bytes, BlobKind], tuple[tuple[int, Blob], ...]] = {}
         self._tail_rows = 0
         self._packs = PackTable()
-        self._forgot = False
+        self._forgotten = 0
 
     def __len__(self) -> int:
         """How many places it knows (copies count)."""
@@ -229,16 +229,16 @@ class Index:
             return [one for one, number in numbers.items() if number >= 0 and alive[number] and packs.blobs[number]]
 
     @property
-    def forgot(self) -> bool:
-        """Whether ``forget`` took anything out."""
-        return self._forgot
+    def forgotten(self) -> int:
+        """How many packs ``forget`` took out."""
+        return self._forgotten
 
     def forget(self, pack_ids: Sequence[bytes]) -> None:
         """Take all blobs of some packs out, for as long as this index lives."""
         if not pack_ids:
             return
         with self._lock:
-            self._forgot = True
+            self._forgotten += len(pack_ids)
             self._settle_tail()
             for pack_id in pack_ids:
                 number = self._packs.find(pack_id)

@@ -63,9 +63,10 @@ def trim() -> None:
 
 def equal(one: Buffer, other: Buffer) -> bool:
     """Whether two buffers hold the same bytes: C's memcmp, without the interpreter lock."""
-    if len(one) != len(other):
+    size_bytes = memoryview(one).nbytes  # its len() would count rows, if it has any
+    if size_bytes != memoryview(other).nbytes:
         return False
-    return not len(one) or _memcmp(_address(one), _address(other), len(one)) == 0
+    return not size_bytes or _memcmp(_address(one), _address(other), size_bytes) == 0
 
 
 def _address(data: Buffer | NDArray[np.uint8] | mmap.mmap) -> int:

@@ -19,6 +19,7 @@ from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.stored import StoredFile
 from vcbproxy.repository.tree import Node
+from vcbproxy.repository.vouched import Vouched
 
 
 class PointReader:
@@ -120,9 +121,14 @@ class PointReader:
         lengths = np.frombuffer(read(stored, 0, stored.size_bytes), "<u4")
         return ids, self._tiling(entry, lengths.astype(np.uint32, copy=False))
 
-    def lost_chunks(self, ids: Ids) -> NDArray[np.int64]:
-        """Rows of a list's chunks that are stored no more, or not whole; see ``Repository.lost_chunks``."""
-        return self._repository.lost_chunks(ids)
+    def vouched(self, key: str) -> Vouched:
+        """A disk's list looked up: what an incremental may build on, and which chunks are lost; ``Repository.vouch``.
+
+        Raises:
+            UsageError: no such disk.
+            IntegrityError: its list, or that of its lengths, is damaged.
+        """
+        return self._repository.vouch(*self.base_list(key))
 
     def _disk_list(self, entry: DiskEntry) -> tuple[Ids, Node | None]:
         """The chunks' ids, and the file of their lengths if it is there; both lie in one tree, which is long."""

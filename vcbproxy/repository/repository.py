@@ -53,6 +53,7 @@ from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.index import Index, Location
 from vcbproxy.repository.indexload import IndexLoader
 from vcbproxy.repository.session import WriteOptions, WriteSession
+from vcbproxy.repository.vouched import Vouched
 
 Result = TypeVar("Result")
 
@@ -231,7 +232,9 @@ class Repository:
         """
         with self._mutex:
             listed = {stored.name.stem: stored.size_bytes for stored in self.backend.list(FileKind.INDEX)}
-            if not self._sessions and (self._pending.clear() or self.index.forgot or self._index_files - listed.keys()):
+            if not self._sessions and (
+                self._pending.clear() or self.index.forgotten or self._index_files - listed.keys()
+            ):
                 self.index, self._index_files = self._loader.empty(), set()
             if (
                 not (self._index_files or len(self.index))
@@ -266,8 +269,8 @@ class Repository:
         self.index.forget([*lost, *self.index.known_packs(damaged)])
         self._looked = (held, self.index)
 
-    def lost_chunks(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Which chunks of a base's list must not be relied on: no index lists them, or their packs are not whole.
+    def vouch(self, ids: NDArray[np.uint8], lengths: NDArray[np.uint32]) -> Vouched:
+        """Look a base's list up: which chunks must not be relied on, since no index lists them or their packs are hurt.
 
         An incremental reads their ranges again, as if they had changed: the disk still has the very same bytes, most
         likely, and storing them anew heals the older restore points too; where it has others, those are right for the
@@ -277,12 +280,19 @@ class Repository:
 
         Args:
             ids: uint8 (n, 32).
+            lengths: uint32 (n), what they are said to be.
 
-        Returns:
-            Rows of ``ids``, ascending.
+        Raises:
+            IntegrityError: one that is stored has another length.
         """
-        known, _ = self.index.find(ids, BlobKind.DATA)
-        return np.flatnonzero(~known).astype(np.int64)
+        index, forgotten = self.index, self.index.forgotten
+        known, stored = index.find(ids, BlobKind.DATA)
+        wrong = np.flatnonzero(known & (stored != lengths))
+        if len(wrong):
+            row = int(wrong[0])
+            told = f"chunk {ids[row].tobytes().hex()} has {stored[row]} bytes, the base's list says {lengths[row]}"
+            raise IntegrityError(f"{told}; back the disk up in full")
+        return Vouched(ids, lengths, np.flatnonzero(~known).astype(np.int64), index, forgotten)
 
     def drop_index(self) -> None:
         """Forget all that is known of the index, and of packs that are not listed yet: for whoever removes packs."""

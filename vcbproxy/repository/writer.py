@@ -34,6 +34,7 @@ from vcbproxy.repository.packer import Packer, PackerStats
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.session import WriteOptions, WriteSession
 from vcbproxy.repository.treewriter import TreeWriter
+from vcbproxy.repository.vouched import TakenOver
 
 
 def _program_version() -> str:
@@ -85,12 +86,13 @@ class DiskWriter:
         with self._lock:
             return sum((made.stats for made in self._packers), PackerStats())
 
-    def finish(self, ids: Ids, lengths: NDArray[np.uint32]) -> None:
+    def finish(self, ids: Ids, lengths: NDArray[np.uint32], taken_over: TakenOver | None = None) -> None:
         """Take the disk's chunk list, once no worker uses its packers any more. Durable, with its list, at ``commit``.
 
         Args:
             ids: uint8 (n, 32), the chunks in order.
             lengths: uint32 (n), their plaintext lengths; they add up to the disk's size.
+            taken_over: which of them come from a list that was looked up while this point is written.
 
         Raises:
             TargetError: a pack could not be stored.
@@ -107,7 +109,7 @@ class DiskWriter:
             made.finish()
         self._point.session.flush()
         self._point.session.trim()  # the list of a huge disk needs the room
-        self._point.hold_stored(ids, lengths, f"disk {entry.key}")
+        self._point.hold_stored(ids, lengths, f"disk {entry.key}", taken_over)
         self._point.add_disk(entry, ids, lengths)
 
     def abandon(self) -> None:
@@ -253,7 +255,9 @@ class PointWriter:
 
     # ------------------------------------------------------------------ for DiskWriter
 
-    def hold_stored(self, ids: Ids, lengths: NDArray[np.uint32], what: str) -> None:
+    def hold_stored(
+        self, ids: Ids, lengths: NDArray[np.uint32], what: str, taken_over: TakenOver | None = None
+    ) -> None:
         """See that every chunk is stored and has the length that is claimed.
 
         A chunk that another disk, or a file, met first may still be on its way; it is looked up again at ``commit``.
@@ -261,7 +265,11 @@ class PointWriter:
         Raises:
             IntegrityError: one is not stored, and not on its way; or has another length.
         """
-        known, stored = self._repository.index.find(ids, BlobKind.DATA)
+        index = self._repository.index
+        if taken_over is not None:
+            asked = taken_over.unvouched(index, ids, lengths)
+            ids, lengths = ids[asked], lengths[asked]
+        known, stored = index.find(ids, BlobKind.DATA)
         missing = np.flatnonzero(~known)
         if len(missing) and self.session.all_claimed(ids[missing], BlobKind.DATA):
             with self._mutex:
