@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vcbproxy.archive.seektable import SeekTableBuilder
 from vcbproxy.device import MappedDevice
 from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.inorder import InOrder
 from vcbproxy.pipeline.segments import Buffer, Segment, load
 from vcbproxy.units import MiB
 
@@ -32,7 +32,6 @@ _BUFFERS_MIN = 4  # one being read, one compressed, one digested, one on its way
 _ZEROES_AT_ONCE = 1024  # frames of zeroes in one piece: some 150 KB
 _PLANNED_MAX = 4096  # zeroes that are planned ahead need no memory, and the digest may lag behind them
 _ZEROES = bytes(MiB)
-_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class _Slot:
     def __init__(self, length: int, buffer: Buffer) -> None:
         self.length = length
         self.buffer = buffer
-        self.frame: bytes | None = None
+        self.frame = b""  # before it is compressed
 
     @property
     def plain(self) -> memoryview:
@@ -146,8 +145,7 @@ class ImageStream:
             self._free.put(Buffer(0, options.frame_bytes, self._free))
         self._work: Channel[_Slot] = crew.channel(count)
         self._to_digest: Channel[_Slot | Zeroes] = crew.channel(_PLANNED_MAX)
-        self._ordered: Channel[_Slot | Zeroes] = crew.channel(_PLANNED_MAX)
-        self._made = threading.Condition()
+        self._ordered: InOrder[_Slot | Zeroes] = InOrder(crew, _PLANNED_MAX)
         crew.start(self._read)
         crew.start(self._hash)
         for _ in range(workers):
@@ -186,7 +184,7 @@ class ImageStream:
             if isinstance(item, Zeroes):
                 yield from self._zeroes(item)
                 continue
-            frame = self._wait_for(item)
+            frame = item.frame
             item.buffer.release()
             self._table.add(len(frame), item.length, checksum_of(frame))
             yield frame
@@ -212,24 +210,17 @@ class ImageStream:
             self._table.add(len(frame), zeroes.frame_bytes, checksum_of(frame), count)
             yield frame * count
 
-    def _wait_for(self, slot: _Slot) -> bytes:
-        with self._made:
-            while slot.frame is None:
-                self._made.wait(_POLL_S)
-                if slot.frame is None:
-                    self._crew.check()
-            return slot.frame
-
     def _read(self) -> None:
         """The reader: keep ahead of everybody, as far as there are buffers."""
         for part in plan(self._source.extents(), self._source.size_bytes, self._frame_bytes):
             if isinstance(part, Filled):
                 self._read_frame(part)
             else:
-                self._ordered.put(part)
+                self._ordered.begin(part, is_done=True)
                 self._to_digest.put(part)
-        for channel in (self._ordered, self._to_digest, self._work):
-            channel.close()
+        self._work.close()
+        self._to_digest.close()
+        self._ordered.close()
 
     def _read_frame(self, part: Filled) -> None:
         buffer = self._free.get()
@@ -237,8 +228,8 @@ class ImageStream:
         buffer.hold()  # for the digest
         self.bytes_read += load(self._source, Segment(part.start, part.length, part.fills), buffer)
         slot = _Slot(part.length, buffer)
+        self._ordered.begin(slot)
         self._work.put(slot)
-        self._ordered.put(slot)
         self._to_digest.put(slot)
 
     def _hash(self) -> None:
@@ -261,7 +252,5 @@ class ImageStream:
         encoder = Encoder()
         for slot in self._work:
             plain = slot.plain
-            frame = zero_frame(len(plain)) if all_zero(plain) else encoder.encode(plain, self._level())
-            with self._made:
-                slot.frame = frame
-                self._made.notify()
+            slot.frame = zero_frame(len(plain)) if all_zero(plain) else encoder.encode(plain, self._level())
+            self._ordered.done(slot)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from vcbproxy.errors import IntegrityError
 from vcbproxy.pipeline import output
 from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.inorder import InOrder
 from vcbproxy.units import MiB
 
 _WORKERS_MAX = 8
 _AHEAD = 2  # frames waiting for each worker
-_POLL_S = 0.2
 _ZEROES = bytes(MiB)
 _STEP_BYTES = MiB
 _WINDOW_BYTES_MAX = 128 << 20
@@ -140,12 +139,11 @@ def _hold(done: Unpacked, expected: Expected, name: str) -> None:
 class _Slot:
     """A frame on its way from the splitter to a worker, and from there to the digest."""
 
-    __slots__ = ("done", "plain", "whole")
+    __slots__ = ("plain", "whole")
 
     def __init__(self, whole: Whole) -> None:
         self.whole = whole
         self.plain: bytes | None = None  # None: zeroes
-        self.done = False
 
 
 class _Unpacking:
@@ -156,8 +154,7 @@ class _Unpacking:
         self._sink = sink
         self._crew = crew
         self._work: Channel[_Slot] = crew.channel(_AHEAD * workers)
-        self._ordered: Channel[_Slot] = crew.channel((_AHEAD + 1) * workers)  # bounds what is held of the disk
-        self._made = threading.Condition()
+        self._ordered: InOrder[_Slot] = InOrder(crew, (_AHEAD + 1) * workers)  # bounds what is held of the disk
         self._digest = hashlib.sha256()
         self._walked = SeekTableBuilder()
         self._bytes_zero = 0
@@ -178,7 +175,7 @@ class _Unpacking:
             frame = found.frame
             self._walked.add(frame.compressed_bytes, frame.plain_bytes, frame.checksum or 0)
             self._all_checked = self._all_checked and frame.checksum is not None
-            self._ordered.put(slot)
+            self._ordered.begin(slot)
             self._work.put(slot)
             progress(frame.end)
         self._work.close()
@@ -207,26 +204,16 @@ class _Unpacking:
             if not is_zero_frame(slot.whole.data, frame.plain_bytes):
                 slot.plain = decoder.decode(frame, slot.whole.data)
                 self._sink.write_at(frame.start, memoryview(slot.plain))
-            with self._made:
-                slot.done = True
-                self._made.notify()
+            self._ordered.done(slot)
 
     def _hash(self) -> None:
         """The digest: the whole disk, in order."""
         for slot in self._ordered:
-            self._wait_for(slot)
             if slot.plain is None:
                 self._bytes_zero += slot.whole.frame.plain_bytes
                 self._hash_zeroes(slot.whole.frame.plain_bytes)
             else:
                 self._digest.update(slot.plain)
-
-    def _wait_for(self, slot: _Slot) -> None:
-        with self._made:
-            while not slot.done:
-                self._made.wait(_POLL_S)
-                if not slot.done:
-                    self._crew.check()
 
     def _hash_zeroes(self, length: int) -> None:
         zeroes = memoryview(_ZEROES)
