@@ -57,13 +57,13 @@ def to_directory(
     images = {disk.key: directory / f"{disk.name}.raw" for disk in point.disks if disk.key in chosen}
     files = {directory / file.name: file.key for file in point.contents.files}
     manifest = directory / FILE_NAME
-    _make(directory)
+    make_directory(directory)
     for path in (*images.values(), *files, manifest):
         require_free(path, overwrite=overwrite)
     disks = [to_file(point, key, path, watcher, overwrite=overwrite, workers=workers) for key, path in images.items()]
     for path, key in files.items():
-        _write(path, point.file(key), overwrite=overwrite)
-    _write(manifest, point.vm_json(), overwrite=overwrite)
+        write_small(path, point.file(key), overwrite=overwrite)
+    write_small(manifest, point.vm_json(), overwrite=overwrite)
     watcher.step(f"{directory} also holds {', '.join(path.name for path in (*files, manifest))}")
     return disks
 
@@ -125,7 +125,12 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path} exists; --overwrite replaces it, once the new one is whole")
 
 
-def _make(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """A directory, if it is not there yet.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -134,7 +139,13 @@ def _make(directory: Path) -> None:
         raise UsageError(f"cannot create {directory}: {error.strerror}; create it, or give another") from error
 
 
-def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
+def write_small(path: Path, data: bytes, *, overwrite: bool) -> None:
+    """A small file, durable when this returns.
+
+    Raises:
+        UsageError: there is one, and it may not be overwritten.
+        Error: it cannot be written.
+    """
     with output.new_file(path, len(data), overwrite=overwrite) as out:
         out.write_at(0, memoryview(data))
         out.commit()

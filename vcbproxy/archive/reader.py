@@ -1,0 +1,125 @@
+"""Reading what lies on cartridges: a part from its beginning to its end, for whoever joins the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from tape.ltfs.index import File
+from tape.ltfs.reader import FileReader
+from vcbproxy.archive.boundary import tape_errors
+from vcbproxy.archive.manifest import Document
+from vcbproxy.archive.shelf import Cartridge
+from vcbproxy.archive.sums import digest
+from vcbproxy.archive.survey import read_document
+from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
+from vcbproxy.errors import IntegrityError, UsageError
+from vcbproxy.units import MiB
+
+_STEP_BYTES = 4 * MiB
+
+
+def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
+    """A part's bytes, in order.
+
+    Raises:
+        IntegrityError: it is not there, not as long as was recorded, or cannot be read.
+    """
+    file = opened(cartridge, part)
+    for at in range(0, file.size_bytes, _STEP_BYTES):
+        piece = bytearray(min(_STEP_BYTES, file.size_bytes - at))
+        with tape_errors():
+            file.read_into(at, memoryview(piece))
+        yield memoryview(piece)
+
+
+def opened(cartridge: Cartridge, part: ArchivedPart) -> FileReader:
+    """A part, to be read by position.
+
+    Raises:
+        IntegrityError: it is not there, or not as long as was recorded.
+    """
+    hold_same(cartridge, part)
+    with tape_errors():
+        file = cartridge.volume.open(part.path)
+    if file.size_bytes != part.size_bytes:
+        raise IntegrityError(f"{file.name} has {file.size_bytes} bytes, {part.size_bytes} were recorded")
+    return file
+
+
+def small(cartridge: Cartridge, part: ArchivedPart) -> bytes:
+    """A small file, whole, checked against its digest.
+
+    Raises:
+        IntegrityError: it is not what was recorded.
+    """
+    data = b"".join(pieces(cartridge, part))
+    if digest(data) != part.sha256:
+        raise IntegrityError(f"{part.path} on {part.barcode} is not what was written: its digest differs")
+    return data
+
+
+def hold_same(cartridge: Cartridge, part: ArchivedPart) -> None:
+    """See that the cartridge is the one that was written, and not formatted anew since.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    if cartridge.volume.uuid != part.volume_uuid:
+        raise IntegrityError(
+            f"cartridge {cartridge.barcode} holds volume {cartridge.volume.uuid}, {part.path} lay on "
+            f"{part.volume_uuid}: it was formatted anew, or another one bears its label"
+        )
+
+
+def document_of(cartridge: Cartridge, point: ArchivedPoint) -> Document:
+    """What a restore point consists of, by its ``vm.json``.
+
+    Raises:
+        IntegrityError: it cannot be read.
+    """
+    part = last_word(point)
+    hold_same(cartridge, part)
+    return read_document(cartridge.volume, part.path, part.sha256)
+
+
+def last_word(point: ArchivedPoint) -> ArchivedPart:
+    """Where a restore point's ``vm.json`` lies.
+
+    Raises:
+        IntegrityError: nobody knows.
+    """
+    found = next((part for part in reversed(point.parts) if part.file == "vm.json"), None)
+    if found is None:
+        raise IntegrityError(f"{point.name}: the catalog names no vm.json; `vcbproxy tape catalog rebuild` finds it")
+    return found
+
+
+def in_order(points: Sequence[ArchivedPoint]) -> list[str]:
+    """The cartridges of several restore points: every file's parts follow one another, and a delta its base.
+
+    Raises:
+        UsageError: there is none.
+    """
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    last = {point.id: point.barcodes[-1] for point in points}
+    for point in points:
+        before = last.get(point.base or "")
+        for barcode in point.barcodes:
+            sorter.add(barcode, *([before] if before not in (None, barcode) else []))
+            before = barcode
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        raise UsageError("these restore points lie across one another; restore them one by one") from error
+
+
+def by_place(cartridge: Cartridge, parts: Sequence[ArchivedPart]) -> list[ArchivedPart]:
+    """Parts on one cartridge in the order in which they lie on the tape."""
+
+    def place(part: ArchivedPart) -> tuple[int, int]:
+        entry = cartridge.volume.index.find(part.path)
+        extents = entry.extents if isinstance(entry, File) else ()
+        return (extents[0].start.block, part.number) if extents else (0, part.number)
+
+    return sorted(parts, key=place)
