@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 import pytest
 
 from tape import logs, memory
-from tape.changer import Changer, Element, ElementKind
+from tape.changer import Changer
 from tape.drive import EndWarning, Met, Position, TapeDrive
+from tape.elements import Element, ElementKind
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.lun import Check, Hang, Lun
 from tape.emulator.robot import DRIVES, SLOTS

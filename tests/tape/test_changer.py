@@ -163,3 +163,16 @@ def test_an_answer_that_contradicts_itself_is_refused(answer: bytes) -> None:
 def test_a_library_that_cannot_be_is_not_made(tmp_path: Path, barcodes: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         VirtualLibrary.create(tmp_path, barcodes=barcodes)
+
+
+def test_a_page_without_its_last_bytes_is_read_as_far_as_it_came() -> None:
+    """As tgtd sends it; who the last drive is lies in what is missing, and is not guessed."""
+    text = b"STGT    VDRIVE          VDRV0001"
+    element = b"\x01\0\x09" + bytes(9) + b"TAP001L8".ljust(32) + bytes(4) + bytes((2, 1, 0, len(text))) + text
+    page = bytes((4, 0x80)) + len(element).to_bytes(2, "big") + b"\0" + (2 * len(element)).to_bytes(3, "big")
+    body = page + 2 * element
+    report = b"\x01\0\0\x02\0" + (len(body) - 8).to_bytes(3, "big") + body[:-8]
+    found = list(decode(report, ElementKind.DRIVE, "here"))
+    assert [(drive.barcode, drive.drive_serial) for drive in found] == [("TAP001L8", "VDRV0001"), ("TAP001L8", "")]
+    with pytest.raises(FormatError):
+        list(decode(report[:-1], ElementKind.DRIVE, "here"))

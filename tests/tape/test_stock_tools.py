@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tape import logs, memory
-from tape.changer import Changer, ElementKind
+from tape.changer import Changer
 from tape.drive import Position, TapeDrive
+from tape.elements import ElementKind
 from tape.emulator.library import VirtualLibrary
 from tape.memory import Id
 from tests.tape.libraries import served, small_library
