@@ -17,6 +17,7 @@
     ├─ KeyWanted          encrypted by a drive, with a key that this drive was not given
     ├─ CannotEncrypt      the drive has no encryption that a host may use
     ├─ EncryptionLost     the drive ceased to encrypt: nothing more may be written
+    ├─ FilesLost          a write error took files that were finished: they are to be written again, elsewhere
     ├─ VolumeOverflow     the physical end: the block was not written
     ├─ EndOfData          nothing is recorded here
     ├─ Reserved           another host holds the device
@@ -136,6 +137,12 @@ class EncryptionLost(TapeError):
     """The drive does not encrypt as it was told to."""
 
     template = "{device}: {reason}"
+
+
+class FilesLost(TapeError):
+    """A write error took files that were finished, but not yet safe. The volume takes no more writing."""
+
+    template = "{where}: a write error took {count} files: {paths}; write them again, to another cartridge"
 
 
 class VolumeOverflow(DeviceFailure):

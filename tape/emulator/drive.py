@@ -404,7 +404,10 @@ class DriveLun(Lun):
         }
         loaded = self.cartridge is not None
         medium, density = (_MEDIUM_TYPE, self.density) if loaded else (0, 0)
-        return modes.sense(cdb, pages, medium=medium, density=density, block=self._block_length)
+        protected = self.cartridge is not None and self.cartridge.kind.write_protected
+        return modes.sense(
+            cdb, pages, medium=medium, density=density, block=self._block_length, write_protected=protected
+        )
 
     def _programmable_page(self) -> bytes:
         return bytes((0x50, 0x01, 0, 28)) + bytes(2) + self._programmable_mib.to_bytes(2, "big") + bytes(24)

@@ -12,7 +12,15 @@ PageKey = tuple[int, int]
 ALL_PAGES = 0x3F
 
 
-def sense(cdb: bytes, pages: Mapping[PageKey, Callable[[], bytes]], *, medium: int, density: int, block: int) -> bytes:
+def sense(
+    cdb: bytes,
+    pages: Mapping[PageKey, Callable[[], bytes]],
+    *,
+    medium: int,
+    density: int,
+    block: int,
+    write_protected: bool = False,
+) -> bytes:
     """The answer to MODE SENSE.
 
     Raises:
@@ -28,7 +36,7 @@ def sense(cdb: bytes, pages: Mapping[PageKey, Callable[[], bytes]], *, medium: i
     else:
         raise invalid_field()
     descriptor = b"" if cdb[1] & 0x08 else bytes((density, 0, 0, 0, 0)) + block.to_bytes(3, "big")
-    buffered = 0x10
+    buffered = 0x90 if write_protected else 0x10
     if cdb[0] == 0x1A:
         head = bytes((3 + len(descriptor) + len(body), medium, buffered, len(descriptor)))
         return (head + descriptor + body)[: cdb[4]]

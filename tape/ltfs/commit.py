@@ -2,6 +2,7 @@
 
     data flushed ─▶ index on the data partition ─▶ index on the index partition ─▶ the cartridge's memory
                     │ no room: only on the other     over the one before it: its twin is safe
+                    │ it fails: likewise             behind it, where nothing may be written over
                     └────────────────────────────▶ behind the one before it: nothing else holds the state
 
 A power cut between any two of them leaves a volume that mounts with the old state or the new one. Errors of data that
@@ -12,25 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tape.errors import PositionLost, RefusedCommand, VolumeOverflow
+from tape.errors import PositionLost, RefusedCommand
 from tape.ltfs import coherency, indexxml
 from tape.ltfs.coherency import Coherency
 from tape.ltfs.index import Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK
 from tape.ltfs.layout import Layout
+from tape.ltfs.protection import Protection
 from tape.sequential import Position, SequentialDrive
 
 
-def commit(
+def to_data_partition(
     drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, data_end: int
 ) -> tuple[Pointer, int]:
-    """Write an index to both partitions.
+    """Write an index to the end of the data partition.
 
     Args:
         drive: the drive.
         layout: of the volume.
         index: its new state, generation and time set; its location and back pointer are set here.
-        data_index: where the data partition's last index begins.
+        data_index: where that partition's last index begins.
         data_end: the block behind all that is recorded there.
 
     Returns:
@@ -38,7 +40,8 @@ def commit(
 
     Raises:
         PositionLost: the data partition does not end where it must: somebody else wrote.
-        TapeError: an index could not be written; the state before is still there.
+        VolumeOverflow: it found no room, or not all of it.
+        TapeError: it could not be written; the state before is still there.
     """
     end = drive.locate_end(layout.data_partition)
     if end.block != data_end:
@@ -46,27 +49,46 @@ def commit(
     drive.flush()
     index.previous = data_index
     index.location = Pointer(layout.label.data_partition, data_end + 1)
-    try:
-        data_end = write_index(drive, layout, index, end)
-    except VolumeOverflow:
-        # The last blocks belong to an index that is cut off. The other partition's says what is whole.
-        _write_small(drive, layout, index, drive.locate_end(layout.index_partition))
-        remember(drive, layout, index, index.generation - 1)
-        return data_index, drive.locate_end(layout.data_partition).block
-    data_index = index.location
-    write_small(drive, layout, index, data_index)
-    return data_index, data_end
+    return index.location, write_index(drive, layout, index, end)
 
 
-def write_small(drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer) -> None:
+def to_index_partition(
+    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, protection: Protection
+) -> None:
     """Bring the index partition up to date with the data partition's last index.
 
     Raises:
         TapeError: it could not be written.
     """
     index.previous = data_index
-    _write_small(drive, layout, index, Position(layout.index_partition, FIRST_CONTENT_BLOCK))
+    if protection.worm:
+        place = drive.locate_end(layout.index_partition)
+    else:
+        place = Position(layout.index_partition, FIRST_CONTENT_BLOCK)
+        drive.locate(place)
+        protection.may_write_over(drive, place.partition, place.block)
+    _write_small(drive, layout, index, place)
     remember(drive, layout, index)
+
+
+def to_index_partition_alone(
+    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, older: int
+) -> None:
+    """Write a state that found no room on the data partition: behind what the index partition has.
+
+    Args:
+        drive: the drive.
+        layout: of the volume.
+        index: the state.
+        data_index: where the data partition's last index begins.
+        older: the generation of that.
+
+    Raises:
+        TapeError: it could not be written either.
+    """
+    index.previous = data_index
+    _write_small(drive, layout, index, drive.locate_end(layout.index_partition))
+    remember(drive, layout, index, older)
 
 
 def _write_small(drive: SequentialDrive, layout: Layout, index: Index, place: Position) -> None:
@@ -81,7 +103,8 @@ def write_index(drive: SequentialDrive, layout: Layout, index: Index, place: Pos
         VolumeOverflow: there is no room for it.
         TapeError: it could not be written.
     """
-    drive.locate(place)
+    if drive.expected != place:
+        drive.locate(place)
     drive.write_filemarks()
     for block in blocks(indexxml.encode(index), layout.label.block_bytes):
         drive.write(block)

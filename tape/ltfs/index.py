@@ -18,6 +18,8 @@ from tape.errors import FormatError
 from tape.ltfs import names
 
 ROOT_UID = 1
+DIGEST = "ltfs.hash.sha256sum"
+"""The extended attribute that holds a file's SHA-256, in hex; a name that the standard reserves for it."""
 
 
 class Lock(Enum):
@@ -206,3 +208,22 @@ def split(path: str) -> tuple[str, str]:
     if not parts:
         raise FormatError(where="a name on the volume", reason="the root is no file")
     return "/".join(parts[:-1]), names.normal(parts[-1])
+
+
+def drop_beyond(index: Index, partition: str, end: int, block_bytes: int) -> list[str]:
+    """Take out of an index all files of which something lies at or behind a block; gives their paths."""
+    dropped: list[str] = []
+    pending: list[tuple[str, Directory]] = [("", index.root)]
+    while pending:
+        above, here = pending.pop()
+        for name, entry in list(here.entries.items()):
+            if isinstance(entry, Directory):
+                pending.append((f"{above}/{name}", entry))
+            elif any(_reaches(extent, partition, end, block_bytes) for extent in entry.extents):
+                dropped.append(f"{above}/{name}")
+                del here.entries[name]
+    return sorted(dropped)
+
+
+def _reaches(extent: Extent, partition: str, end: int, block_bytes: int) -> bool:
+    return extent.start.partition == partition and extent.start.block + extent.blocks(block_bytes) > end

@@ -34,6 +34,7 @@ class Mounted:
         layout: how it lies on its cartridge.
         index: its present state.
         data_index: where the data partition's last index begins.
+        data_generation: of that.
         data_end: the block behind all that is recorded on the data partition.
         index_is_behind: the index partition's copy must be brought up to date before anything else is written.
         full: the data partition has no room, not even for an index.
@@ -43,6 +44,7 @@ class Mounted:
     layout: Layout
     index: Index
     data_index: Pointer
+    data_generation: int
     data_end: int
     index_is_behind: bool
     full: bool
@@ -84,6 +86,7 @@ def _by_memory(drive: SequentialDrive, layout: Layout) -> Mounted | None:
         layout,
         index,
         index.previous,
+        of_data.generation,
         end,
         index_is_behind=False,
         full=index.generation > of_data.generation,
@@ -101,7 +104,8 @@ def _by_search(drive: SequentialDrive, layout: Layout) -> Mounted:
     if at is None:
         raise Inconsistent(where=drive.name, reason="no index on its data partition")
     behind = small.index is None or not small.closed or small.index.generation < newest.generation
-    return Mounted(layout, newest, at, data.end, index_is_behind=behind, full=not data.closed, by_memory=False)
+    older = data.index.generation if data.index is not None else newest.generation
+    return Mounted(layout, newest, at, older, data.end, index_is_behind=behind, full=not data.closed, by_memory=False)
 
 
 def _newest(small: Tail, data: Tail) -> Index | None:

@@ -22,6 +22,7 @@ _INDEXES_KEPT = 3  # so many indexes must still find room on the data partition
 _SLACK_BYTES_MAX = 1 << 30
 _SLACK_SHARE = 20  # of a partition; for cartridges that are small because they are emulated
 _CLOSING_SHARE = 4  # of the slack
+_WARNING_SHARE = 100  # likewise
 _BYTES_PER_ENTRY = 600  # of an index; measured 566 with the reference implementation
 _UNTOLD = 1 << 62  # the drive will say when it is enough
 
@@ -33,10 +34,12 @@ class Room:
     Attributes:
         data_bytes: for data; negative when the volume is fuller than it should be.
         closing_bytes: for closing files, once there is none for data.
+        warning_mib: how long before its early warning the drive is to announce the end, should it be nearer than that.
     """
 
     data_bytes: int
     closing_bytes: int
+    warning_mib: int = 0
 
     @classmethod
     def measure(cls, drive: SequentialDrive, layout: Layout, index: Index) -> Self:
@@ -54,7 +57,8 @@ class Room:
         indexes = _INDEXES_KEPT * entries * _BYTES_PER_ENTRY
         slack = min(_SLACK_BYTES_MAX, whole // _SLACK_SHARE)
         closing = min(slack // _CLOSING_SHARE, max(left - indexes - slack // 2, 0))
-        return cls(left - indexes - slack, closing)
+        warning = min(indexes + slack, whole // _WARNING_SHARE)
+        return cls(left - indexes - slack, closing, warning >> 20)
 
     def take(self, size_bytes: int, *, full: bool) -> None:
         """So much was written, to a volume that was full before or not."""

@@ -35,13 +35,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tape.ltfs.index import File
+from tape.ltfs.index import DIGEST, File
 from tape.ltfs.writer import FileWriter
 from tape.scsi.transport import Buffer
 
 RING_BYTES = 256 << 20
 REFILL_BYTES = 32 << 20
-DIGEST = "ltfs.hash.sha256sum"
 
 
 @dataclass(frozen=True, slots=True)

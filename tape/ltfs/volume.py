@@ -17,12 +17,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tape.errors import FormatError, PositionLost, TapeError, VolumeOverflow, WriteProtected
+from tape.errors import FilesLost, FormatError, MediumError, PositionLost, TapeError, VolumeOverflow
 from tape.ltfs import commit as commits
 from tape.ltfs import index as model
 from tape.ltfs.format import Maker, Naming, make_volume
-from tape.ltfs.index import Directory, File, Index, Lock
+from tape.ltfs.index import Directory, File, Index
+from tape.ltfs.interval import Interval
+from tape.ltfs.journal import Journal, State
 from tape.ltfs.mount import Mounted, mount
+from tape.ltfs.protection import Protection, VolumeLock, announce_end, note_write_error
 from tape.ltfs.reader import FileReader
 from tape.ltfs.room import Room
 from tape.ltfs.writer import FileWriter
@@ -33,7 +36,16 @@ from tape.sequential import EndWarning, Position, SequentialDrive
 class LtfsVolume:
     """One mounted volume. For one thread."""
 
-    def __init__(self, drive: SequentialDrive, mounted: Mounted, maker: Maker, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        drive: SequentialDrive,
+        mounted: Mounted,
+        maker: Maker,
+        now_ns: Callable[[], int],
+        *,
+        journal: Journal | None = None,
+        interval: Interval = Interval(),  # noqa: B008  # frozen
+    ) -> None:
         """Use ``mount``."""
         self.drive = drive
         self.layout = mounted.layout
@@ -41,11 +53,18 @@ class LtfsVolume:
         self.by_memory = mounted.by_memory
         self._maker = maker
         self._now_ns = now_ns
+        self._journal = journal
+        self._interval = interval
         self._data_index = mounted.data_index
-        self._data_end = mounted.data_end
+        self._data_generation = mounted.data_generation
+        self._data_end = self._safe_end = mounted.data_end
         self._behind = mounted.index_is_behind
         self._dirty = False
+        self._failed = False  # a write error: nothing more goes onto the data partition
+        self._journaling = False
+        self._indexed_ns = now_ns()
         self._writer: FileWriter | None = None
+        self._protection = Protection.of(drive, self.index)
         self._room = Room.measure(drive, self.layout, self.index)
         self.full = mounted.full or self._room.data_bytes <= 0
         """No more data find room; the indexes, and small closing files, still do."""
@@ -60,7 +79,16 @@ class LtfsVolume:
         make_volume(drive, naming, maker, now_ns())
 
     @classmethod
-    def mount(cls, drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int], *, search: bool = False) -> Self:
+    def mount(
+        cls,
+        drive: SequentialDrive,
+        maker: Maker,
+        now_ns: Callable[[], int],
+        *,
+        search: bool = False,
+        journal: Journal | None = None,
+        interval: Interval = Interval(),  # noqa: B008  # frozen
+    ) -> Self:
         """Mount the volume in a drive.
 
         Args:
@@ -68,13 +96,15 @@ class LtfsVolume:
             maker: who writes, if anything is written.
             now_ns: the time, in nanoseconds since 1970.
             search: do not believe the cartridge's memory.
+            journal: kept while files are written; after a crash ``recover`` finds by it what no index has.
+            interval: how much may be written until ``checkpoint`` writes an index.
 
         Raises:
             FormatError: no LTFS volume, or its metadata are wrong.
             Inconsistent: its last writer did not finish; ``recover`` rolls it back.
             TapeError: it cannot be read.
         """
-        return cls(drive, mount(drive, search=search), maker, now_ns)
+        return cls(drive, mount(drive, search=search), maker, now_ns, journal=journal, interval=interval)
 
     @property
     def uuid(self) -> str:
@@ -95,6 +125,11 @@ class LtfsVolume:
     def closing_bytes(self) -> int:
         """How many bytes of closing files find room on a volume that is full; 0 when even its physical end was met."""
         return self._room.closing_bytes
+
+    @property
+    def read_only(self) -> str:
+        """Why it takes no writing: its tab, a lock, a write error; nothing when it does."""
+        return self._protection.reason
 
     # ------------------------------------------------------------------ reading
 
@@ -117,7 +152,7 @@ class LtfsVolume:
         Raises:
             FormatError: a file is in the way.
         """
-        self._hold_writable()
+        self._protection.hold_writable(self.drive, self.index)
         before = self.index.highest_uid
         made = self.index.make_directory(path, self._now_ns())
         self._dirty = self._dirty or self.index.highest_uid != before
@@ -135,39 +170,133 @@ class LtfsVolume:
             FormatError: something is there already, or it cannot be called that.
             WriteProtected: the volume is locked.
         """
-        self._hold_writable()
+        self._protection.hold_writable(self.drive, self.index)
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: another file is being written to volume {self.uuid}")
         above, name = model.split(path)
         directory = self.make_directory(above)
         if name in directory.entries:
             raise FormatError(where=f"volume {self.uuid}", reason=f"{path} is there already")
-        self._at_data_end()
-        self._writer = FileWriter(self, directory, name, closing=closing)
+        self._begin_writing()
+        self._writer = FileWriter(self, path, directory, name, closing=closing)
         return self._writer
+
+    def checkpoint(self) -> bool:
+        """Write an index to the data partition when enough was written, or time has passed, since the last one.
+
+        Gives whether everything that was finished is safe now. Costs no way across the tape, as ``commit`` does.
+
+        Raises:
+            TapeError: as ``commit``.
+        """
+        written = self._data_end - self._safe_end
+        due = written * self.layout.label.block_bytes >= self._interval.size_bytes
+        if self._dirty and (due or self._now_ns() - self._indexed_ns >= self._interval.time_s * 10**9):
+            self._hold_committable()
+            self._commit_data()
+        return not self._dirty
 
     def commit(self) -> None:
         """Make everything safe that was finished until now: indexes on both partitions.
 
         Raises:
             PositionLost: the tape does not end where it must; somebody else wrote.
+            FilesLost: a write error took files that were finished, but not safe; what is whole is safe now.
             TapeError: it could not be written; what was committed before is still there.
         """
+        self._hold_committable()
+        if self._dirty:
+            self._commit_data()
+        if self._behind:
+            self._commit_small()
+        if self._journal is not None and self._journaling:
+            self._journal.settle(self.uuid)
+            self._journaling = False
+
+    def _hold_committable(self) -> None:
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
-        if not (self._dirty or self._behind):
+        if (self._dirty or self._behind) and not self._failed:
+            self._protection.hold_writable(self.drive, self.index)
+
+    def _commit_data(self) -> None:
+        if self._failed:
+            self._rescue()
             return
-        if self._behind and not self._dirty:
-            commits.write_small(self.drive, self.layout, self.index, self._data_index)
-            self._behind = False
+        self._new_generation()
+        try:
+            self._data_index, self._data_end = commits.to_data_partition(
+                self.drive, self.layout, self.index, self._data_index, self._data_end
+            )
+        except VolumeOverflow:
+            # The last blocks belong to an index that is cut off. The other partition's says what is whole.
+            self.full = True
+            self._commit_alone()
             return
+        except MediumError:
+            self._write_error()
+            self._rescue()
+            raise
+        self._data_generation = self.index.generation
+        self._dirty, self._behind = False, True
+        self._indexed()
+        if self._journaling:
+            self._begin_journal()
+
+    def _commit_small(self) -> None:
+        try:
+            commits.to_index_partition(self.drive, self.layout, self.index, self._data_index, self._protection)
+        except MediumError:
+            self._protection.reason = "its index partition cannot be written: copy what is on it, and retire it"
+            note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
+            raise
+        self._behind = False
+
+    def _commit_alone(self) -> None:
+        """The data partition takes no index; the index partition's says what is whole."""
+        commits.to_index_partition_alone(self.drive, self.layout, self.index, self._data_index, self._data_generation)
+        self._data_end = self.drive.locate_end(self.layout.data_partition).block
+        self._dirty = self._behind = False
+        self._indexed()
+
+    def _rescue(self) -> None:
+        """After a write error: an index of what is whole, to the other partition.
+
+        Raises:
+            FilesLost: files that were finished are not.
+            TapeError: the other partition cannot be written either.
+        """
+        try:
+            end = self.drive.locate_end(self.layout.data_partition).block
+        except TapeError:
+            end = self._safe_end  # whatever came behind the last index, it cannot be said to be there
+        lost = model.drop_beyond(self.index, self.layout.label.data_partition, end, self.layout.label.block_bytes)
+        self._data_end = end
+        self._new_generation()
+        try:
+            self._commit_alone()
+        except MediumError:
+            note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
+            raise
+        if lost:
+            raise FilesLost(where=f"volume {self.uuid}", count=len(lost), paths=", ".join(lost))
+
+    def _write_error(self) -> None:
+        """Noted at once, and for ever: a place that failed once is not tried again."""
+        self._failed = self.full = True
+        self._room.end_met()
+        self._protection.reason = "its data partition could not be written: copy what is on it, and retire it"
+        note_write_error(self.drive, VolumeLock.WRITE_ERROR_DATA)
+
+    def _new_generation(self) -> None:
         self.index.generation += 1
         self.index.update_time_ns = self._now_ns()
         self.index.creator = self._maker.creator
-        self._data_index, self._data_end = commits.commit(
-            self.drive, self.layout, self.index, self._data_index, self._data_end
-        )
-        self._dirty = self._behind = False
+
+    def _indexed(self) -> None:
+        """An index holds all that was written."""
+        self._safe_end = self._data_end
+        self._indexed_ns = self._now_ns()
         self._room = Room.measure(self.drive, self.layout, self.index)
 
     def commit_anew(self) -> None:
@@ -197,23 +326,27 @@ class LtfsVolume:
         """Unmount; also after an error that was not the tape's: the next session need then not recover the volume."""
         if error is None:
             self.unmount()
-        elif not isinstance(error, TapeError):
-            with suppress(TapeError):  # the first error is the one to be told
+        elif self._failed or not isinstance(error, TapeError):
+            with suppress(TapeError, OSError):  # the first error is the one to be told
                 if self._writer is not None:
                     self._writer.abort()
                 self.unmount()
+        if self._journal is not None:
+            self._journal.close()
 
-    def _hold_writable(self) -> None:
-        if self.index.lock in (Lock.LOCKED, Lock.PERMANENT):
-            raise WriteProtected(
-                device=self.drive.name, command="write", reason=f"volume {self.uuid} is locked", key=7, asc=0x27, ascq=0
-            )
-
-    def _at_data_end(self) -> None:
+    def _begin_writing(self) -> None:
+        announce_end(self.drive, self._room.warning_mib)
+        if self._journal is not None and not self._journaling:
+            self._begin_journal()
         end = self.drive.locate_end(self.layout.data_partition)
         expected = Position(self.layout.data_partition, self._data_end)
         if end != expected:
             raise PositionLost(device=self.drive.name, expected=expected, found=end)
+
+    def _begin_journal(self) -> None:
+        assert self._journal is not None, "asked for before"
+        self._journal.begin(State(self.uuid, self._data_generation, self._data_index, self._data_end))
+        self._journaling = True
 
     # ------------------------------------------------------------------ for FileWriter
 
@@ -225,6 +358,10 @@ class LtfsVolume:
             self.full = True
             self._room.end_met()
             return False
+        except MediumError:
+            self._dirty = True
+            self._write_error()
+            raise
         self._data_end += 1
         self._dirty = True  # even if no file comes of it: behind the last index nothing may lie
         self._room.take(len(block), full=self.full)
@@ -236,12 +373,14 @@ class LtfsVolume:
         """The block that the next one written will be."""
         return self._data_end
 
-    def finished(self, directory: Directory, file: File | None) -> None:
+    def finished(self, path: str, directory: Directory, file: File | None) -> None:
         """The writer is done; with a file, or without one."""
         self._writer = None
         if file is not None:
             directory.entries[file.name] = file
             self._dirty = True
+            if self._journal is not None:
+                self._journal.note(path, file)
 
     def now_ns(self) -> int:
         """The time."""

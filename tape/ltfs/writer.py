@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tape.errors import VolumeOverflow
-from tape.ltfs.index import Directory, Extent, File, Pointer, Times
+from tape.ltfs.index import DIGEST, Directory, Extent, File, Pointer, Times
 from tape.scsi.transport import Buffer
 
 if TYPE_CHECKING:
@@ -16,14 +17,19 @@ if TYPE_CHECKING:
 class FileWriter:
     """One file while it is written: by ``write``, which takes pieces of any size, or by ``put``, block by block."""
 
-    def __init__(self, volume: LtfsVolume, directory: Directory, name: str, *, closing: bool = False) -> None:
+    def __init__(
+        self, volume: LtfsVolume, path: str, directory: Directory, name: str, *, closing: bool = False
+    ) -> None:
         """Use ``LtfsVolume.create``."""
         self._volume = volume
+        self._path = path
         self._directory = directory
         self._name = name
         self._closing = closing
         self._began_ns = volume.now_ns()
         self._held = bytearray()
+        self._digest = hashlib.sha256()
+        self._digested = 0
         self._start = volume.data_end
         self._written = 0
         self._done = False
@@ -66,6 +72,8 @@ class FileWriter:
                 taken -= len(piece)
                 del self._held[len(self._held) - len(piece) :]
                 break
+        self._digest.update(view[:taken])
+        self._digested += taken
         return taken
 
     def put(self, block: Buffer) -> bool:
@@ -81,7 +89,7 @@ class FileWriter:
         return True
 
     def finish(self, xattrs: Mapping[str, bytes] | None = None) -> File:
-        """The file is complete; safe with the next commit.
+        """The file is complete; safe with the next commit. It bears a digest if all of it came by ``write``.
 
         Raises:
             VolumeOverflow: the last bytes that ``write`` took found no room; there is no file.
@@ -99,7 +107,10 @@ class FileWriter:
         if self._written:
             pointer = Pointer(self._volume.layout.label.data_partition, self._start)
             extents = (Extent(0, pointer, 0, self._written),)
-        file = File(self._name, self._volume.index.new_uid(), times, self._written, extents, xattrs=dict(xattrs or {}))
+        borne = dict(xattrs or {})
+        if self._digested == self._written:
+            borne.setdefault(DIGEST, self._digest.hexdigest().encode("ascii"))
+        file = File(self._name, self._volume.index.new_uid(), times, self._written, extents, xattrs=borne)
         self._end(file)
         return file
 
@@ -110,7 +121,7 @@ class FileWriter:
 
     def _end(self, file: File | None) -> None:
         self._done = True
-        self._volume.finished(self._directory, file)
+        self._volume.finished(self._path, self._directory, file)
 
     def _flush_held(self) -> bool:
         if not self.put(self._held):

@@ -12,8 +12,7 @@ from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
 from tape.ltfs.format import Maker, Naming, make_volume
-from tape.ltfs.index import File
-from tape.ltfs.stream import DIGEST
+from tape.ltfs.index import DIGEST, File
 from tape.ltfs.volume import LtfsVolume
 
 MAKER = Maker("TESTERS", "Tester", "1.0", "here")
