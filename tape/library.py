@@ -13,35 +13,61 @@ the library is closed: a job's next volume is mostly the one of its last.
 
 from __future__ import annotations
 
-import threading
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tape import memory
+from tape import alerts, cleaning, memory
+from tape.alerts import Alert, Severity
+from tape.arm import Arm
+from tape.cleaning import CleaningLog
 from tape.devices import Devices, EmulatedDevices
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import (
+    FormatError,
     InUse,
-    LibraryChanged,
     LibraryError,
-    MediumChanged,
-    MoveFailed,
     NoMedium,
     NotReady,
     TapeError,
     WrongCartridge,
 )
 from tape.scsi import cdb
+from tape.seats import LOOK_AGAIN_S, Seats
 from tape.sequential import SequentialDrive
 
-_ROBOT_WAIT_S = 900.0  # another program's move, or its taking stock of a few slots
 _ARRIVAL_S = 60.0  # from the robot's letting go until the drive has noticed
-_LOOK_AGAIN_S = 1.0  # whether another program has let go of a drive
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a drive complains of.
+
+    Attributes:
+        serial: the drive's number.
+        barcode: of the cartridge that is in it.
+        alert: the complaint.
+    """
+
+    serial: str
+    barcode: str
+    alert: Alert
+
+    def __str__(self) -> str:
+        return f"drive {self.serial}, cartridge {self.barcode}: {self.alert}"
+
+
+def _log_it(heard: Heard) -> None:
+    level = logging.INFO if heard.alert.severity is Severity.INFORMATION else logging.WARNING
+    _log.log(level, "%s", heard)
 
 
 class Library:
@@ -54,6 +80,8 @@ class Library:
         name: str = "",
         known_drives: Mapping[int, str] | None = None,
         keep_loaded: bool = True,
+        cleaning: CleaningLog | None = None,
+        heard: Callable[[Heard], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,21 +93,24 @@ class Library:
             known_drives: serial numbers of drives by the addresses of their elements, for a robot that does not tell
                 them: see ``tape.drivemap``.
             keep_loaded: whether a cartridge stays in its drive until that is wanted for another.
+            cleaning: if drives that ask for it are cleaned by us: where the uses of cleaning cartridges are counted.
+            heard: told what drives complain of; else it is logged.
             sleep: waits so many seconds.
             monotonic: a clock, in seconds.
         """
         self._devices = devices
-        self._robot = devices.robot
-        self.name = name or f"library {self._robot.serial or self._robot.name}"
-        self._known_drives = dict(known_drives or {})
+        self.name = name or f"library {devices.robot.serial or devices.robot.name}"
+        self._arm = Arm(devices, self.name, known_drives or {})
         self._keep_loaded = keep_loaded
+        self._cleaning = cleaning
+        self._heard = heard or _log_it
         self._sleep = sleep
         self._monotonic = monotonic
-        self._hand = threading.Lock()
-        self._seats = threading.Condition()
-        self._leased: set[str] = set()
+        self._seats = Seats(devices, monotonic)
         self._left: dict[str, str] = {}
         """Drives in which we have left a cartridge, longest ago first, and its label."""
+        self._dirty: set[str] = set()
+        """Drives that have asked to be cleaned; they ask once."""
 
     @classmethod
     def in_folder(cls, folder: Path, *, name: str = "", keep_loaded: bool = True) -> Self:
@@ -121,8 +152,8 @@ class Library:
             NotReady: its door is open, or it is taking stock.
             TapeError: it does not tell.
         """
-        with self._arm():
-            return self._look()
+        with self._arm.held():
+            return self._arm.look()
 
     def take_stock(self) -> Inventory:
         """Have every label looked at anew, which takes minutes.
@@ -130,9 +161,9 @@ class Library:
         Raises:
             TapeError: as ``inventory``.
         """
-        with self._arm():
-            self._robot.take_stock()
-            return self._look()
+        with self._arm.held():
+            self._arm.take_stock()
+            return self._arm.look()
 
     @property
     def reachable(self) -> Sequence[str]:
@@ -161,13 +192,35 @@ class Library:
         if barcode.startswith(CLEANING_PREFIX):
             raise LibraryError(f"{self.name}: {barcode} is a cleaning cartridge; it holds no data")
         with self._seat(barcode, wait_s, among) as serial:
-            with self._session(serial) as drive:
+            with self._seats.session(serial) as drive:
                 self._thread(drive)
                 self._identify(drive, barcode)
-                with drive.held():
-                    yield drive
+                self._hear(serial, barcode, drive)
+                try:
+                    with drive.held():
+                        yield drive
+                except BaseException:
+                    with suppress(TapeError):  # the first error is the one to be told
+                        self._hear(serial, barcode, drive)
+                    raise
+                self._hear(serial, barcode, drive)
             if not self._keep_loaded:
                 self._empty(serial)
+        self._clean_if_asked(serial)
+
+    @contextmanager
+    def seated(self, barcode: str, serial: str, *, wait_s: float = 0.0) -> Iterator[SequentialDrive]:
+        """Have any cartridge, those for cleaning too, lie in a drive for the length of a ``with``: as it is.
+
+        It is neither threaded nor verified, and brought home in the end.
+
+        Raises:
+            TapeError: as ``loaded``.
+        """
+        with self._seat(barcode, wait_s, [serial]) as seat:
+            with self._seats.session(seat) as drive:
+                yield drive
+            self._empty(seat)
 
     @contextmanager
     def drive(self, serial: str, *, wait_s: float = 0.0) -> Iterator[SequentialDrive]:
@@ -177,7 +230,7 @@ class Library:
             InUse: it is taken.
             TapeError: there is no such drive, or it does not answer.
         """
-        with self._lease(serial, wait_s), self._session(serial) as drive:
+        with self._seats.lease(serial, wait_s), self._seats.session(serial) as drive:
             yield drive
 
     def load(self, barcode: str, serial: str, *, wait_s: float = 0.0) -> None:
@@ -198,7 +251,7 @@ class Library:
             LibraryError: nothing is in it, or there is no place for it.
             MoveFailed: it could not be carried.
         """
-        with self._lease(serial, wait_s):
+        with self._seats.lease(serial, wait_s):
             return self._empty(serial, destination)
 
     def put_away(self) -> None:
@@ -210,7 +263,7 @@ class Library:
         first: TapeError | None = None
         for serial, barcode in list(self._left.items()):
             try:
-                with self._lease(serial, 0.0):
+                with self._seats.lease(serial, 0.0):
                     if self.inventory().drive(serial).barcode == barcode:
                         self._empty(serial)
             except InUse:
@@ -234,11 +287,11 @@ class Library:
             return self.unload(self._known(source), destination, wait_s=wait_s)
         with ExitStack() as taken:
             if destination.kind is ElementKind.DRIVE:
-                taken.enter_context(self._lease(self._known(destination), wait_s))
-            with self._arm():
-                inventory = self._look()
+                taken.enter_context(self._seats.lease(self._known(destination), wait_s))
+            with self._arm.held():
+                inventory = self._arm.look()
                 start = inventory.at(source.kind, source.address)
-                return self._carry(inventory, start, inventory.at(destination.kind, destination.address))
+                return self._arm.carry(inventory, start, inventory.at(destination.kind, destination.address))
 
     def transfer(self, barcode: str, destination: Element, *, wait_s: float = 0.0) -> Element:
         """Carry a cartridge, wherever it lies, to an element; gives where it is now.
@@ -272,84 +325,14 @@ class Library:
             MoveFailed: one could not be carried.
         """
         brought: list[Element] = []
-        with self._arm():
-            inventory = self._look()
+        with self._arm.held():
+            inventory = self._arm.look()
             for element in inventory.of_kind(ElementKind.MAIL_SLOT):
                 if element.full and element.barcode:
                     home = inventory.home_of(replace(element, source=None))
-                    brought.append(self._carry(inventory, element, home))
-                    inventory = self._look()
+                    brought.append(self._arm.carry(inventory, element, home))
+                    inventory = self._arm.look()
         return brought
-
-    # ------------------------------------------------------------------ the robot's side
-
-    @contextmanager
-    def _arm(self) -> Iterator[None]:
-        """Have the robot for a look and the moves that are planned by it."""
-        with self._hand, self._devices.taken(self._robot.serial or self._robot.name, _ROBOT_WAIT_S):
-            yield
-
-    def _look(self) -> Inventory:
-        return Inventory(self.name, tuple(self._with_serial(element) for element in self._robot.elements()))
-
-    def _with_serial(self, element: Element) -> Element:
-        if element.kind is not ElementKind.DRIVE:
-            return element
-        told = element.drive_serial or self._known_drives.get(element.address, "")
-        return replace(element, drive_serial=self._spelled(told) if told else "")
-
-    def _spelled(self, told: str) -> str:
-        """A serial number as the drive itself spells it: some robots leave out leading zeroes."""
-        drives = self._devices.drives
-        if told in drives:
-            return told
-        alike = [serial for serial in drives if serial.lstrip("0") == told.lstrip("0")]
-        return alike[0] if len(alike) == 1 else told
-
-    def _carry(self, inventory: Inventory, source: Element, destination: Element) -> Element:
-        """Carry what lies in an element; the caller has the arm, and has just looked."""
-        if not source.full:
-            raise LibraryError(f"{self.name}: nothing lies in {source}")
-        try:
-            try:
-                self._robot.move(source, destination)
-            except MediumChanged as error:
-                self._unchanged(inventory, source, destination, error)
-                self._robot.move(source, destination)
-        except LibraryChanged:
-            raise
-        except TapeError as error:
-            raise self._not_carried(source, destination, error) from error
-        return self._look().at(destination.kind, destination.address)
-
-    def _unchanged(self, before: Inventory, source: Element, destination: Element, error: MediumChanged) -> None:
-        """Hands were in the library: what was planned still holds if both places are as they were."""
-        after = self._look()
-        for place in (source, destination):
-            now = after.at(place.kind, place.address)
-            if (now.full, now.barcode) != (place.full, place.barcode):
-                what = f"{place} held {_content(place)}, and now {_content(now)}"
-                raise LibraryChanged(library=self.name, what=what, before=before, after=after) from error
-
-    def _not_carried(self, source: Element, destination: Element, error: TapeError) -> MoveFailed:
-        """What to say of a move that failed, after a new look."""
-        cartridge = source.barcode or "a cartridge without a label"
-        place: Element | None = None
-        try:
-            after = self._look()
-        except TapeError as second:
-            now = f"where it lies now cannot be seen ({second}): look at the inventory before anything else is moved"
-        else:
-            place = next((one for one in after.elements if one.full and one.barcode == source.barcode), None)
-            now = (
-                f"it lies in {place} now"
-                if place is not None
-                else "it is nowhere to be seen now: look into the library"
-            )
-        return MoveFailed(
-            library=self.name, cartridge=cartridge, source=source, destination=destination,
-            reason=str(error), now=now, place=place, because=error,
-        )  # fmt: skip
 
     # ------------------------------------------------------------------ the drives' side
 
@@ -369,7 +352,7 @@ class Library:
                 raise refusals[0] if len(refusals) == 1 else InUse(
                     device=f"every drive of {self.name}", holder=", ".join(str(one.holder) for one in refusals)
                 )  # fmt: skip
-            self._wait(min(_LOOK_AGAIN_S, until_s - self._monotonic()))
+            self._seats.wait(min(LOOK_AGAIN_S, until_s - self._monotonic()))
 
     def _take_one(self, barcode: str, among: Sequence[str], taken: ExitStack) -> tuple[str | None, list[InUse]]:
         """Take the first drive that is free of those that would do; else who has them."""
@@ -377,7 +360,7 @@ class Library:
         refusals: list[InUse] = []
         for serial in self._choices(inventory, inventory.where(barcode), among):
             try:
-                taken.enter_context(self._lease(serial, 0.0))
+                taken.enter_context(self._seats.lease(serial, 0.0))
             except InUse as error:
                 refusals.append(error)
             else:
@@ -411,15 +394,15 @@ class Library:
             return True
         if drive.full:
             self._eject(serial)  # takes minutes, in which the robot can serve others
-        with self._arm():
-            inventory = self._look()
+        with self._arm.held():
+            inventory = self._arm.look()
             drive = inventory.drive(serial)
             if inventory.where(barcode).kind is ElementKind.DRIVE:
                 return inventory.where(barcode) == drive
             if drive.full:
-                self._carry(inventory, drive, inventory.home_of(drive))
-                inventory = self._look()
-            self._carry(inventory, inventory.where(barcode), inventory.drive(serial))
+                self._arm.carry(inventory, drive, inventory.home_of(drive))
+                inventory = self._arm.look()
+            self._arm.carry(inventory, inventory.where(barcode), inventory.drive(serial))
         return True
 
     def _empty(self, serial: str, destination: Element | None = None) -> Element:
@@ -427,11 +410,11 @@ class Library:
         if not self.inventory().drive(serial).full:
             raise LibraryError(f"{self.name}: nothing is in drive {serial}")
         self._eject(serial)
-        with self._arm():
-            inventory = self._look()
+        with self._arm.held():
+            inventory = self._arm.look()
             drive = inventory.drive(serial)
             place = destination or inventory.home_of(drive)
-            carried = self._carry(inventory, drive, inventory.at(place.kind, place.address))
+            carried = self._arm.carry(inventory, drive, inventory.at(place.kind, place.address))
         self._left.pop(serial, None)
         return carried
 
@@ -439,7 +422,7 @@ class Library:
         """Have a drive of ours give its cartridge out."""
         if serial not in self._devices.drives:
             return  # it may be one that gives out by itself; if not, the robot will say so
-        with self._session(serial) as drive:
+        with self._seats.session(serial) as drive:
             # A program that died may have left it held; now nobody else on this host can be using it.
             drive.unit.run(cdb.prevent_removal(False), "allow removal")
             try:
@@ -455,7 +438,7 @@ class Library:
             except NoMedium:
                 if self._monotonic() >= until_s:
                     raise
-                self._sleep(_LOOK_AGAIN_S)
+                self._sleep(LOOK_AGAIN_S)
             else:
                 return
 
@@ -465,39 +448,31 @@ class Library:
         if found is not None and found.text and not same_label(found.text, barcode):
             raise WrongCartridge(barcode=barcode, memory=found.text, drive=drive.identity.serial)
 
-    @contextmanager
-    def _session(self, serial: str) -> Iterator[SequentialDrive]:
+    def _hear(self, serial: str, barcode: str, drive: SequentialDrive) -> None:
+        """Note what the drive complains of: it does so once. A drive that cannot be asked is no reason to fail."""
         try:
-            opener = self._devices.drives[serial]
-        except KeyError:
-            known = ", ".join(self._devices.drives) or "none"
-            raise TapeError(f"drive {serial} is not known to this host; known: {known}") from None
-        with closing(opener()) as drive:
-            yield drive
+            found = alerts.read(drive)
+        except FormatError as error:
+            _log.warning("what drive %s complains of cannot be read: %s", serial, error)
+            return
+        for one in found:
+            self._heard(Heard(serial, barcode, one))
+        if alerts.wants_cleaning(found):
+            self._dirty.add(serial)
 
-    @contextmanager
-    def _lease(self, serial: str, wait_s: float) -> Iterator[None]:
-        """Have a drive for this thread alone."""
-        until_s = self._monotonic() + wait_s
-        with self._seats:
-            while serial in self._leased:
-                left_s = until_s - self._monotonic()
-                if left_s <= 0:
-                    raise InUse(device=f"drive {serial}", holder="another task of this program")
-                self._seats.wait(min(left_s, _LOOK_AGAIN_S))
-            self._leased.add(serial)
+    def _clean_if_asked(self, serial: str) -> None:
+        """Clean a drive that has asked for it, if that can be; it will ask again."""
+        if self._cleaning is None or serial not in self._dirty:
+            return
         try:
-            with self._devices.taken(serial, max(0.0, until_s - self._monotonic())):
-                yield
-        finally:
-            with self._seats:
-                self._leased.discard(serial)
-                self._seats.notify_all()
-
-    def _wait(self, seconds: float) -> None:
-        """Until a drive of ours is let go, or for so long: other programs do not tell us."""
-        with self._seats:
-            self._seats.wait(max(seconds, 0.0))
+            done = cleaning.clean(self, serial, self._cleaning, sleep=self._sleep, monotonic=self._monotonic)
+        except InUse:
+            return  # whoever has it now will hear of it
+        except TapeError as error:
+            _log.warning("drive %s asks to be cleaned, and was not: %s", serial, error)
+        else:
+            _log.info("drive %s was cleaned with %s, which can do so %d times more", serial, done.barcode, done.left)
+            self._dirty.discard(serial)
 
     def _known(self, drive: Element) -> str:
         if not drive.drive_serial:
@@ -511,10 +486,6 @@ def same_label(one: str, other: str) -> bool:
     return shorter == longer or (
         len(shorter) >= 6 and longer[: len(shorter)] == shorter and len(longer) == len(shorter) + 2
     )
-
-
-def _content(element: Element) -> str:
-    return (element.barcode or "a cartridge without a label") if element.full else "nothing"
 
 
 def _drive(element: Element) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tape.emulator import life
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.lun import invalid_field, invalid_parameter
 from tape.memory import Attribute, Form, Id, decode
@@ -72,6 +73,10 @@ def move_reference(tape: Cartridge) -> None:
     tape.set_attribute(0, record.id, record.encode())
 
 
+def _medium_type(tape: Cartridge) -> int:
+    return 0x01 if life.is_cleaning(tape) else 0x80 if tape.kind.worm else 0x00
+
+
 def _all(drive: DriveLun, tape: Cartridge, partition: int) -> dict[int, bytes]:
     capacity = tape.capacity_bytes(partition)
     numbers = {
@@ -81,7 +86,7 @@ def _all(drive: DriveLun, tape: Cartridge, partition: int) -> dict[int, bytes]:
         Id.LOADS: (drive.loads, 8),
     }
     if partition == 0:
-        numbers |= {Id.DENSITY: (tape.kind.density, 1), Id.MEDIUM_TYPE: (0x80 if tape.kind.worm else 0x00, 1)}
+        numbers |= {Id.DENSITY: (tape.kind.density, 1), Id.MEDIUM_TYPE: (_medium_type(tape), 1)}
     made = [Attribute(key, Form.BINARY, value.to_bytes(size, "big"), True) for key, (value, size) in numbers.items()]
     if partition == 0:
         made += [

@@ -26,6 +26,7 @@ PARTITIONS = 2
 RECORD_BYTES = 512 * 1024  # the unit in which capacity is counted
 _NAME = re.compile(r"([01])_(\d+)_([RFE])")
 _ATTRIBUTE = re.compile(r"attr_([01])_([0-9a-f]{1,4})")
+_OF_ITS_LIFE = {0x0003, *range(0x020A, 0x0800)}  # loads, drives, traffic: what the drive notes of it
 _CONFIG = "filedebug_tc_conf.xml"
 _MIB = 1024 * 1024
 
@@ -116,12 +117,14 @@ class Cartridge:
         return 2 if self.end(1) or (self.folder / "partitioned").exists() else 1
 
     def partition(self, count: int) -> None:
-        """Make one partition or two of it; all that was on it is lost, but its memory of itself."""
+        """Make one partition or two of it; all that was on it is lost, but not what its memory counts of its life."""
         for number in range(PARTITIONS):
             self.overwrite(number, 0)
         self.flush()
         for path in self.folder.glob("attr_*"):
-            path.unlink()
+            match = _ATTRIBUTE.fullmatch(path.name)
+            if match is None or int(match[2], 16) not in _OF_ITS_LIFE:
+                path.unlink()
         marker = self.folder / "partitioned"
         marker.touch() if count == 2 else marker.unlink(missing_ok=True)
 

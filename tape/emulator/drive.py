@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tape.emulator import attributes, logpages, modes
+from tape.emulator import attributes, life, logpages, modes
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.lun import MEDIUM_CHANGED, Check, Lun, invalid_field, invalid_parameter
 from tape.scsi.sense import Key
@@ -38,6 +38,8 @@ class DriveLun(Lun):
         self.warns = True
         """Whether it announces the end; some do so too late."""
         self.loads = 0
+        self.written_bytes = 0
+        self.read_bytes = 0
         self.partition = 0
         self.block = 0
         self._block_length = 0
@@ -78,17 +80,22 @@ class DriveLun(Lun):
         """The cartridge, ready for work."""
         if self.cartridge is None:
             raise Check(Key.NOT_READY, 0x3A)
+        if life.is_cleaning(self.cartridge):
+            raise Check(Key.NOT_READY, 0x30, 0x03)
         if not self.threaded:
             raise Check(Key.NOT_READY, 0x04, 0x02)
         return self.cartridge
 
     def insert(self, cartridge: Cartridge) -> None:
-        """The robot, or a hand, puts one in; it is threaded at once."""
+        """The robot, or a hand, puts one in; it is threaded at once, or cleans at once and can be taken out again."""
         with self._lock:
             assert self.cartridge is None, "there is one in it"
             self.cartridge = cartridge
             self.loads += 1
+            self.written_bytes = self.read_bytes = 0
             self._thread()
+            if life.is_cleaning(cartridge):
+                life.clean(self, cartridge)
             self.attention(MEDIUM_CHANGED)
 
     def take_out(self) -> Cartridge:
@@ -124,7 +131,7 @@ class DriveLun(Lun):
             self.reset()
 
     def _thread(self) -> None:
-        self.threaded = True
+        self.threaded = not life.is_cleaning(self.cartridge)
         self.partition = self.block = 0
         self._reference_read = True
         self._warned.clear()
@@ -137,6 +144,8 @@ class DriveLun(Lun):
         if self.cartridge is None:
             raise Check(Key.NOT_READY, 0x3A)
         if cdb[4] & 1:
+            if life.is_cleaning(self.cartridge):
+                raise Check(Key.NOT_READY, 0x30, 0x03)
             self._thread()
         else:
             if self.removal_prevented:
@@ -183,6 +192,7 @@ class DriveLun(Lun):
                 raise Check(Key.VOLUME_OVERFLOW, 0x00, 0x02, eom=True, information=len(record))
         self._changes(tape)
         tape.write(self.partition, self.block, record)
+        self.written_bytes += len(record)
         self.block += 1
 
     def _write_filemarks(self, cdb: bytes, data: Buffer) -> bytes:
@@ -285,6 +295,7 @@ class DriveLun(Lun):
             self.block += 1
             raise Check(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=asked)
         record = tape.read(self.partition, self.block)
+        self.read_bytes += len(record)
         self.block += 1
         return record
 

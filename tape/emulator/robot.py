@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
 
+from tape.emulator import life
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Check, Lun, invalid_field
@@ -139,9 +140,12 @@ class RobotLun(Lun):
             raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0D)
         barcode = shelf.full[source]
         if kinds[0] is ElementKind.DRIVE:
-            self._drives[source - DRIVES].take_out()
+            emptied = self._drives[source - DRIVES]
+            life.note_traffic(emptied, emptied.take_out())
         if kinds[1] is ElementKind.DRIVE:
-            self._drives[destination - DRIVES].insert(self._cartridge(barcode))
+            filled, cartridge = self._drives[destination - DRIVES], self._cartridge(barcode)
+            life.note_load(filled, cartridge)
+            filled.insert(cartridge)
         origin = shelf.sources.pop(source, source) if kinds[0] is ElementKind.DRIVE else source
         del shelf.full[source]
         shelf.full[destination] = barcode

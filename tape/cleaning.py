@@ -1,0 +1,237 @@
+"""Drives cleaned: with cartridges labelled CLN…, whose uses are counted, for nobody can ask them how many are left.
+
+drive asks (TapeAlert 20, 21) ──▶ cleaning cartridge into it ──▶ minutes ──▶ given out by the drive ──▶ home
+                                                                    └ TapeAlert 22: used up, never taken again
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tape import alerts
+from tape.elements import CLEANING_PREFIX, ElementKind, Inventory
+from tape.errors import LibraryError, NoMedium, NotReady, TapeError, UnitAttention
+from tape.scsi import cdb
+from tape.sequential import SequentialDrive
+
+if TYPE_CHECKING:
+    from tape.library import Library
+
+USES_MAX = 50  # what makers promise of LTO's universal cleaning cartridge
+_FORMAT = "tape.cleaning/1"
+_ARRIVAL_S = 60.0
+_CLEANING_S = 1800.0  # some take ten minutes
+_LOOK_AGAIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What is known of a cleaning cartridge.
+
+    Attributes:
+        uses: how often it has cleaned.
+        expired: whether a drive has said that it is used up.
+    """
+
+    uses: int = 0
+    expired: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can clean once more."""
+        return not self.expired and self.uses < USES_MAX
+
+
+class CleaningLog:
+    """How often each cleaning cartridge was used: a file, for all programs of a host."""
+
+    def __init__(self, path: Path) -> None:
+        """Use a file; it is made with the first use."""
+        self.path = path
+
+    def of(self, barcode: str) -> Uses:
+        """What is known of one.
+
+        Raises:
+            TapeError: the file cannot be read, or is none.
+        """
+        return self._read().get(barcode, Uses())
+
+    def used(self, barcode: str, *, expired: bool = False) -> Uses:
+        """Note a use, or that it cleans no more.
+
+        Raises:
+            TapeError: the file cannot be written.
+        """
+        with self._locked():
+            known = self._read()
+            before = known.get(barcode, Uses())
+            known[barcode] = replace(before, uses=before.uses + (not expired), expired=before.expired or expired)
+            text = json.dumps({"format": _FORMAT, "cartridges": {key: asdict(uses) for key, uses in known.items()}})
+            try:
+                aside = self.path.with_suffix(".new")
+                aside.write_text(text + "\n", "utf-8")
+                aside.replace(self.path)
+            except OSError as error:
+                raise TapeError(f"{self.path}: {error.strerror}") from error
+            return known[barcode]
+
+    def _read(self) -> dict[str, Uses]:
+        try:
+            kept = json.loads(self.path.read_text("utf-8"))
+            if kept["format"] != _FORMAT:
+                raise TapeError(f"{self.path}: format {kept['format']!r} is not known")
+            return {str(key): Uses(int(one["uses"]), bool(one["expired"])) for key, one in kept["cartridges"].items()}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise TapeError(f"{self.path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TapeError(f"{self.path}: this is no log of cleaning cartridges ({error})") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.with_suffix(".lock").open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise TapeError(f"{self.path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What was done.
+
+    Attributes:
+        barcode: with which cartridge.
+        uses: how often that has cleaned, this time among them.
+        left: how often it should still do.
+    """
+
+    barcode: str
+    uses: int
+    left: int
+
+
+def clean(
+    library: Library,
+    serial: str,
+    log: CleaningLog,
+    *,
+    barcode: str | None = None,
+    wait_s: float = 0.0,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Cleaned:
+    """Clean a drive; a cartridge that idles in it is brought home before.
+
+    Args:
+        library: the drive's.
+        serial: the drive's number.
+        log: where uses are counted.
+        barcode: the cartridge to take; else the most used of those that can still clean.
+        wait_s: how long to wait for the drive.
+        sleep: waits so many seconds.
+        monotonic: a clock, in seconds.
+
+    Raises:
+        CartridgeMissing: the one that was asked for is not in the library.
+        LibraryError: there is none that can clean, or this one can no more.
+        InUse: the drive is taken.
+        TapeError: it failed; the cartridge may still be in the drive.
+    """
+    tried: set[str] = set()
+    while True:
+        chosen = _chosen(library.inventory(), log, barcode, tried)
+        tried.add(chosen)
+        with library.seated(chosen, serial, wait_s=wait_s) as drive:
+            _wait_cleaned(library, serial, drive, sleep, monotonic)
+            found = {one.number for one in alerts.read(drive)}
+        if found & {alerts.CLEANING_EXPIRED, alerts.CLEANING_INVALID}:
+            log.used(chosen, expired=True)
+            if barcode is not None:
+                raise LibraryError(f"{library.name}: {alerts.alert(min(found))}; take {chosen} out")
+            continue
+        uses = log.used(chosen).uses
+        if alerts.CLEAN_NOW in found:
+            raise LibraryError(f"{library.name}: drive {serial} still asks to be cleaned, after {chosen} cleaned it")
+        return Cleaned(chosen, uses, max(USES_MAX - uses, 0))
+
+
+def cartridges(inventory: Inventory) -> list[str]:
+    """Labels of the cleaning cartridges that lie in slots."""
+    slots = inventory.of_kind(ElementKind.SLOT)
+    return [one.barcode for one in slots if one.full and one.barcode.startswith(CLEANING_PREFIX)]
+
+
+def _chosen(inventory: Inventory, log: CleaningLog, barcode: str | None, tried: set[str]) -> str:
+    if barcode is not None:
+        inventory.where(barcode)
+        if not barcode.startswith(CLEANING_PREFIX):
+            raise LibraryError(f"{inventory.name}: {barcode} is no cleaning cartridge: those are labelled CLN…")
+        if not log.of(barcode).usable:
+            raise LibraryError(f"{inventory.name}: {barcode} is used up; take it out")
+        return barcode
+    usable = [one for one in cartridges(inventory) if log.of(one).usable and one not in tried]
+    if not usable:
+        there = ", ".join(cartridges(inventory)) or "none at all"
+        raise LibraryError(
+            f"{inventory.name}: no cleaning cartridge that can still clean; there are: {there}; "
+            "put in one that is labelled CLN…"
+        )
+    return max(usable, key=lambda one: log.of(one).uses)
+
+
+def _wait_cleaned(
+    library: Library,
+    serial: str,
+    drive: SequentialDrive,
+    sleep: Callable[[float], None],
+    monotonic: Callable[[], float],
+) -> None:
+    """Until the drive has given the cartridge out, by its own word or as the robot sees it."""
+    start_s = monotonic()
+    begun = False
+    while monotonic() < start_s + _CLEANING_S:
+        state = _state(drive)
+        if state is _State.NOTHING and (begun or monotonic() >= start_s + _ARRIVAL_S):
+            return
+        if state is _State.LOADED:
+            raise LibraryError(f"{library.name}: drive {serial} takes what it was given for a data cartridge")
+        given_out = library.inventory().drive(serial).accessible
+        if begun and given_out and state is _State.CLEANING_CARTRIDGE:
+            return
+        begun = begun or state is not _State.NOTHING
+        sleep(_LOOK_AGAIN_S)
+    raise LibraryError(f"{library.name}: drive {serial} has not finished cleaning after {_CLEANING_S / 60:.0f} minutes")
+
+
+class _State(Enum):
+    """What a drive says of what is in it."""
+
+    NOTHING = "nothing"
+    CLEANING_CARTRIDGE = "cleaning cartridge"
+    BUSY = "busy"
+    LOADED = "loaded"
+
+
+def _state(drive: SequentialDrive) -> _State:
+    try:
+        drive.unit.run(cdb.test_unit_ready(), "test unit ready")
+    except NoMedium:
+        return _State.NOTHING
+    except NotReady as error:
+        return _State.CLEANING_CARTRIDGE if error.asc == 0x30 else _State.BUSY
+    except UnitAttention:
+        return _State.BUSY
+    return _State.LOADED

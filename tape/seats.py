@@ -1,0 +1,71 @@
+"""Which drive is whose: each belongs to one thread of one program at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from tape.devices import Devices
+from tape.errors import InUse, TapeError
+from tape.sequential import SequentialDrive
+
+LOOK_AGAIN_S = 1.0  # whether another program has let go of a drive: they do not tell us
+
+
+class Seats:
+    """The drives of a library, given out."""
+
+    def __init__(self, devices: Devices, monotonic: Callable[[], float]) -> None:
+        """Give out the drives of these devices."""
+        self._devices = devices
+        self._monotonic = monotonic
+        self._freed = threading.Condition()
+        self._leased: set[str] = set()
+
+    @contextmanager
+    def session(self, serial: str) -> Iterator[SequentialDrive]:
+        """Speak with a drive for the length of a ``with``; the caller has a lease on it.
+
+        Raises:
+            TapeError: this host has no such drive, or it does not answer.
+        """
+        try:
+            opener = self._devices.drives[serial]
+        except KeyError:
+            known = ", ".join(self._devices.drives) or "none"
+            raise TapeError(f"drive {serial} is not known to this host; known: {known}") from None
+        with closing(opener()) as drive:
+            yield drive
+
+    @contextmanager
+    def lease(self, serial: str, wait_s: float) -> Iterator[None]:
+        """Have a drive for this thread of this program alone, for the length of a ``with``.
+
+        Args:
+            serial: its number.
+            wait_s: how long to wait for whoever has it.
+
+        Raises:
+            InUse: somebody has it.
+        """
+        until_s = self._monotonic() + wait_s
+        with self._freed:
+            while serial in self._leased:
+                left_s = until_s - self._monotonic()
+                if left_s <= 0:
+                    raise InUse(device=f"drive {serial}", holder="another task of this program")
+                self._freed.wait(min(left_s, LOOK_AGAIN_S))
+            self._leased.add(serial)
+        try:
+            with self._devices.taken(serial, max(0.0, until_s - self._monotonic())):
+                yield
+        finally:
+            with self._freed:
+                self._leased.discard(serial)
+                self._freed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Until a drive of ours is let go, or for so long: other programs do not tell us."""
+        with self._freed:
+            self._freed.wait(max(seconds, 0.0))
