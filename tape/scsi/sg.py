@@ -97,28 +97,10 @@ class SgTransport:
         self, cdb: bytes, *, data_out: Buffer = b"", data_in: memoryview | None = None, timeout_s: float = 60.0
     ) -> Reply:
         """Hand it to the kernel, and wait."""
-        command = ctypes.create_string_buffer(cdb, len(cdb))
-        sense = ctypes.create_string_buffer(_SENSE_BYTES)
-        header = _SgIoHeader(
-            interface_id=ord("S"),
-            cmd_len=len(cdb),
-            cmdp=ctypes.addressof(command),
-            mx_sb_len=_SENSE_BYTES,
-            sbp=ctypes.addressof(sense),
-            timeout=min(int(timeout_s * 1000), 0xFFFFFFFF),
-            dxfer_direction=_DIRECTION_NONE,
-        )
-        keep = _attach(header, data_out, data_in)
         try:
-            fcntl.ioctl(self._fd, _SG_IO, header)
+            return submit(self._fd, self._name, cdb, data_out=data_out, data_in=data_in, timeout_s=timeout_s)
         except OSError as error:
             raise TransportError(device=self._name, command=f"{cdb[0]:02X}h", reason=error.strerror) from error
-        del keep  # alive up to here: the kernel wrote into it
-        if header.host_status or header.driver_status & 0x0F & ~_DRIVER_SENSE:
-            reason = _HOST.get(header.host_status, f"host {header.host_status:#x}, driver {header.driver_status:#x}")
-            raise TransportError(device=self._name, command=f"{cdb[0]:02X}h", reason=reason)
-        wanted = len(data_in) if data_in is not None else len(data_out)
-        return Reply(header.status, sense.raw[: header.sb_len_wr], wanted - max(header.resid, 0))
 
     def close(self) -> None:
         """Close it."""
@@ -137,6 +119,36 @@ class SgTransport:
             os.close(self._fd)
             raise TransportError(device=self._name, command="open", reason="this is no sg device") from error
         return size.value
+
+
+def submit(
+    fd: int, name: str, cdb: bytes, *, data_out: Buffer = b"", data_in: memoryview | None = None, timeout_s: float
+) -> Reply:
+    """Have a command carried out by whatever device is open there: ``/dev/sgN``, or, for root, ``/dev/nstN``.
+
+    Raises:
+        TransportError: it did not get through.
+        OSError: the kernel does not let it through.
+    """
+    command = ctypes.create_string_buffer(cdb, len(cdb))
+    sense = ctypes.create_string_buffer(_SENSE_BYTES)
+    header = _SgIoHeader(
+        interface_id=ord("S"),
+        cmd_len=len(cdb),
+        cmdp=ctypes.addressof(command),
+        mx_sb_len=_SENSE_BYTES,
+        sbp=ctypes.addressof(sense),
+        timeout=min(int(timeout_s * 1000), 0xFFFFFFFF),
+        dxfer_direction=_DIRECTION_NONE,
+    )
+    keep = _attach(header, data_out, data_in)
+    fcntl.ioctl(fd, _SG_IO, header)
+    del keep  # alive up to here: the kernel wrote into it
+    if header.host_status or header.driver_status & 0x0F & ~_DRIVER_SENSE:
+        reason = _HOST.get(header.host_status, f"host {header.host_status:#x}, driver {header.driver_status:#x}")
+        raise TransportError(device=name, command=f"{cdb[0]:02X}h", reason=reason)
+    wanted = len(data_in) if data_in is not None else len(data_out)
+    return Reply(header.status, sense.raw[: header.sb_len_wr], wanted - max(header.resid, 0))
 
 
 def _attach(header: _SgIoHeader, data_out: Buffer, data_in: memoryview | None) -> object:

@@ -10,21 +10,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from tape.emulator.cartridge import Kind
+from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.library import VirtualLibrary
+from tape.emulator.robot import SLOTS
+from tests.contract.drive import CAPACITY_MIB, PROMISES
 from tests.guest import machine
 from tests.guest.hands import hands
 
 pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest"), pytest.mark.timeout(machine.TIMEOUT_S + 60)]
 
-BARCODES = ("TAP001L8", "TAP002L8", "TAP003L8", "TAP004L8")
+CARTRIDGES = {"TAP001L8": 400, "TAP002L8": CAPACITY_MIB, "TAP003L8": CAPACITY_MIB, "TAP004L8": 400}
+"""By label, in MiB."""
 
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machine.Run]:
     folder = tmp_path_factory.mktemp("library")
-    library = VirtualLibrary.create(folder, barcodes=BARCODES, kind=Kind(capacity_mib=400))
+    library = VirtualLibrary.create(folder, barcodes=[], slots=8)
+    for number, (barcode, capacity_mib) in enumerate(CARTRIDGES.items()):
+        Cartridge.create(folder / barcode, Kind(capacity_mib=capacity_mib))
+        library.shelf.full[SLOTS + number] = barcode
     deeds = {
         "open the door": lambda: setattr(library.shelf, "door_open", True),
         "close the door": lambda: setattr(library.shelf, "door_open", False),
@@ -70,10 +76,22 @@ def test_stock_programs_work_on_the_emulated_library(guest: machine.Run) -> None
     said = guest.step("stock_programs_work").facts
     assert "Product Type: Medium Changer" in said["inquiry"]
     assert "Data Transfer Element 0:Empty" in said["before"]
-    assert "Storage Element 1:Full :VolumeTag=TAP001L8" in said["before"]
-    assert "Data Transfer Element 0:Full (Storage Element 1 Loaded):VolumeTag = TAP001L8" in said["loaded"]
+    assert "Storage Element 2:Full :VolumeTag=TAP002L8" in said["before"]
+    assert "Data Transfer Element 0:Full (Storage Element 2 Loaded):VolumeTag = TAP002L8" in said["loaded"]
     assert "SerialNumber: 'VLIB0001-D1'" in said["tapeinfo"], "the drive of element 0 is the kernel's second"
     assert "Ready: yes" in said["tapeinfo"]
-    assert "Main partition maximum capacity (in MiB): 400" in said["sg_logs"]
+    assert "Main partition maximum capacity (in MiB): 24" in said["sg_logs"]
     assert "LTO-8" in said["mt"]
     assert "ONLINE" in said["mt"]
+
+
+def test_a_drive_keeps_its_promises_through_its_generic_device(guest: machine.Run) -> None:
+    facts = guest.step("generic_devices_keep_promises").facts
+    assert (facts["drive"], facts["tried"]) == ("IBM ULT3580-TD8 VLIB0001-D1", len(PROMISES))
+    assert facts["broken"] == {}, "".join(facts["broken"].values())
+
+
+def test_a_drive_keeps_its_promises_through_the_tape_driver(guest: machine.Run) -> None:
+    facts = guest.step("tape_devices_keep_promises").facts
+    assert (facts["drive"], facts["tried"]) == ("IBM ULT3580-TD8 VLIB0001-D2", len(PROMISES))
+    assert facts["broken"] == {}, "".join(facts["broken"].values())

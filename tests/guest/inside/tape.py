@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import grp
+import traceback
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from tape.drive import TapeDrive
 from tape.scsi import discover
 from tape.scsi.sg import SgTransport
 from tape.scsi.unit import CHANGER, TAPE
+from tape.sequential import SequentialDrive
+from tape.st import drive as st
+from tests.contract.drive import PROMISES
 from tests.guest.inside import tapes
 from tests.guest.inside.commands import call
 from tests.guest.inside.suite import StepFunction, say
@@ -31,6 +36,8 @@ class Tape:
             self.library_comes_up,
             self.drives_are_matched,
             self.stock_programs_work,
+            self.generic_devices_keep_promises,
+            self.tape_devices_keep_promises,
         ]
 
     def library_comes_up(self) -> dict[str, Any]:
@@ -49,6 +56,7 @@ class Tape:
         """Which drive is in which element: the library tells serial numbers, the kernel does, too."""
         [library] = discover.changers(self._devices).values()
         assert library.sg is not None
+        self._library = library.sg
         changer = Changer(SgTransport(library.sg))
         elements = [one for one in changer.elements() if one.kind is ElementKind.DRIVE]
         changer.close()
@@ -58,11 +66,10 @@ class Tape:
 
     def stock_programs_work(self) -> dict[str, Any]:
         """Load by mtx the first drive, which is not the kernel's first; ask about it; write and read a block by dd."""
-        [library] = discover.changers(self._devices).values()
         drive = self._drives[0]
-        mtx = ("mtx", "-f", library.sg)
+        mtx = ("mtx", "-f", self._library)
         before = call(*mtx, "status")
-        call(*mtx, "load", 1, 0)
+        call(*mtx, "load", 2, 0)
         loaded = call(*mtx, "status")
         return {
             "inquiry": call(*mtx, "inquiry"),
@@ -73,10 +80,37 @@ class Tape:
             "mt": call("mt-st", "-f", drive.nst, "status"),
         }
 
+    def generic_devices_keep_promises(self) -> dict[str, Any]:
+        with closing(self._drive(0)) as drive:
+            drive.load()
+            return _kept(drive)
+
+    def tape_devices_keep_promises(self) -> dict[str, Any]:
+        self._mtx("unload", 2, 0)
+        self._mtx("load", 3, 1)
+        with closing(st.open_drive(self._drives[1])) as drive:
+            drive.load()
+            return _kept(drive)
+
+    def _mtx(self, *words: object) -> None:
+        call("mtx", "-f", self._library, *words)
+
     def _drive(self, number: int) -> TapeDrive:
         path = self._drives[number].sg
         assert path is not None
         return TapeDrive(SgTransport(path))
+
+
+def _kept(drive: SequentialDrive) -> dict[str, Any]:
+    """Try every promise, also when one is broken."""
+    broken = {}
+    for promise in PROMISES:
+        say(promise.__name__)
+        try:
+            promise(drive)
+        except Exception:  # noqa: BLE001  # whatever it is, the host must hear of it
+            broken[promise.__name__] = traceback.format_exc()
+    return {"drive": str(drive.identity), "tried": len(PROMISES), "broken": broken}
 
 
 def _told(device: discover.Device) -> dict[str, Any]:
