@@ -8,11 +8,10 @@ a new set ─────────▶ scratch ─▶ expired, the oldest firs
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from vcbproxy.catalog.expiry import Hold
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import MediaSet, Medium, State
 from vcbproxy.config.barcodes import BarcodeRange
@@ -89,7 +88,7 @@ class Candidates:
 
 def candidates(
     media: Iterable[Medium],
-    holds: Sequence[Hold],
+    held: Collection[str],
     terms: Terms,
     media_set: str,
     present: Collection[str],
@@ -99,14 +98,13 @@ def candidates(
 
     Args:
         media: all that the catalog knows.
-        holds: what must not be overwritten; see ``expiry``.
+        held: labels of those that must not be overwritten; see ``expiry``.
         terms: the pool's.
         media_set: the set that is written.
         present: barcodes in the library, those that the catalog does not know among them.
         taken: barcodes that somebody writes to or reads.
     """
     known = {medium.barcode: medium for medium in media}
-    held = {hold.barcode for hold in holds}
     ranked: list[tuple[int, datetime, str, Medium]] = []
     for medium in known.values():
         rank = _rank(medium, media_set, terms, held)

@@ -1,0 +1,323 @@
+"""Which cartridge is written next, and which never is: a pool over an emulated library."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from tape import memory
+from tape.drive import TapeDrive
+from tape.emulator.cartridge import Kind
+from tape.emulator.library import VirtualLibrary
+from tape.ltfs.format import Maker, Naming, make_volume
+from tape.ltfs.volume import LtfsVolume
+from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
+from vcbproxy.catalog.medium import State
+from vcbproxy.config import Allocation
+from vcbproxy.errors import Busy, CartridgeWanted, IntegrityError
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World.with_cartridges(tmp_path, "TAP001L8", "TAP002L8", "TAP003L8", "CLN001L8")
+
+
+def test_a_blank_cartridge_is_labelled_and_written(world):
+    point = world.archive("web01")
+    assert point.barcodes == ("TAP001L8",)
+    assert world.read(point) == content("web01", 1 << 20)
+    with world.catalog() as catalog:
+        medium = catalog.media.get("TAP001L8")
+        [media_set] = catalog.sets.listed()
+    assert medium.state is State.APPENDABLE
+    assert (medium.pool, medium.media_set) == ("daily", media_set.id)
+    assert medium.volume_uuid == point.parts[0].volume_uuid
+    assert medium.bytes_written == 1 << 20
+    assert 0 < medium.remaining_bytes < medium.capacity_bytes
+    assert medium.retention_until == media_set.retention_until == world.terms().retention.after(FRIDAY)
+    with world.opened() as (library, _), library.loaded("TAP001L8") as drive:
+        told = {one: memory.read(drive, 0, one).text for one in (memory.Id.APPLICATION_NAME, memory.Id.MEDIA_POOL)}
+        assert told == {memory.Id.APPLICATION_NAME: "vcbproxy", memory.Id.MEDIA_POOL: "daily"}
+        volume = LtfsVolume.mount(drive, Maker("ANYBODY", "x", "1"), lambda: 0)
+        assert b'"retention_until": "2026-12-27T01:00:00Z"' in volume.index.root.xattrs["vcbproxy.medium"]
+
+
+def test_a_set_goes_on_where_it_ended_until_it_is_too_old(world):
+    terms = world.terms(appendable_for="7d")
+    points = [world.archive("a", terms=terms)]
+    world.clock.pass_(days=6)
+    points.append(world.archive("b", terms=terms))
+    world.clock.pass_(days=2)
+    points.append(world.archive("c", terms=terms))
+    assert barcodes(points) == ["TAP001L8", "TAP001L8", "TAP002L8"]
+    assert points[0].media_set == points[1].media_set != points[2].media_set
+    with world.catalog() as catalog:
+        assert [one.closed for one in catalog.sets.listed()] == [True, False]
+
+
+def test_always_a_new_set_for_each_job_run(world):
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    with world.shelf(terms) as shelf:
+        one, two = world.put(shelf, "a"), world.put(shelf, "b")
+    other = world.archive("c", terms=terms)
+    assert one.media_set == two.media_set != other.media_set
+    assert barcodes([one, two, other]) == ["TAP001L8", "TAP001L8", "TAP002L8"]
+
+
+def test_a_new_set_each_friday(world):
+    terms = world.terms(allocation=Allocation.WEEKLY)
+    points = []
+    for days in (0, 6, 1, 5):  # Friday, Thursday, Friday, Wednesday
+        world.clock.pass_(days=days)
+        points.append(world.archive(f"vm{days}", terms=terms))
+    assert barcodes(points) == ["TAP001L8", "TAP001L8", "TAP002L8", "TAP002L8"]
+
+
+def test_what_is_full_is_not_given_again(world):
+    with world.shelf() as shelf:
+        assert world.fill(shelf, "large") == "TAP001L8"
+        assert world.put(shelf, "small").barcodes == ("TAP002L8",)
+    with world.catalog() as catalog:
+        states = {medium.barcode: medium.state for medium in catalog.media.listed()}
+    assert states == {"TAP001L8": State.FULL, "TAP002L8": State.APPENDABLE}
+
+
+def test_nothing_left_is_asked_for_by_label(world):
+    with world.shelf() as shelf:
+        for name in ("a", "b", "c"):
+            world.fill(shelf, name)
+        with (
+            pytest.raises(CartridgeWanted, match="bring a new one with a label") as caught,
+            shelf.for_writing(),
+        ):
+            pass
+    assert caught.value.barcodes == ("TAP001L8-TAP099L8",)
+    assert caught.value.exit_code == 14
+
+
+def test_what_has_expired_is_written_over_the_oldest_first(world):
+    points = []
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    for name in ("a", "b", "c"):
+        points.append(world.archive(name, terms=terms))
+        world.clock.pass_(days=7)
+    world.clock.pass_(days=10)  # the first one is 31 days old, the second 24
+    again = world.archive("d", terms=terms)
+    assert again.barcodes == ("TAP001L8",)
+    with world.catalog() as catalog:
+        assert {point.vm for point in catalog.points.listed()} == {"b", "c", "d"}
+    with pytest.raises(CartridgeWanted):
+        world.archive("e", terms=terms)
+    assert world.read(points[1]) == content("b", 1 << 20)
+
+
+def test_what_a_kept_delta_builds_upon_is_not_written_over(world):
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    base = world.archive("web01", terms=terms)
+    world.clock.pass_(days=20)
+    world.archive("web01", terms=terms, base=base.id)
+    world.archive("other", terms=terms)
+    world.clock.pass_(days=11)
+    with pytest.raises(CartridgeWanted):
+        world.archive("new", terms=terms)
+    world.clock.pass_(days=20)
+    assert world.archive("new", terms=terms).barcodes == ("TAP001L8",)
+
+
+def test_a_longer_rule_holds_at_once_a_shorter_one_does_not(world):
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    for name in ("a", "b", "c"):
+        world.archive(name, terms=terms)
+    world.retention["daily"] = "1y"
+    world.clock.pass_(days=31)
+    with pytest.raises(CartridgeWanted):
+        world.archive("d", terms=world.terms(allocation=Allocation.ALWAYS))
+    world.retention["daily"] = "1d"
+    assert world.archive("d", terms=world.terms(allocation=Allocation.ALWAYS)).barcodes == ("TAP001L8",)
+
+
+def test_an_expired_cartridge_that_says_otherwise_itself_is_left_alone(world):
+    """The catalog may have been lost, restored from yesterday, or edited by hand."""
+    point = world.archive("web01")
+    with world.catalog() as catalog:
+        catalog.media.change("TAP001L8", lambda known: replace(known, retention_until=FRIDAY, last_written=None))
+        catalog.sets.put(replace(catalog.sets.listed()[0], retention_until=FRIDAY, last_written=None, closed=True))
+    world.clock.pass_(days=1)
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    with world.shelf(terms) as shelf:
+        assert world.fill(shelf, "x") == "TAP002L8"
+        assert world.fill(shelf, "y") == "TAP003L8"
+        with pytest.raises(CartridgeWanted), shelf.for_writing():
+            pass
+    with world.catalog() as catalog:
+        assert "it says of itself that it is kept until 2026-12-27" in catalog.media.get("TAP001L8").reason
+        assert point.id in {one.id for one in catalog.points.listed()}
+    assert world.read(point) == content("web01", 1 << 20)
+
+
+def test_a_lost_catalog_costs_no_data(world):
+    point = world.archive("web01")
+    (world.root / "catalog.db").unlink()
+    assert world.archive("web02").barcodes == ("TAP002L8",)
+    assert world.read(point) == content("web01", 1 << 20)
+
+
+def foreign_ltfs(world, barcode):
+    library = VirtualLibrary.open(world.root / "library")
+    lun = library.drives[0]
+    lun.insert(world.cartridge(barcode))
+    drive = TapeDrive(library.drive_transport(0), sleep=lambda _: None)
+    drive.load()
+    make_volume(drive, Naming(barcode, str(uuid4()), "theirs"), Maker("OTHERS", "Backup", "9"), 10**18)
+    drive.close()
+
+
+def foreign_records(world, barcode):
+    tape = world.cartridge(barcode)
+    tape.write(0, 0, b"a tape of another program" * 100)
+    tape.flush()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "told"), [(foreign_ltfs, "OTHERS Backup 9"), (foreign_records, "a program that left no name")]
+)
+def test_what_is_not_ours_is_never_written_over(world, foreign, told):
+    foreign(world, "TAP001L8")
+    before = sorted((path.name, path.read_bytes()) for path in world.folder("TAP001L8").iterdir() if path.is_file())
+    assert world.archive("web01").barcodes == ("TAP002L8",)
+    after = sorted((path.name, path.read_bytes()) for path in world.folder("TAP001L8").iterdir() if path.is_file())
+    assert after == before
+    with world.catalog() as catalog:
+        medium = catalog.media.get("TAP001L8")
+    assert medium.state is State.FOREIGN
+    assert told in medium.reason
+
+
+def test_a_cartridge_of_the_wrong_label_is_passed_over(world):
+    """Two labels were swapped: each cartridge says so itself."""
+    world.archive("web01")
+    one, two, aside = world.folder("TAP001L8"), world.folder("TAP002L8"), world.root / "aside"
+    one.rename(aside)
+    two.rename(one)
+    aside.rename(two)
+    point = world.archive("web02")
+    assert point.barcodes == ("TAP003L8",)
+    with (
+        pytest.raises(IntegrityError, match="says of itself that it is TAP001L8"),
+        world.shelf() as shelf,
+        shelf.for_reading("TAP002L8"),
+    ):
+        pass
+
+
+def test_another_volume_than_the_catalog_means_is_not_read(world):
+    point = world.archive("web01")
+    with world.catalog() as catalog:
+        catalog.media.change("TAP001L8", lambda known: replace(known, volume_uuid=str(uuid4())))
+    with pytest.raises(IntegrityError, match="should hold volume"):
+        world.read(point)
+
+
+def test_a_cartridge_elsewhere_is_asked_for(world):
+    with world.catalog() as catalog:
+        world.archive("web01")
+        catalog.media.change("TAP001L8", lambda known: replace(known, vault="salt mine"))
+    library = VirtualLibrary.open(world.root / "library")
+    address = next(address for address, barcode in library.shelf.full.items() if barcode == "TAP001L8")
+    del library.shelf.full[address]
+    library.save()
+    with world.shelf() as shelf:
+        with pytest.raises(CartridgeWanted, match="in vault salt mine") as caught, shelf.for_reading("TAP001L8"):
+            pass
+        assert caught.value.barcodes == ("TAP001L8",)
+
+
+def test_every_drive_is_given_once(world):
+    with world.shelf() as shelf:
+        with shelf.for_writing() as one, shelf.for_writing() as two:
+            assert {one.barcode, two.barcode} == {"TAP001L8", "TAP002L8"}
+            assert one.media_set == two.media_set
+            with pytest.raises(Busy), shelf.for_writing():
+                pass
+        with shelf.for_writing() as again:
+            assert again.barcode == "TAP001L8"
+
+
+def test_threads_write_side_by_side(world):
+    failures, points = [], []
+    with world.shelf() as shelf:
+
+        def work(number):
+            try:
+                points.append(world.put(shelf, f"vm{number}", 3 << 20))
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert failures == []
+    for point in points:
+        assert world.read(point) == content(point.vm, 3 << 20)
+
+
+def test_an_error_of_the_writer_leaves_what_was_committed(world):
+    kept = world.archive("web01")
+
+    def fail_half_way():
+        with world.shelf() as shelf, shelf.for_writing() as cartridge:
+            cartridge.volume.create("/half").write(b"half" * 1000)
+            raise RuntimeError("the source failed")
+
+    with pytest.raises(RuntimeError, match="the source failed"):
+        fail_half_way()
+    with world.catalog() as catalog:
+        assert catalog.media.get("TAP001L8").state is State.APPENDABLE
+    assert world.archive("web02").barcodes == ("TAP001L8",)
+    assert world.read(kept) == content("web01", 1 << 20)
+
+
+def test_a_writer_that_died_costs_what_it_had_not_committed(world):
+    kept = world.archive("web01")
+    tape = world.cartridge("TAP001L8")
+    tape.write(1, tape.end(1), b"what no index names" * 1000)
+    tape.flush()
+    again = world.archive("web02")
+    assert again.barcodes == ("TAP001L8",)
+    assert world.read(kept) == content("web01", 1 << 20)
+    assert world.read(again) == content("web02", 1 << 20)
+
+
+def test_a_write_protected_cartridge_is_passed_over(tmp_path):
+    world = World.with_cartridges(tmp_path, "TAP002L8")
+    tabbed = VirtualLibrary.open(world.root / "library")
+    tabbed.import_cartridge("TAP001L8", Kind(capacity_mib=100, write_protected=True))
+    assert world.archive("a").barcodes == ("TAP002L8",)
+
+
+def test_a_cartridge_with_a_damaged_place_is_not_written_again(world):
+    kept = world.archive("web01")
+    with world.opened() as (_, keeper):
+        keeper.failed("TAP001L8", _wrapped_medium_error())
+    assert world.archive("web02").barcodes == ("TAP002L8",)
+    with world.catalog() as catalog:
+        medium = catalog.media.get("TAP001L8")
+    assert (medium.state, medium.errors, medium.library) == (State.DAMAGED, 1, LIBRARY)
+    assert world.read(kept) == content("web01", 1 << 20)
+
+
+def _wrapped_medium_error():
+    from tape.errors import MediumError
+
+    try:
+        try:
+            raise MediumError(device="D1", command="write", reason="a bad place", key=3, asc=0x0C, ascq=0)
+        except MediumError as error:
+            raise IntegrityError("wrapped") from error
+    except IntegrityError as wrapped:
+        return wrapped

@@ -1,0 +1,190 @@
+"""Lengths of time, which set goes on, which cartridge is next, and what is kept: the rules without a database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.catalog.examples import NOON, point
+from vcbproxy.catalog.allocation import Terms, candidates, goes_on, last_weekday
+from vcbproxy.catalog.expiry import holds
+from vcbproxy.catalog.length import Length
+from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium, State
+from vcbproxy.config import Allocation
+from vcbproxy.config.barcodes import BarcodeRange
+from vcbproxy.config.repository import Day
+from vcbproxy.errors import ConfigError
+
+BERLIN = ZoneInfo("Europe/Berlin")
+DAY = timedelta(days=1)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def terms(allocation: Allocation = Allocation.CONTINUE, appendable_for: str = "forever", weekday: Day | None = None):
+    barcodes = (BarcodeRange.parse("TAP001L8-TAP009L8"),)
+    return Terms("daily", barcodes, allocation, weekday, Length.parse(appendable_for), Length.parse("30d"), BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("length", "moment", "end"),
+    [
+        ("30d", "2026-11-27T01:00", "2026-12-27T01:00"),
+        ("36h", "2026-11-27T01:00", "2026-11-28T13:00"),
+        ("1m", "2026-01-31T01:00", "2026-02-28T01:00"),
+        ("1y", "2028-02-29T01:00", "2029-02-28T01:00"),
+        ("1y6m1d", "2026-08-31T00:00", "2028-03-01T00:00"),
+        ("0h", "2026-11-27T01:00", "2026-11-27T01:00"),
+    ],
+)
+def test_lengths_by_the_calendar(length, moment, end):
+    assert Length.parse(length).after(at(moment)) == at(end)
+
+
+def test_lengths_without_end():
+    assert Length.parse("forever").after(NOON) == FOREVER
+    assert Length.parse("9000y").after(NOON) == FOREVER
+    for wrong in ("", "5", "1w", "-1d", "1d1y"):
+        with pytest.raises(ConfigError):
+            Length.parse(wrong)
+
+
+@given(st.integers(0, 20), st.integers(0, 30), st.datetimes(timezones=st.just(UTC)))
+def test_a_longer_length_never_ends_sooner(months, days, here):
+    assert Length(months=months, days=days).after(here) <= Length(months=months, days=days + 1).after(here)
+    assert Length(months=months, days=days).after(here) >= here
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "expected"),
+    [
+        ("2026-11-27T01:00", "2026-11-27T20:00", True),  # both on Friday
+        ("2026-11-26T22:59", "2026-11-27T20:00", False),  # 23:59 in Berlin, on Thursday
+        ("2026-11-26T23:00", "2026-11-27T20:00", True),  # midnight there
+        ("2026-11-20T01:00", "2026-11-26T20:00", True),
+        ("2026-11-20T01:00", "2026-11-27T20:00", False),
+        ("2026-11-28T01:00", "2026-11-27T20:00", True),  # begun in the future: the clock was set back
+    ],
+)
+def test_a_set_of_the_week(began, now, expected):
+    weekly = terms(Allocation.WEEKLY, weekday=Day.FRI)
+    assert goes_on(MediaSet("s", "daily", at(began)), weekly, at(now)) is expected
+
+
+def test_when_a_set_goes_on():
+    newest = MediaSet("s", "daily", NOON)
+    assert not goes_on(None, terms(), NOON)
+    assert goes_on(newest, terms(), NOON + 999 * DAY)
+    assert not goes_on(newest, terms(Allocation.ALWAYS), NOON)
+    assert goes_on(newest, terms(appendable_for="7d"), NOON + 6 * DAY)
+    assert not goes_on(newest, terms(appendable_for="7d"), NOON + 7 * DAY)
+    assert not goes_on(MediaSet("s", "daily", NOON, closed=True), terms(), NOON)
+
+
+def test_the_last_weekday_is_today_too():
+    assert last_weekday(Day.FRI, NOON, UTC) == NOON.replace(hour=0)
+    assert last_weekday(Day.SAT, NOON, UTC) == NOON.replace(hour=0) - 6 * DAY
+
+
+FULL = Medium("TAP001L8", State.FULL, pool="daily", media_set="old", last_written=NOON)
+
+
+def chosen(*media, present=(), held=(), taken=()):
+    every = {medium.barcode for medium in media} | set(present)
+    found = candidates(media, held, terms(), "now", every, taken)
+    return [medium.barcode for medium in found.here]
+
+
+def test_the_order_of_cartridges():
+    order = chosen(
+        FULL,
+        Medium("TAP002L8", State.FULL, pool="daily", media_set="old", last_written=NOON - DAY),
+        Medium("TAP004L8", State.SCRATCH),
+        Medium("TAP005L8", State.APPENDABLE, pool="daily", media_set="now", last_written=NOON),
+        present=["TAP003L8"],
+    )
+    assert order == ["TAP005L8", "TAP004L8", "TAP003L8", "TAP002L8", "TAP001L8"]
+
+
+@pytest.mark.parametrize(
+    "medium",
+    [
+        Medium("TAP001L8", State.RETIRED, pool="daily"),
+        Medium("TAP001L8", State.DAMAGED, pool="daily"),
+        Medium("TAP001L8", State.FOREIGN),
+        Medium("TAP001L8", State.CLEANING),
+        Medium("TAP001L8", State.FULL, pool="daily", media_set="now"),  # of the very set that is written
+        Medium("TAP001L8", State.FULL, pool="other"),
+        Medium("TAP001L8", State.FULL, pool="daily", worm=True),
+        Medium("XAP001L8", State.SCRATCH),
+    ],
+)
+def test_cartridges_that_are_never_chosen(medium):
+    assert chosen(medium) == []
+
+
+def test_what_is_held_taken_or_elsewhere_is_not_chosen():
+    assert chosen(FULL, held=["TAP001L8"]) == []
+    assert chosen(FULL, taken=["TAP001L8"]) == []
+    found = candidates([FULL, Medium("TAP002L8", State.SCRATCH)], [], terms(), "now", ["TAP002L8", "CLN001L8"], [])
+    assert [medium.barcode for medium in found.here] == ["TAP002L8"]
+    assert found.elsewhere == ("TAP001L8",)
+
+
+RETENTION = {"daily": Length.parse("30d")}
+
+
+def kept(media, sets=(), points=(), now=NOON):
+    return {hold.barcode: hold.until for hold in holds(media, sets, points, RETENTION, now)}
+
+
+def test_a_set_is_kept_as_long_as_its_youngest_cartridge():
+    old = Medium("TAP001L8", State.FULL, pool="daily", media_set="s", retention_until=NOON - DAY)
+    young = Medium("TAP002L8", State.APPENDABLE, pool="daily", media_set="s", retention_until=NOON + DAY)
+    assert kept([old, young]) == {"TAP001L8": NOON + DAY, "TAP002L8": NOON + DAY}
+    assert kept([old, young], now=NOON + DAY) == {}
+
+
+def test_the_catalog_s_set_and_the_present_rule_may_say_later():
+    medium = Medium("TAP001L8", State.FULL, pool="daily", media_set="s", retention_until=NOON - DAY)
+    later = MediaSet("s", "daily", NOON, retention_until=NOON + 2 * DAY)
+    assert kept([medium], [later]) == {"TAP001L8": NOON + 2 * DAY}
+    ruled = MediaSet("s", "daily", NOON, last_written=NOON - DAY, retention_until=NOON - DAY)
+    assert kept([medium], [ruled]) == {"TAP001L8": NOON + 29 * DAY}
+
+
+def test_what_nobody_knows_the_end_of_is_kept():
+    assert kept([Medium("TAP001L8", State.FULL)]) == {"TAP001L8": FOREVER}
+    assert kept([Medium("TAP001L8", State.FULL, media_set="s")]) == {"TAP001L8": FOREVER}
+
+
+def test_scratch_and_foreign_are_not_held():
+    assert kept([Medium("TAP001L8", State.SCRATCH), Medium("TAP002L8", State.FOREIGN)]) == {}
+
+
+def test_all_that_a_kept_delta_needs_is_kept_through_several_bases():
+    def cartridge(number, days):
+        return Medium(
+            f"TAP00{number}L8", State.FULL, pool="x", media_set=f"s{number}", retention_until=NOON + days * DAY
+        )
+
+    first = point("a", "TAP001L8", time=NOON - 3 * DAY)
+    second = point("a", "TAP002L8", "TAP003L8", time=NOON - 2 * DAY, base=first.id)
+    third = point("a", "TAP004L8", time=NOON - DAY, base=second.id)
+    other = point("b", "TAP005L8")
+    media = [cartridge(1, -9), cartridge(2, -9), cartridge(3, -9), cartridge(4, 5), cartridge(5, -1)]
+    found = kept(media, points=[first, second, third, other])
+    assert found == dict.fromkeys(("TAP001L8", "TAP002L8", "TAP003L8", "TAP004L8"), NOON + 5 * DAY)
+
+
+def test_bases_that_go_round_in_a_circle_end():
+    one = point("a", "TAP001L8", point_id="1" * 32, base="2" * 32)
+    two = point("b", "TAP002L8", point_id="2" * 32, base="1" * 32)
+    medium = Medium("TAP001L8", State.FULL, media_set="s", retention_until=NOON + DAY)
+    assert kept([medium], points=[one, two]) == {"TAP001L8": NOON + DAY, "TAP002L8": NOON + DAY}

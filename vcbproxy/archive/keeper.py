@@ -1,0 +1,314 @@
+"""Keeps the catalog and the cartridges' own notes in step, while cartridges are taken into media sets and written to.
+
+    identify ─▶ refuse │ go on │ adopt an empty one │ forget what was on it, format ─▶ note on it ─▶ in the catalog
+
+What is to be overwritten leaves the catalog first: a crash between leaves a cartridge that the catalog does not know,
+never one that it believes to hold what is gone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tape import errors, logs, memory
+from tape.ltfs.format import Maker, Naming
+from tape.ltfs.index import File
+from tape.ltfs.recover import recover
+from tape.ltfs.volume import LtfsVolume
+from tape.sequential import SequentialDrive
+from vcbproxy.archive import note as notes
+from vcbproxy.archive.identify import Content, Found, identify
+from vcbproxy.archive.note import Note
+from vcbproxy.archive.overwriting import refusal
+from vcbproxy.catalog.catalog import Catalog
+from vcbproxy.catalog.expiry import Hold, holds
+from vcbproxy.catalog.length import Length
+from vcbproxy.catalog.medium import MediaSet, Medium, State
+from vcbproxy.errors import Error
+
+
+class Unfit(Error):
+    """A cartridge cannot be used for what was wanted; another one may be. ``found``: what lies on it."""
+
+
+class Full(Unfit):
+    """... because it has no room left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who writes, and when.
+
+    Attributes:
+        maker: as labels and indexes have it.
+        now: the time, UTC.
+    """
+
+    maker: Maker
+    now: Callable[[], datetime]
+
+    def now_ns(self) -> int:
+        """The time, as LTFS has it."""
+        moment = self.now()
+        return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+
+
+class Keeper:
+    """For one library and its catalog. Any thread may call any method."""
+
+    def __init__(self, catalog: Catalog, library: str, retention: Mapping[str, Length], hand: Hand) -> None:
+        """Use what is open.
+
+        Args:
+            catalog: what is known.
+            library: what the configuration calls the library.
+            retention: the present rule of each pool.
+            hand: who writes.
+        """
+        self.catalog = catalog
+        self.hand = hand
+        self._library = library
+        self._retention = dict(retention)
+
+    def holds(self) -> dict[str, Hold]:
+        """Every cartridge that must not be overwritten now, by barcode."""
+        with self.catalog.transaction():
+            kept = holds(
+                self.catalog.media.listed(),
+                self.catalog.sets.listed(),
+                self.catalog.points.listed(),
+                self._retention,
+                self.hand.now(),
+            )
+        return {hold.barcode: hold for hold in kept}
+
+    # ------------------------------------------------------------------ before it is written to
+
+    def look(self, drive: SequentialDrive, barcode: str) -> tuple[Found, LtfsVolume | None]:
+        """What lies on the cartridge in a drive; a volume of ours whose writer died is rolled back first.
+
+        Raises:
+            TapeError: the drive or the way to it is broken, or the volume could not be rolled back.
+        """
+        known = self.catalog.media.get(barcode)
+        found, volume = identify(drive, self.hand.maker, self.hand.now_ns)
+        if found.unfinished and known is not None and known.volume_uuid == found.volume_uuid:
+            recover(drive, self.hand.maker, self.hand.now_ns)
+            found, volume = identify(drive, self.hand.maker, self.hand.now_ns)
+        return found, volume
+
+    def go_on(self, known: Medium, found: Found, volume: LtfsVolume | None, media_set: MediaSet) -> LtfsVolume:
+        """The volume of a cartridge that a set goes on on.
+
+        Raises:
+            Unfit: it is not the one that the catalog means, or takes no more.
+        """
+        barcode = known.barcode
+        if volume is None or found.content is not Content.OURS or found.volume_uuid != known.volume_uuid:
+            raise Unfit(
+                f"cartridge {barcode} should hold volume {known.volume_uuid}, and holds {found.what}: swapped?",
+                found=found,
+            )
+        if found.note is None or found.note.media_set != media_set.id:
+            raise Unfit(
+                f"cartridge {barcode} does not belong to media set {media_set.id}, by its own word", found=found
+            )
+        if volume.full:
+            raise Full(f"cartridge {barcode} is full", found=found)
+        return volume
+
+    def take(
+        self,
+        drive: SequentialDrive,
+        barcode: str,
+        found: Found,
+        volume: LtfsVolume | None,
+        media_set: MediaSet,
+        until: datetime,
+    ) -> LtfsVolume:
+        """Take a cartridge into a set. What lay on it is gone; its own note says so, and the catalog.
+
+        Raises:
+            Unfit: it must not be overwritten.
+            TapeError: it cannot be written.
+        """
+        self._forget(barcode, found, media_set.pool)
+        if volume is None or not (found.content is Content.OURS and found.empty):
+            volume = self._formatted(drive, barcode, media_set.pool)
+        else:
+            _tell_pool(drive, media_set.pool)
+        now = self.hand.now()
+        note = Note(barcode, media_set.pool, media_set.id, media_set.began, now, now, until)
+        volume.index.root.xattrs[notes.KEY] = note.encode()
+        volume.commit_anew()
+        self.written(barcode, volume, media_set)
+        return volume
+
+    def label(
+        self, drive: SequentialDrive, barcode: str, found: Found, volume: LtfsVolume | None, *, anew: bool = False
+    ) -> LtfsVolume:
+        """Format a cartridge for whichever pool will take it. What lay on it is gone.
+
+        Args:
+            drive: it lies in it.
+            barcode: its label.
+            found: what lies on it.
+            volume: mounted, if it has one.
+            anew: also if it is an empty one of ours.
+
+        Raises:
+            Unfit: it must not be overwritten.
+            TapeError: it cannot be written.
+        """
+        self._forget(barcode, found, None)
+        if volume is None or anew or not (found.content is Content.OURS and found.empty):
+            volume = self._formatted(drive, barcode, "")
+        volume.index.root.xattrs[notes.KEY] = Note(barcode).encode()
+        volume.commit_anew()
+        made = volume
+        self.catalog.media.change(barcode, lambda known: self._measured(known, barcode, made, State.SCRATCH))
+        return made
+
+    def _forget(self, barcode: str, found: Found, pool: str | None) -> None:
+        """In the very transaction in which it is decided: what is on it is not listed any more from here on."""
+
+        def forgotten(known: Medium | None) -> Medium:
+            reason = refusal(barcode, found, known, self.holds().get(barcode), pool, self.hand.now())
+            if reason is not None:
+                raise Unfit(f"cartridge {barcode} is not overwritten: {reason}", found=found)
+            return cleared(known or Medium(barcode, State.SCRATCH), serial=found.serial, worm=found.worm)
+
+        with self.catalog.transaction():
+            self.catalog.media.change(barcode, forgotten)
+            for point in self.catalog.points.of_cartridge(barcode):
+                self.catalog.points.remove(point.id)
+
+    def _formatted(self, drive: SequentialDrive, barcode: str, pool: str) -> LtfsVolume:
+        naming = Naming(barcode, str(uuid.uuid4()), barcode, pool)
+        LtfsVolume.format(drive, naming, self.hand.maker, self.hand.now_ns)
+        return LtfsVolume.mount(drive, self.hand.maker, self.hand.now_ns)
+
+    # ------------------------------------------------------------------ while it is written to, and afterwards
+
+    def renote(self, volume: LtfsVolume, retention: Length) -> None:
+        """Have the cartridge say until when it is kept now; safe with the next commit."""
+        now = self.hand.now()
+        before = notes.decode(volume.index.root.xattrs[notes.KEY])
+        until = max(retention.after(now), before.retention_until or now)
+        volume.index.root.xattrs[notes.KEY] = replace(before, last_written=now, retention_until=until).encode()
+
+    def written(self, barcode: str, volume: LtfsVolume, media_set: MediaSet) -> None:
+        """Bring the catalog up to what is on the cartridge now.
+
+        Raises:
+            TapeError: the drive does not answer.
+        """
+        with self.catalog.transaction():
+            medium = self.catalog.media.change(
+                barcode,
+                lambda known: self._measured(known, barcode, volume, State.FULL if volume.full else State.APPENDABLE),
+            )
+            known = self.catalog.sets.get(media_set.id) or media_set
+            ends = [end for end in (known.retention_until, medium.retention_until) if end is not None]
+            lasts = [last for last in (known.last_written, medium.last_written) if last is not None]
+            self.catalog.sets.put(
+                replace(known, retention_until=max(ends, default=None), last_written=max(lasts, default=None))
+            )
+
+    def _measured(self, known: Medium | None, barcode: str, volume: LtfsVolume, state: State) -> Medium:
+        """With what the volume, the drive and the cartridge's memory count."""
+        medium = known or Medium(barcode, state)
+        settled = medium.state in (State.RETIRED, State.DAMAGED)
+        capacity = logs.capacity(volume.drive)
+        loads = memory.read(volume.drive, 0, memory.Id.LOADS)
+        partition = volume.layout.data_partition
+        value = volume.index.root.xattrs.get(notes.KEY)
+        note = notes.decode(value) if value is not None else Note(barcode)
+        return replace(
+            medium,
+            state=medium.state if settled else state,
+            volume_uuid=volume.uuid,
+            pool=note.pool,
+            media_set=note.media_set,
+            first_written=note.first_written,
+            last_written=note.last_written,
+            retention_until=note.retention_until,
+            bytes_written=sum(entry.length for _, entry in volume.index.root.walk() if isinstance(entry, File)),
+            capacity_bytes=capacity.maximum_mib[partition] << 20 if capacity else medium.capacity_bytes,
+            remaining_bytes=capacity.remaining_mib[partition] << 20 if capacity else medium.remaining_bytes,
+            loads=loads.number if loads is not None else medium.loads,
+            library=self._library,
+            vault=None,
+            vaulted=None,
+            due_back=None,
+            seen=self.hand.now(),
+        )
+
+    def failed(self, barcode: str, error: BaseException) -> None:
+        """Note that a cartridge could not be written or read: it is not written to again. What it has, stays."""
+        cause = _of_the_cartridge(error)
+        if cause is not None:
+            self.catalog.media.change(barcode, lambda known: _damaged(known or Medium(barcode, State.SCRATCH), cause))
+
+    def passed_over(self, barcode: str, error: Exception) -> None:
+        """Note why a cartridge was not used that the rules had chosen."""
+
+        def noted(known: Medium | None) -> Medium:
+            medium = known or Medium(barcode, State.SCRATCH)
+            if isinstance(error, errors.MediumError):
+                return _damaged(medium, error)
+            if isinstance(error, Full):
+                return replace(medium, state=State.FULL)
+            found = error.found if isinstance(error, Unfit) else None
+            if not isinstance(found, Found) or found.content is Content.OURS or medium.state is not State.SCRATCH:
+                return replace(medium, reason=str(error)) if known is not None else medium
+            return replace(medium, state=State.FOREIGN, serial=found.serial, worm=found.worm, reason=found.what)
+
+        with self.catalog.transaction():
+            before = self.catalog.media.get(barcode)
+            after = noted(before)
+            if before is not None or after.state is not State.SCRATCH:
+                self.catalog.media.put(after)
+
+
+def cleared(medium: Medium, *, serial: str = "", worm: bool | None = None) -> Medium:
+    """As it is when nothing on it is wanted."""
+    return replace(
+        medium,
+        state=State.SCRATCH,
+        serial=serial or medium.serial,
+        worm=medium.worm if worm is None else worm,
+        volume_uuid=None,
+        pool=None,
+        media_set=None,
+        first_written=None,
+        last_written=None,
+        retention_until=None,
+        bytes_written=0,
+        remaining_bytes=None,
+        reason="",
+        released=None,
+    )
+
+
+def _damaged(medium: Medium, error: BaseException) -> Medium:
+    return replace(medium, state=State.DAMAGED, errors=medium.errors + 1, reason=str(error))
+
+
+def _of_the_cartridge(error: BaseException | None) -> errors.MediumError | None:
+    """The medium error behind an error, whatever it was wrapped in."""
+    while error is not None:
+        if isinstance(error, errors.MediumError):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _tell_pool(drive: SequentialDrive, pool: str) -> None:
+    try:
+        memory.write(drive, 0, [memory.text_value(memory.Id.MEDIA_POOL, pool, 160)])
+    except errors.RefusedCommand:  # the note says it, too
+        return

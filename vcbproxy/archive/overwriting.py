@@ -1,0 +1,83 @@
+"""Whether a cartridge may be overwritten: asked of the catalog and of the cartridge, and both must agree.
+
+                         what lies on it
+    catalog says    blank     ours, empty   ours                          foreign, unreadable
+    ─────────────   ───────   ───────────   ───────────────────────────   ───────────────────
+    held            no        no            no                            no
+    nothing         yes       yes           no: not known                 no
+    scratch         yes       yes           only that volume, past its    no
+    expired         yes       yes           own end, of this pool         no
+    released        only what a person released, by its fingerprint, whatever it is
+
+A pure function: a wrong yes here destroys a backup.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tape.library import same_label
+from vcbproxy.archive.identify import Content, Found
+from vcbproxy.catalog.expiry import Hold
+from vcbproxy.catalog.medium import FOREVER, Medium, State
+
+_NEVER = (State.RETIRED, State.DAMAGED, State.CLEANING)
+
+
+def refusal(
+    barcode: str, found: Found, known: Medium | None, hold: Hold | None, pool: str | None, now: datetime
+) -> str | None:
+    """Why a cartridge must not be overwritten; None when it may be.
+
+    Args:
+        barcode: its label, by the library.
+        found: what lies on it.
+        known: what the catalog knows of it.
+        hold: why the catalog says that it must be kept, if it does.
+        pool: which wants it; None when it is only to be formatted.
+        now: the time.
+    """
+    if known is not None and known.state in _NEVER:
+        return f"it is {known.state.value}{f' ({known.reason})' if known.reason else ''}"
+    if found.worm and found.content is not Content.BLANK and not found.empty:
+        return "it is a WORM cartridge with data"
+    if known is not None and known.serial and found.serial and known.serial != found.serial:
+        return (
+            f"the catalog knows cartridge {known.serial} by this label, and this is {found.serial}: "
+            "its label was given away, or two bear it"
+        )
+    if known is not None and known.released is not None and known.released == found.fingerprint:
+        return None
+    if hold is not None:
+        return f"{hold.because} {until(hold.until)}"
+    if found.content is Content.BLANK:
+        return None
+    if found.content is not Content.OURS:
+        return f"it holds {found.what}; if that is not wanted, see `vcbproxy tape media release {barcode}`"
+    return _of_ours(barcode, found, known, pool, now)
+
+
+def _of_ours(barcode: str, found: Found, known: Medium | None, pool: str | None, now: datetime) -> str | None:
+    note = found.note
+    if note is not None and not same_label(note.barcode, barcode):
+        return f"it says of itself that it is {note.barcode}: its label is wrong, or was swapped"
+    if found.empty:
+        return None
+    assert note is not None, "only an empty one of ours has none"
+    if known is None or known.volume_uuid != found.volume_uuid:
+        return (
+            f"it holds {found.what}, which the catalog does not know: look with "
+            "`vcbproxy tape inventory --full` or `vcbproxy tape catalog rebuild`"
+        )
+    if note.retention_until is None:
+        return f"it holds {found.what}, and does not say how long that is kept"
+    if note.retention_until > now:
+        return f"it says of itself that it is kept {until(note.retention_until)}"
+    if pool is not None and known.state is not State.SCRATCH and note.pool != pool:
+        return f"it holds {found.what}, not of {pool}"
+    return None
+
+
+def until(moment: datetime) -> str:
+    """In words."""
+    return "for good" if moment >= FOREVER else f"until {moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,220 @@
+"""A pool's cartridges as a shelf: which one is written next, by the catalog, the library and the pool's rules.
+
+    keeper = Keeper(catalog, "main", retention, hand)
+    shelf = PoolShelf(terms, "main", library, keeper)          one for each job run
+    with shelf.for_writing() as cartridge: …                   several threads, each with a drive of its own
+
+One job run writes one media set. A cartridge that turns out to be unfit is passed over, and the catalog says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+
+from tape import errors
+from tape.library import Library
+from tape.ltfs.volume import LtfsVolume
+from tape.sequential import SequentialDrive
+from vcbproxy.archive.boundary import translated
+from vcbproxy.archive.keeper import Full, Keeper, Unfit
+from vcbproxy.archive.shelf import Cartridge
+from vcbproxy.catalog.allocation import Candidates, Terms, candidates, goes_on, may_append
+from vcbproxy.catalog.medium import MediaSet, Medium
+from vcbproxy.errors import CartridgeWanted, Error, IntegrityError
+
+_log = logging.getLogger(__name__)
+_ASKED_FOR_MAX = 8
+
+
+class PoolShelf:
+    """The cartridges of one pool, for one job run. Any thread may call any method."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        library_name: str,
+        library: Library,
+        keeper: Keeper,
+        *,
+        drive_session: Callable[[SequentialDrive], AbstractContextManager[None]] = lambda drive: nullcontext(),
+        wait_s: float = 0.0,
+    ) -> None:
+        """Use what is open.
+
+        Args:
+            terms: the pool's rules.
+            library_name: what the configuration calls the library.
+            library: the same, open.
+            keeper: of its catalog.
+            drive_session: what a drive needs from the moment that a cartridge is in it until it is let go, as a key.
+            wait_s: how long to wait for a drive.
+        """
+        self._terms = terms
+        self._library_name = library_name
+        self._library = library
+        self._keeper = keeper
+        self._catalog = keeper.catalog
+        self._drive_session = drive_session
+        self._wait_s = wait_s
+        self._lock = threading.Lock()
+        self._taken: set[str] = set()
+        self._unfit: set[str] = set()
+        self._set: MediaSet | None = None
+
+    @property
+    def pool(self) -> str:
+        """The pool's name."""
+        return self._terms.pool
+
+    @contextmanager
+    def for_writing(self) -> Iterator[Cartridge]:
+        """A cartridge with room; see ``Shelf``.
+
+        Raises:
+            CartridgeWanted: the pool has none left; which labels would do is said.
+            Busy: every drive is taken.
+            Error: the drive or the robot failed.
+        """
+        with _as_ours(), ExitStack() as held:
+            barcode, volume, media_set = self._find(held)
+            try:
+                with self._kept_in_step(volume):
+                    yield Cartridge(barcode, media_set.id, volume)
+            except BaseException as error:
+                self._keeper.failed(barcode, error)
+                with suppress(Error, errors.TapeError):  # the first error is the one to be told
+                    self._keeper.written(barcode, volume, media_set)
+                raise
+            self._keeper.written(barcode, volume, media_set)
+
+    @contextmanager
+    def _kept_in_step(self, volume: LtfsVolume) -> Iterator[None]:
+        """Commit in the end, with the time until which it is kept from now on, if anything was written."""
+        before = (volume.index.generation, volume.data_end)
+        with volume:
+            try:
+                yield
+            finally:
+                if (changed := (volume.index.generation, volume.data_end)) != before:
+                    self._keeper.renote(volume, self._terms.retention)
+            if changed != before:
+                volume.commit_anew()
+
+    @contextmanager
+    def for_reading(self, barcode: str) -> Iterator[Cartridge]:
+        """A certain cartridge; see ``Shelf``.
+
+        Raises:
+            CartridgeWanted: it is not in the library; where it is, is said.
+            Busy: every drive is taken.
+            IntegrityError: it is another one than the catalog means, or holds no volume that can be read.
+        """
+        known = self._catalog.media.get(barcode)
+        with _as_ours(), ExitStack() as held:
+            try:
+                drive = held.enter_context(self._library.loaded(barcode, wait_s=self._wait_s))
+            except errors.CartridgeMissing as error:
+                where = f"; it should be in vault {known.vault}" if known is not None and known.vault else ""
+                raise CartridgeWanted(f"{error}{where}", barcodes=(barcode,)) from error
+            held.enter_context(self._drive_session(drive))
+            volume = LtfsVolume.mount(drive, self._keeper.hand.maker, self._keeper.hand.now_ns)
+            if known is not None and known.volume_uuid not in (None, volume.uuid):
+                raise IntegrityError(
+                    f"cartridge {barcode} should hold volume {known.volume_uuid}, and holds {volume.uuid}: swapped?"
+                )
+            yield Cartridge(barcode, (known.media_set if known else None) or "", volume)
+
+    # ------------------------------------------------------------------ which one
+
+    def _media_set(self) -> MediaSet:
+        """The one that this job run writes."""
+        with self._lock:
+            if self._set is None:
+                now = self._keeper.hand.now()
+
+                def choose(newest: MediaSet | None) -> MediaSet:
+                    if newest is not None and goes_on(newest, self._terms, now):
+                        return newest
+                    return MediaSet(f"{self.pool}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}", self.pool, now)
+
+                self._set = self._catalog.sets.current(self.pool, choose)
+            return self._set
+
+    def _find(self, held: ExitStack) -> tuple[str, LtfsVolume, MediaSet]:
+        """The best cartridge that will do, in a drive, its volume mounted; what it needs is put on the stack."""
+        media_set = self._media_set()
+        busy: errors.TapeError | None = None
+        passed: set[str] = set()
+        while True:
+            chosen, others = self._reserve(media_set, passed)
+            if chosen is None:
+                if busy is not None:
+                    raise busy
+                raise self._wanted(media_set, others)
+            with ExitStack() as trial:
+                trial.callback(self._let_go, chosen.barcode)
+                try:
+                    volume = self._open(trial, chosen, media_set)
+                except (errors.InUse, errors.CartridgeMissing) as error:
+                    busy = error if isinstance(error, errors.InUse) else busy
+                    passed.add(chosen.barcode)
+                except (Unfit, errors.WrongCartridge, errors.MediumError, errors.WriteProtected) as error:
+                    self._pass_over(chosen.barcode, error)
+                else:
+                    held.push(trial.pop_all())
+                    return chosen.barcode, volume, media_set
+
+    def _reserve(self, media_set: MediaSet, passed: set[str]) -> tuple[Medium | None, Candidates]:
+        """The best one that no other thread has, taken for this one."""
+        present = set(self._library.inventory().barcodes)
+        with self._lock, self._catalog.transaction():
+            taken = self._taken | self._unfit | passed
+            media = self._catalog.media.listed()
+            found = candidates(media, self._keeper.holds(), self._terms, media_set.id, present, taken)
+            if not found.here:
+                return None, found
+            self._taken.add(found.here[0].barcode)
+            return found.here[0], found
+
+    def _let_go(self, barcode: str) -> None:
+        with self._lock:
+            self._taken.discard(barcode)
+
+    def _open(self, trial: ExitStack, chosen: Medium, media_set: MediaSet) -> LtfsVolume:
+        drive = trial.enter_context(self._library.loaded(chosen.barcode, wait_s=self._wait_s))
+        trial.enter_context(self._drive_session(drive))
+        found, volume = self._keeper.look(drive, chosen.barcode)
+        if may_append(chosen, media_set.id):
+            return self._keeper.go_on(chosen, found, volume, media_set)
+        until = self._terms.retention.after(self._keeper.hand.now())
+        return self._keeper.take(drive, chosen.barcode, found, volume, media_set, until)
+
+    def _pass_over(self, barcode: str, error: Exception) -> None:
+        with self._lock:
+            self._unfit.add(barcode)
+        self._keeper.passed_over(barcode, error)
+        if not isinstance(error, Full):
+            _log.warning("passed over: %s", error)
+
+    def _wanted(self, media_set: MediaSet, others: Candidates) -> CartridgeWanted:
+        ranges = ", ".join(str(one) for one in self._terms.barcodes)
+        labels = others.elsewhere[:_ASKED_FOR_MAX]
+        would_do = f"bring {' or '.join(labels)}, or a new one" if labels else "bring a new one"
+        return CartridgeWanted(
+            f"pool {self.pool}: no cartridge with room is in library {self._library_name} for media set "
+            f"{media_set.id}; {would_do} with a label of {ranges}",
+            barcodes=labels or tuple(str(one) for one in self._terms.barcodes),
+        )
+
+
+@contextmanager
+def _as_ours() -> Iterator[None]:
+    """The tape's errors become ours; nothing else does, for what is done inside is the caller's."""
+    try:
+        yield
+    except errors.TapeError as error:
+        raise translated(error) from error
