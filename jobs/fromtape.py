@@ -26,7 +26,7 @@ from vcbproxy.errors import CartridgeWanted, IntegrityError, UsageError
 from vcbproxy.pipeline import output
 from vcbproxy.pipeline.channel import Channel, Closed
 from vcbproxy.pipeline.crew import Crew
-from vcbproxy.pipeline.unarchive import Expected, unpack
+from vcbproxy.pipeline.unarchive import Expected, FreshFile, unpack
 
 _PIECES_AHEAD = 8
 _LOOK_AGAIN_S = 10.0
@@ -235,7 +235,7 @@ class _Pass:
         ):
             expected = Expected(image.size_bytes, image.sha256)
             name = f"{planned.title} ({image.file})"
-            done = unpack(disk.pieces, out, expected, name=name, workers=job.workers, progress=advance)
+            done = unpack(disk.pieces, FreshFile(out), expected, name=name, workers=job.workers, progress=advance)
             out.commit()
         disk.restored.append(RestoredDisk(image.key, planned.path, image.size_bytes, done.bytes_zero))
 

@@ -58,14 +58,17 @@ def cut(image: bytes, step: int) -> Iterator[bytes]:
 
 
 class Memory:
-    """A sink that keeps what it gets; the rest stays zeroes."""
+    """A sink that keeps what it gets, over a content."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.content = bytearray(size_bytes)
+        self.content = bytearray(b"?" * size_bytes)
 
     def write_at(self, offset: int, plain: memoryview) -> None:
         assert offset + len(plain) <= len(self.content)
         self.content[offset : offset + len(plain)] = plain
+
+    def zero_at(self, offset: int, length: int) -> None:
+        self.write_at(offset, memoryview(bytes(length)))
 
 
 def unpacked(image: bytes, size_bytes: int, step: int = 50_000) -> bytes:

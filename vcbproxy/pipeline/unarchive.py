@@ -5,7 +5,7 @@
 
 Promises: what the sink gets has the length and the checksum that its frame claims; the disk's size and SHA-256 are held
 against what is expected, and the frames against the seek table if there is one; memory is bounded.
-Zeroes are not decompressed, and not given to the sink.
+Zeroes are not decompressed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 import zstandard
 
+from vcbproxy.archive.delta import Sink
 from vcbproxy.archive.frames import Decoder, Skippable, Splitter, Whole, all_zero, is_zero_frame
 from vcbproxy.archive.seektable import SeekTableBuilder, is_table, parse_table
 from vcbproxy.errors import IntegrityError
@@ -35,11 +36,30 @@ _STEP_BYTES = MiB
 _WINDOW_BYTES_MAX = 128 << 20
 
 
-class Sink(Protocol):
-    """Where a disk's bytes go; for several threads, each writing to other places."""
+class FreshFile:
+    """A new, sparse file as a sink: what is zero in it needs no writing."""
+
+    def __init__(self, out: output.NewFile) -> None:
+        self._out = out
 
     def write_at(self, offset: int, plain: memoryview) -> None:
         """Write all of it."""
+        self._out.write_at(offset, plain)
+
+    def zero_at(self, offset: int, length: int) -> None:
+        """It is zero already."""
+
+
+class FilledFile(FreshFile):
+    """A file that has content: what is zero overwrites it."""
+
+    def zero_at(self, offset: int, length: int) -> None:
+        """Write zeroes."""
+        zeroes = memoryview(_ZEROES)
+        while length:
+            count = min(length, len(zeroes))
+            self._out.write_at(offset, zeroes[:count])
+            offset, length = offset + count, length - count
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +116,7 @@ def restore_image(
     """
     with output.new_file(path, size_bytes, overwrite=overwrite) as out:
         expected = Expected(size_bytes, sha256)
-        done = unpack(pieces, out, expected, name=name, workers=workers, progress=progress, cancel=cancel)
+        done = unpack(pieces, FreshFile(out), expected, name=name, workers=workers, progress=progress, cancel=cancel)
         out.commit()
     return done
 
@@ -111,7 +131,7 @@ def unpack(
     progress: Callable[[int], None] = no_progress,
     cancel: Cancel | None = None,
 ) -> Unpacked:
-    """Take an image apart, whole: one of ours, or any zstd stream. What is zero is not given to the sink.
+    """Take an image apart, whole: one of ours, or any zstd stream.
 
     Raises:
         IntegrityError: it is damaged, cut off, or not what is expected.
@@ -201,7 +221,9 @@ class _Unpacking:
         decoder = Decoder(self._name)
         for slot in self._work:
             frame = slot.whole.frame
-            if not is_zero_frame(slot.whole.data, frame.plain_bytes):
+            if is_zero_frame(slot.whole.data, frame.plain_bytes):
+                self._sink.zero_at(frame.start, frame.plain_bytes)
+            else:
                 slot.plain = decoder.decode(frame, slot.whole.data)
                 self._sink.write_at(frame.start, memoryview(slot.plain))
             self._ordered.done(slot)
@@ -233,6 +255,7 @@ def _unpack_stream(splitter: Splitter, sink: Sink, name: str, progress: Callable
             digest.update(plain)
             if all_zero(memoryview(plain)):
                 bytes_zero += len(plain)
+                sink.zero_at(position, len(plain))
             else:
                 sink.write_at(position, memoryview(plain))
             position += len(plain)
