@@ -18,7 +18,7 @@ import os
 import re
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -41,6 +41,7 @@ class Kind:
         density: by which drives know it.
         write_protected: its tab is set.
         worm: what is written stays.
+        cleaning: there is no tape in it, but a brush.
     """
 
     capacity_mib: int = 3072
@@ -48,6 +49,7 @@ class Kind:
     density: int = 0x5E
     write_protected: bool = False
     worm: bool = False
+    cleaning: bool = False
 
 
 class _Track:
@@ -80,14 +82,20 @@ class _Track:
 class Cartridge:
     """One cartridge, taken out of its shelf."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Look at it.
+
+        Args:
+            folder: what it is made of.
+            read_only: as if its tab were set, whatever it says; so is one whose folder we may not write to.
 
         Raises:
             ValueError: the folder is none.
         """
         self.folder = folder
-        self.kind = _read_config(folder / _CONFIG)
+        self.kind = read_kind(folder)
+        if read_only or not os.access(folder, os.W_OK):
+            self.kind = replace(self.kind, write_protected=True)
         self.limit_bytes: dict[int, int] = {}
         """Where a partition's tape ends earlier than it should: for rehearsals."""
         self._tracks = [_Track() for _ in range(PARTITIONS)]
@@ -307,8 +315,13 @@ class Cartridge:
             track.flushed = number
 
 
-def _read_config(path: Path) -> Kind:
-    default = Kind()
+def read_kind(folder: Path) -> Kind:
+    """What kind of cartridge a folder says it is.
+
+    Raises:
+        ValueError: what it says cannot be.
+    """
+    path, default = folder / _CONFIG, Kind()
     try:
         root = ElementTree.fromstring(path.read_bytes())  # noqa: S314  # our own folder, not what lies on the tape
     except FileNotFoundError:
@@ -316,20 +329,20 @@ def _read_config(path: Path) -> Kind:
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}: {error}") from error
     texts = {child.tag: (child.text or "").strip() for child in root}
-    protected, worm = texts.get("emulate_readonly", ""), texts.get("worm", "")
     with suppress(ValueError):
         return Kind(
             capacity_mib=int(texts.get("capacity_mb", "") or default.capacity_mib),
             generation=texts.get("cart_type", "") or default.generation,
             density=int(texts.get("density_code", "") or f"{default.density:x}", 16),
-            write_protected=protected == "true",
-            worm=worm == "true",
+            write_protected=texts.get("emulate_readonly") == "true",
+            worm=texts.get("worm") == "true",
+            cleaning=texts.get("cleaning") == "true",
         )
     raise ValueError(f"{path}: a number was expected")
 
 
 def _write_config(path: Path, kind: Kind) -> None:
-    """With the reference's elements; ``worm`` is ours."""
+    """With the reference's elements; ``worm`` and ``cleaning`` are ours."""
     root = ElementTree.Element("filedebug_cartridge_config")
     texts = {
         "dummy_io": "false",
@@ -339,6 +352,7 @@ def _write_config(path: Path, kind: Kind) -> None:
         "density_code": f"{kind.density:x}",
         "delay_mode": "None",
         "worm": str(kind.worm).lower(),
+        "cleaning": str(kind.cleaning).lower(),
     }
     for tag, text in texts.items():
         ElementTree.SubElement(root, tag).text = text

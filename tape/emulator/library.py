@@ -11,33 +11,34 @@ again as it was. A cartridge that lay in a drive then lies in it again, rewound.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge, Kind, read_kind
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import kind_of
 from tape.emulator.loop import LoopTransport
-from tape.emulator.lun import Lun
-from tape.emulator.robot import DRIVES, MAIL, SLOTS, RobotLun, Shelf
+from tape.emulator.lun import MEDIUM_CHANGED, Lun
+from tape.emulator.robot import DRIVES, MAIL_ACCESSED, SLOTS, ElementKind, RobotLun, Shelf
 
 _STATE = "library.json"
 _FORMAT = "vcbproxy.library/1"
-_BARCODE = re.compile("[0-9A-Z]{1,8}")
-CLEANING_PREFIX = "CLN"
+_ELEMENTS_MAX = 4096
+_DRIVES_MAX = 64
+_MAIL_MAX = 64
 
 
 class VirtualLibrary:
     """A library, opened. Its devices may be used by several sessions at once."""
 
-    def __init__(self, folder: Path, shelf: Shelf, serials: Sequence[str], serial: str) -> None:
-        """Use ``create`` or ``open``."""
+    def __init__(
+        self, folder: Path, shelf: Shelf, serials: Sequence[str], serial: str, *, read_only: bool = False
+    ) -> None:
+        """Use ``create`` or ``open``; drives are empty until ``thread``."""
         self.folder = folder
+        self._read_only = read_only
         self.drives = tuple(DriveLun(number) for number in serials)
-        for address, barcode in shelf.full.items():
-            if address in range(DRIVES, DRIVES + len(self.drives)):
-                self.drives[address - DRIVES].insert(self.cartridge(barcode))
         self.robot = RobotLun(serial, shelf, self.drives, self.cartridge, self.save)
 
     @classmethod
@@ -54,30 +55,44 @@ class VirtualLibrary:
     ) -> Self:
         """A new one, its cartridges blank and in the first slots.
 
+        Args:
+            folder: in which it will be; it may exist.
+            barcodes: of the cartridges; their labels say of which generation they are, and which clean.
+            slots: how many places for cartridges.
+            drives: how many drives.
+            mail: how many import/export places.
+            kind: what cartridges are like in all that their labels do not say.
+            serial: the robot's number; the drives' begin with it.
+
         Raises:
-            ValueError: more cartridges than slots, or a barcode that none can have.
+            ValueError: it cannot be: more cartridges than slots, a barcode that none can have or two of one.
             FileExistsError: there is one already.
         """
         if len(barcodes) > slots:
             raise ValueError(f"{len(barcodes)} cartridges do not fit {slots} slots")
-        wrong = [barcode for barcode in barcodes if not _BARCODE.fullmatch(barcode)]
-        if wrong or len(set(barcodes)) != len(barcodes):
-            raise ValueError(
-                f"barcodes must be unlike each other and of up to eight digits and capitals: {wrong or ''}"
-            )
+        if len(set(barcodes)) != len(barcodes):
+            raise ValueError("barcodes must be unlike each other")
+        if not (1 <= slots <= _ELEMENTS_MAX and 1 <= drives <= _DRIVES_MAX and 0 <= mail <= _MAIL_MAX):
+            raise ValueError(f"slots: 1 to {_ELEMENTS_MAX}, drives: 1 to {_DRIVES_MAX}, mail slots: up to {_MAIL_MAX}")
+        kinds = {barcode: kind_of(barcode, kind) for barcode in barcodes}
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / _STATE).exists():
             raise FileExistsError(f"{folder}: there is a library already")
         for barcode in barcodes:
-            Cartridge.create(folder / barcode, kind)
+            Cartridge.create(folder / barcode, kinds[barcode])
         shelf = Shelf(slots, mail, drives, {SLOTS + number: barcode for number, barcode in enumerate(barcodes)})
         made = cls(folder, shelf, [f"{serial}-D{number + 1}" for number in range(drives)], serial)
         made.save()
         return made
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, *, read_only: bool = False, look_only: bool = False) -> Self:
         """One that is there.
+
+        Args:
+            folder: where it is.
+            read_only: as if the tab of every cartridge were set.
+            look_only: only to see what lies where, which may be done while another program uses it.
 
         Raises:
             ValueError: the folder holds none, or what it says cannot be.
@@ -89,11 +104,20 @@ class VirtualLibrary:
             full = {int(address): str(barcode) for address, barcode in state["full"].items()}
             sources = {int(address): int(source) for address, source in state["sources"].items()}
             shelf = Shelf(state["slots"], state["mail"], len(state["drives"]), full, sources)
-            return cls(folder, shelf, state["drives"], state["serial"])
+            opened = cls(folder, shelf, state["drives"], state["serial"], read_only=read_only)
         except FileNotFoundError:
             raise ValueError(f"{folder}: no library is there") from None
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder / _STATE}: {error}") from error
+        if not look_only:
+            opened._thread()
+        return opened
+
+    def _thread(self) -> None:
+        """Put into the drives what lies in them."""
+        for address in self.shelf.elements(ElementKind.DRIVE):
+            if address in self.shelf.full:
+                self.drives[address - DRIVES].insert(self.cartridge(self.shelf.full[address]))
 
     @property
     def shelf(self) -> Shelf:
@@ -102,7 +126,15 @@ class VirtualLibrary:
 
     def cartridge(self, barcode: str) -> Cartridge:
         """The cartridge of a barcode, as its folder has it."""
-        return Cartridge(self.folder / barcode)
+        return Cartridge(self.folder / barcode, read_only=self._read_only)
+
+    def kind_of(self, barcode: str) -> Kind:
+        """What kind a cartridge is, without taking it in hand.
+
+        Raises:
+            ValueError: its folder does not say.
+        """
+        return read_kind(self.folder / barcode)
 
     @property
     def luns(self) -> tuple[Lun, ...]:
@@ -122,24 +154,27 @@ class VirtualLibrary:
         """A session with the robot."""
         return LoopTransport(self.robot)
 
+    # ------------------------------------------------------------------ hands in it
+
     def import_cartridge(self, barcode: str, kind: Kind | None = None) -> int:
         """A person puts a cartridge into the mail slot: a new one, or one that lies in the folder. Gives its element.
 
         Raises:
-            ValueError: no mail slot is empty, or the cartridge is in the library.
+            ValueError: no mail slot is empty, the cartridge is in the library, or none can bear this label.
         """
-        shelf = self.shelf
-        if barcode in shelf.full.values():
-            raise ValueError(f"{barcode} is in the library already")
-        free = next((address for address in range(MAIL, MAIL + shelf.mail) if address not in shelf.full), None)
-        if free is None:
-            raise ValueError("every mail slot is full")
-        if not (self.folder / barcode).exists():
-            Cartridge.create(self.folder / barcode, kind)
-        shelf.full[free] = barcode
-        self.robot.attention((0x28, 0x01))
-        self.save()
-        return free
+        with self.robot.hands() as shelf:
+            if barcode in shelf.full.values():
+                raise ValueError(f"{barcode} is in the library already")
+            free = next((address for address in shelf.elements(ElementKind.MAIL) if address not in shelf.full), None)
+            if free is None:
+                raise ValueError("every mail slot is full: have the robot take a cartridge out of one")
+            wanted = kind_of(barcode, kind)
+            if not (self.folder / barcode).exists():
+                Cartridge.create(self.folder / barcode, wanted)
+            shelf.full[free] = barcode
+            self.robot.attention(MAIL_ACCESSED)
+            self.save()
+            return free
 
     def export_cartridge(self, address: int) -> str:
         """A person takes a cartridge out of the mail slot; gives its barcode, the folder stays.
@@ -147,13 +182,56 @@ class VirtualLibrary:
         Raises:
             ValueError: nothing lies there.
         """
-        barcode = self.shelf.full.pop(address, None)
-        if barcode is None or address not in range(MAIL, MAIL + self.shelf.mail):
-            raise ValueError(f"no cartridge lies in mail slot {address}")
-        self.shelf.sources.pop(address, None)
-        self.robot.attention((0x28, 0x01))
-        self.save()
-        return barcode
+        with self.robot.hands() as shelf:
+            if shelf.kind_of(address) is not ElementKind.MAIL or address not in shelf.full:
+                raise ValueError(f"no cartridge lies in mail slot {address}")
+            barcode = shelf.full.pop(address)
+            shelf.sources.pop(address, None)
+            self.robot.attention(MAIL_ACCESSED)
+            self.save()
+            return barcode
+
+    def take_out(self, barcode: str) -> None:
+        """The robot brings a cartridge to the mail slot, if it does not lie there, and a person takes it out.
+
+        Raises:
+            ValueError: it is not in the library, it lies in a drive, or no mail slot is empty.
+        """
+        with self.robot.hands() as shelf:
+            here = next((address for address, found in shelf.full.items() if found == barcode), None)
+            if here is None:
+                raise ValueError(f"{barcode} is not in the library")
+            if shelf.kind_of(here) is ElementKind.DRIVE:
+                raise ValueError(f"{barcode} lies in a drive: have it unloaded first")
+            if shelf.kind_of(here) is ElementKind.SLOT:
+                free = next((mail for mail in shelf.elements(ElementKind.MAIL) if mail not in shelf.full), None)
+                if free is None:
+                    raise ValueError("every mail slot is full: take out what lies there first")
+                self.robot.carry(here, free)
+                here = free
+            self.export_cartridge(here)
+
+    def open_door(self) -> None:
+        """Nothing moves any more."""
+        with self.robot.hands() as shelf:
+            shelf.door_open = True
+
+    def close_door(self) -> None:
+        """The robot reads all labels anew; whatever was known of what lies where is void."""
+        with self.robot.hands() as shelf:
+            shelf.door_open = False
+            self.robot.attention(MEDIUM_CHANGED)
+
+    def exchange_by_hand(self, first: int, second: int) -> None:
+        """A person opens the door and lets the contents of two slots change places, and closes it again."""
+        with self.robot.hands() as shelf:
+            one, other = shelf.full.pop(first, None), shelf.full.pop(second, None)
+            for address, barcode in ((second, one), (first, other)):
+                if barcode is not None:
+                    shelf.full[address] = barcode
+                shelf.sources.pop(address, None)
+            self.robot.attention(MEDIUM_CHANGED)
+            self.save()
 
     def save(self) -> None:
         """Write down what lies where."""

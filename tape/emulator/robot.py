@@ -8,7 +8,8 @@ Cartridges are known by their barcodes; where each lies, ``Shelf`` keeps, whose 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
@@ -21,6 +22,7 @@ from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer
 
 ROBOT, MAIL, DRIVES, SLOTS = 0x0001, 0x0010, 0x0100, 0x0400
+MAIL_ACCESSED = (0x28, 0x01)
 _TAG_BYTES = 36
 _IDENTIFIER_BYTES = 56  # maker, model, and a serial number of up to 32 characters
 
@@ -127,9 +129,23 @@ class RobotLun(Lun):
         self._hold_closed()
         return b""
 
+    @contextmanager
+    def hands(self) -> Iterator[Shelf]:
+        """Somebody's hands are in it: for the length of a ``with`` the robot does nothing."""
+        with self._lock:
+            yield self.shelf
+
     def _move(self, cdb: bytes, data: Buffer) -> bytes:
         self._hold_closed()
-        source, destination = int.from_bytes(cdb[4:6], "big"), int.from_bytes(cdb[6:8], "big")
+        self.carry(int.from_bytes(cdb[4:6], "big"), int.from_bytes(cdb[6:8], "big"))
+        return b""
+
+    def carry(self, source: int, destination: int) -> None:
+        """Carry a cartridge.
+
+        Raises:
+            Check: that cannot be.
+        """
         shelf = self.shelf
         kinds = shelf.kind_of(source), shelf.kind_of(destination)
         if None in kinds or ElementKind.ROBOT in kinds:
@@ -151,7 +167,6 @@ class RobotLun(Lun):
         shelf.full[destination] = barcode
         shelf.sources[destination] = origin
         self._moved()
-        return b""
 
     # ------------------------------------------------------------------ what lies where
 

@@ -14,7 +14,9 @@ from pyVmomi import vim
 
 from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge
+from tape.emulator.door import Door
 from tape.emulator.drive import DriveLun
+from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
@@ -108,6 +110,10 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "tape volume ls": [volume],
         "tape volume check": [volume, "--read-data"],
         "tape volume recover": [volume],
+        "tape library create": [to / "made", "--barcodes", "TAP001L8", "--slots", "2"],
+        "tape library import": [_library(to / "importing"), "NEW001L8"],
+        "tape library export": [_library(to / "exporting"), "TAP001L8"],
+        "tape library show": [_library(to / "shown")],
         "vmfs info": ["-d", image],
         "vmfs ls": ["-d", image, "/vm1"],
         "vmfs map": ["-d", image, "/vm1/vm1-flat.vmdk"],
@@ -115,6 +121,10 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "lab truth": [lab.directory],
         "lab trouble": [_announced(lab)],
     }
+
+
+def _library(folder: Path) -> Path:
+    return VirtualLibrary.create(folder, barcodes=["TAP001L8", "TAP002L8"], slots=2).folder
 
 
 def _leave_a_snapshot(lab: Lab) -> None:
@@ -168,7 +178,13 @@ def test_the_page_and_the_probe_agree(lab, tmp_path):
         compare("repo probe", probed("repo", "probe", "--repo", f"s3:{endpoint}/bucket", "--json").json)
 
 
-@pytest.mark.parametrize("command", [command for command in DOCUMENTED if command != "repo probe"])
+def test_the_page_and_the_door_agree(lab, tmp_path):
+    library = VirtualLibrary.open(_library(tmp_path / "served"))
+    with Door(library):
+        compare("tape library door", lab.vcbproxy("tape", "library", "door", library.folder, "open", "--json").json)
+
+
+@pytest.mark.parametrize("command", [one for one in DOCUMENTED if one not in ("repo probe", "tape library door")])
 def test_the_page_and_the_program_agree(lab, tmp_path, command):
     done = lab.vcbproxy(*command.split(), *calls(lab, tmp_path)[command], "--json")
     document = [json.loads(line) for line in done.out.splitlines()] if command == "lun watch" else done.json

@@ -158,7 +158,8 @@ def test_an_answer_that_contradicts_itself_is_refused(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("barcodes", "says"), [(["a"], "barcodes"), (["A", "A"], "barcodes"), (["A" * 9], "barcodes"), (["A"] * 9, "fit")]
+    ("barcodes", "says"),
+    [(["a"], "no barcode"), (["A", "A"], "barcodes"), (["A" * 9], "no barcode"), (["A"] * 9, "fit")],
 )
 def test_a_library_that_cannot_be_is_not_made(tmp_path: Path, barcodes: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):

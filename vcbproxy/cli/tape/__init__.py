@@ -8,6 +8,7 @@ from vcbproxy.cli.lazy import LazyGroup
 
 _GROUPS = {
     "volume": "One LTFS volume: what is on it, and whether it is whole.",
+    "library": "A tape library in a folder: made, served over iSCSI, reached into.",
 }
 
 
