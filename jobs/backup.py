@@ -7,8 +7,9 @@ Cancelled                      the job run ends; snapshot and lock are gone
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jobs.bases import History
 from jobs.choices import Choices, Surroundings
@@ -21,6 +22,7 @@ from vcbproxy.manager import inventory
 from vcbproxy.manager.choice import refuse
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
+from vcbproxy.pipeline.crew import Crew
 
 _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
 _CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
@@ -44,22 +46,82 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
     chosen = inventory.chosen(around.session, selectors, unmet=unmet if choices.keep_going else refuse)
     left = _clean_up(around, {vm.moref for vm in chosen})
     history = History(around.target)
-    with around.target.lane() as lane:
-        for number, vm in enumerate(chosen, 1):
-            if len(chosen) > 1:
-                around.watcher.step(f"{vm.name}: {number} of {len(chosen)}")
-            try:
-                result = _one(around, lane, vm, choices, history)
-            except Error as error:
-                if results:
-                    error.add_note(_before_that(results, chosen))
-                raise
-            result = _with_leftover(result, left.get(vm.moref))
-            results.append(result)
-            if result.error is not None and len(chosen) > 1:  # a lone VM's error is what the whole job run ends with
-                for line in (str(result.error), *result.warnings):
-                    around.watcher.said(about(vm.name, line))
-    return Report(tuple(results))
+    run_all = _Run(around, choices, history, chosen, left)
+    return Report((*results, *run_all.results()))
+
+
+class _Run:
+    """The VMs of one job run, in as many lanes as the target has; each lane takes the next VM when it is free."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        choices: Choices,
+        history: History,
+        chosen: Sequence[VmSummary],
+        left: Mapping[str, str],
+    ) -> None:
+        self._around = around
+        self._choices = choices
+        self._history = history
+        self._chosen = chosen
+        self._left = left
+        self._next = iter(enumerate(chosen))
+        self._results: dict[int, VmResult] = {}
+        self._lock = threading.Lock()
+
+    def results(self) -> list[VmResult]:
+        """Back them up; what became of each, in their order.
+
+        Raises:
+            Error: whatever ends the whole job run; it says what had become of the others.
+        """
+        lanes = min(self._around.target.lanes, len(self._chosen))
+        try:
+            if lanes <= 1:
+                self._in_lane(self._around)
+            else:
+                with Crew("lane", interrupt=self._around.storage.patience.interrupt) as crew:
+                    around = replace(self._around, stop=_Stop(crew))
+                    for _ in range(lanes):
+                        crew.start(self._in_lane, around)
+        except Error as error:
+            if self._results:
+                error.add_note(_before_that(list(self._results.values()), self._chosen))
+            raise
+        return [self._results[number] for number in sorted(self._results)]
+
+    def _in_lane(self, around: Surroundings) -> None:
+        with around.target.lane() as lane:
+            while (found := self._take()) is not None and not (around.stop and around.stop.is_set()):
+                number, vm = found
+                result = self._one(around, lane, number, vm)
+                with self._lock:
+                    self._results[number] = result
+
+    def _take(self) -> tuple[int, VmSummary] | None:
+        with self._lock:
+            return next(self._next, None)
+
+    def _one(self, around: Surroundings, lane: Lane, number: int, vm: VmSummary) -> VmResult:
+        several = len(self._chosen) > 1
+        if several:
+            around.watcher.step(f"{vm.name}: {number + 1} of {len(self._chosen)}")
+        result = _with_leftover(_one(around, lane, vm, self._choices, self._history), self._left.get(vm.moref))
+        if result.error is not None and several:  # a lone VM's error is what the whole job run ends with
+            for line in (str(result.error), *result.warnings):
+                around.watcher.said(about(vm.name, line))
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Says to the other lanes that one of them has failed, or that the operator wants an end."""
+
+    crew: Crew
+
+    def is_set(self) -> bool:
+        return self.crew.stopping
 
 
 def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str]:

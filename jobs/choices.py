@@ -12,6 +12,7 @@ from vcbproxy.clock import Clock
 from vcbproxy.config import Quiesce
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import Limits
+from vcbproxy.pipeline.crew import Cancel
 from vcbproxy.source.storage import Storage
 
 
@@ -37,7 +38,11 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a backup works with; made once per job run."""
+    """What a backup works with; made once per job run.
+
+    Attributes:
+        stop: set once the others who work with it want an end; None: there are no others.
+    """
 
     session: Session
     storage: Storage
@@ -46,3 +51,4 @@ class Surroundings:
     registry: Registry
     clock: Clock
     watcher: Watcher
+    stop: Cancel | None = None

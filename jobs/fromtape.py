@@ -69,15 +69,19 @@ class TapeRestore:
     overwrite: bool = False
     workers: int = 2
 
-    def run(self, wanted: Sequence[Where]) -> Restored:
+    def run(self, wanted: Sequence[Where], documents: Mapping[str, Document] | None = None) -> Restored:
         """Restore it all.
+
+        Args:
+            wanted: what, and where to.
+            documents: what the restore points consist of, if that is known already.
 
         Raises:
             CartridgeWanted: a cartridge is not there, and is not waited for.
             UsageError: a file is in the way, or there is no such disk.
             Error: something can be neither read nor written any more.
         """
-        documents = self.documents([where.point for where in wanted])
+        documents = documents or self.documents([where.point for where in wanted])
         with ExitStack() as stack:
             return _Pass(self, wanted, documents, stack).run()
 

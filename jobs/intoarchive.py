@@ -188,7 +188,9 @@ class _Disk:
         self._file = file
         level = self._options.level
         options = ImageOptions(workers=effort.workers)
-        with image_stream(source, lambda: level, options=options, interrupt=effort.interrupt) as stream:
+        with image_stream(
+            source, lambda: level, options=options, cancel=effort.cancel, interrupt=effort.interrupt
+        ) as stream:
             for piece in stream:
                 file.write(piece)
                 effort.progress(stream.position)

@@ -20,6 +20,7 @@ from jobs.manifest import KeptDisk
 from vcbproxy.device import MappedDevice
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit
+from vcbproxy.pipeline.crew import Cancel
 from vcbproxy.repository.writer import PointInfo
 
 
@@ -80,12 +81,14 @@ class Effort:
     Attributes:
         workers: threads that digest and compress.
         progress: called with the number of bytes that are done.
-        interrupt: makes a read that hangs come back.
+        interrupt: makes a read that hangs come back; it would also wake others who read, where there are several.
+        cancel: looked at a few times a second.
     """
 
     workers: int
     progress: Callable[[int], None]
     interrupt: Callable[[], None] | None = None
+    cancel: Cancel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from jobs.watcher import Nobody
 from tests.archive.shelves import FolderShelf, Noted
 from tests.jobs.rehearsal import Prompter, Stage
 from tests.jobs.test_main_job import sha256
-from vcbproxy.archive.shelf import Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, LabSpec, Truth, VmSpec
 from vcbproxy.manager import inventory
@@ -33,7 +32,10 @@ def spec(*vms: str, disks: int = 2, size_bytes: int = 4 * MiB, version: int = 6,
     """A lab with so many VMs."""
     disk = DiskSpec(size_bytes, content=ContentSpec(used=used))
     return LabSpec(
-        datastores=(DatastoreSpec("ds1", version, lun_size_bytes=GiB),),
+        datastores=(
+            DatastoreSpec("ds1", version, lun_size_bytes=GiB),
+            DatastoreSpec("ds2", 5, lun_size_bytes=GiB),
+        ),
         vms=tuple(VmSpec(vm, "ds1", disks=(disk,) * disks) for vm in vms or ("vm1",)),
         truth=Truth.DIGEST,
     )
@@ -84,10 +86,12 @@ class Tapes:
         ours = [one for one in self.stage.datacenter.truths(vm) if Marker.read(one.description) is not None]
         return {node: held.sha256 for node, held in ours[-back].disks.items()}
 
-    def restored(self, to: Path, *points: ArchivedPoint, shelf: Shelf | None = None) -> Restored:
+    def restoring(self) -> TapeRestore:
+        return TapeRestore(self.shelf, Nobody(), self.stage.clock)
+
+    def restored(self, to: Path, *points: ArchivedPoint) -> Restored:
         """All of these, each in a folder called like its VM."""
-        job = TapeRestore(shelf or self.shelf, Nobody(), self.stage.clock)
-        return job.run([Where(point, to / point.vm) for point in points])
+        return self.restoring().run([Where(point, to / point.vm) for point in points])
 
 
 def disks_in(folder: Path) -> dict[str, str]:

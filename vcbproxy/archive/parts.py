@@ -86,6 +86,11 @@ class PartedFile:
         self._parts: list[ArchivedPart] = []
 
     @property
+    def open(self) -> bool:
+        """Whether a part of it is on its way."""
+        return self._stream is not None
+
+    @property
     def parts(self) -> tuple[ArchivedPart, ...]:
         """Those that are finished."""
         return tuple(self._parts)

@@ -64,6 +64,7 @@ class TapePoint:
         self._names = {layout.VM_JSON, layout.SUMS, layout.RESTORE}
         self._here: list[ArchivedPart] = []  # on the present cartridge, since it was last committed
         self._committed = False
+        self._file: PartedFile | None = None
 
     # ------------------------------------------------------------------ what goes in
 
@@ -83,8 +84,10 @@ class TapePoint:
         Raises:
             UsageError: the name is taken.
         """
+        assert self._file is None or not self._file.open, "another file is not finished"
         self._claim(name)
-        return PartedFile(self, name, self.flow, ring_bytes=ring_bytes)
+        self._file = PartedFile(self, name, self.flow, ring_bytes=ring_bytes)
+        return self._file
 
     def add_image(self, image: Image) -> None:
         """A disk is complete."""
@@ -264,10 +267,13 @@ class TapePoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._committed or not self._path or not self._lane.loaded:
+        if self._committed or not self._path:
             return
         try:
-            self._abort()
+            if self._file is not None:
+                self._file.abort()
+            if self._lane.loaded:
+                self._abort()
         except Error:
             if error is None:
                 raise  # else the first error is the one to be told
