@@ -181,14 +181,24 @@ def foreign_records(world, barcode):
     tape.flush()
 
 
+def written_by_programs(folder):
+    """What is recorded, and what of its memory the drive does not keep by itself: identifiers from 0400h on."""
+    found = {}
+    for path in folder.iterdir():
+        kept = path.name.startswith("attr_") and int(path.name.rsplit("_", 1)[1], 16) < 0x400
+        if path.is_file() and not kept:
+            found[path.name] = path.read_bytes()
+    return found
+
+
 @pytest.mark.parametrize(
     ("foreign", "told"), [(foreign_ltfs, "OTHERS Backup 9"), (foreign_records, "a program that left no name")]
 )
 def test_what_is_not_ours_is_never_written_over(world, foreign, told):
     foreign(world, "TAP001L8")
-    before = sorted((path.name, path.read_bytes()) for path in world.folder("TAP001L8").iterdir() if path.is_file())
+    before = written_by_programs(world.folder("TAP001L8"))
     assert world.archive("web01").barcodes == ("TAP002L8",)
-    after = sorted((path.name, path.read_bytes()) for path in world.folder("TAP001L8").iterdir() if path.is_file())
+    after = written_by_programs(world.folder("TAP001L8"))
     assert after == before
     with world.catalog() as catalog:
         medium = catalog.media.get("TAP001L8")
@@ -291,6 +301,18 @@ def test_a_writer_that_died_costs_what_it_had_not_committed(world):
     assert again.barcodes == ("TAP001L8",)
     assert world.read(kept) == content("web01", 1 << 20)
     assert world.read(again) == content("web02", 1 << 20)
+
+
+def test_worm_is_appended_to_and_never_written_over(tmp_path):
+    world = World.with_cartridges(tmp_path, "TAP001L8", "TAP002L8", kind=Kind(capacity_mib=100, worm=True))
+    with world.opened() as (library, keeper), library.loaded("TAP001L8") as drive:
+        found, volume = keeper.look(drive, "TAP001L8")
+        keeper.label(drive, "TAP001L8", found, volume)
+    points = [world.archive("a"), world.archive("b")]
+    assert barcodes(points) == ["TAP001L8", "TAP001L8"]
+    world.clock.pass_(days=365)
+    assert world.archive("c", terms=world.terms(allocation=Allocation.ALWAYS)).barcodes == ("TAP002L8",)
+    assert world.read(points[0]) == content("a", 1 << 20)
 
 
 def test_a_write_protected_cartridge_is_passed_over(tmp_path):

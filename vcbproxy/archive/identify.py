@@ -68,13 +68,15 @@ class Found:
         return self.note.retention_until if self.note else None
 
 
-def identify(drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int]) -> tuple[Found, LtfsVolume | None]:
+def identify(
+    drive: SequentialDrive, maker: Maker, mount: Callable[[SequentialDrive], LtfsVolume]
+) -> tuple[Found, LtfsVolume | None]:
     """Look at the cartridge in a drive.
 
     Args:
         drive: it lies in it, ready.
         maker: who we are.
-        now_ns: the time, for the volume.
+        mount: how LTFS volumes are mounted.
 
     Returns:
         What lies on it; and its LTFS volume, mounted, where it has a consistent one.
@@ -97,7 +99,7 @@ def identify(drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int]) ->
         what = f"data of {program.strip() or 'a program that left no name'}, not in LTFS"
         digest = hashlib.sha256(record).hexdigest()[:16]
         return Found(Content.FOREIGN, what, f"record {digest}", serial, worm), None
-    return _volume(drive, maker, now_ns, serial, worm)
+    return _volume(drive, maker, mount, serial, worm)
 
 
 def _first_record(drive: SequentialDrive) -> tuple[bytes | None, str]:
@@ -114,10 +116,10 @@ def _first_record(drive: SequentialDrive) -> tuple[bytes | None, str]:
 
 
 def _volume(
-    drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int], serial: str, worm: bool
+    drive: SequentialDrive, maker: Maker, mount: Callable[[SequentialDrive], LtfsVolume], serial: str, worm: bool
 ) -> tuple[Found, LtfsVolume | None]:
     try:
-        volume = LtfsVolume.mount(drive, maker, now_ns)
+        volume = mount(drive)
     except Inconsistent as error:
         uuid = read_layout(drive).label.volume_uuid
         what = f"LTFS volume {uuid}, whose last writer did not finish: {error}"

@@ -8,14 +8,17 @@ never one that it believes to hold what is gone.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from tape import errors, logs, memory
 from tape.ltfs.format import Maker, Naming
 from tape.ltfs.index import File
+from tape.ltfs.journal import Journal
 from tape.ltfs.recover import recover
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
@@ -28,6 +31,8 @@ from vcbproxy.catalog.expiry import Hold, holds
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import MediaSet, Medium, State
 from vcbproxy.errors import Error
+
+_log = logging.getLogger(__name__)
 
 
 class Unfit(Error):
@@ -45,15 +50,40 @@ class Hand:
     Attributes:
         maker: as labels and indexes have it.
         now: the time, UTC.
+        journals: the folder for what is not yet in an index; see ``tape.ltfs.journal``. None: no journals.
     """
 
     maker: Maker
     now: Callable[[], datetime]
+    journals: Path | None = None
 
     def now_ns(self) -> int:
         """The time, as LTFS has it."""
         moment = self.now()
         return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+
+    def mount(self, drive: SequentialDrive) -> LtfsVolume:
+        """The volume in a drive, to be written to.
+
+        Raises:
+            TapeError: as ``LtfsVolume.mount``.
+        """
+        return LtfsVolume.mount(drive, self.maker, self.now_ns, journal=self._journal())
+
+    def recover(self, drive: SequentialDrive) -> None:
+        """Make the volume in a drive whole whose writer died.
+
+        Raises:
+            TapeError: as ``tape.ltfs.recover``.
+        """
+        done = recover(drive, self.maker, self.now_ns, self._journal())
+        _log.warning(
+            "%s: its last writer had not finished; %d files found again, %d lost",
+            drive.name, len(done.found), len(done.lost),
+        )  # fmt: skip
+
+    def _journal(self) -> Journal | None:
+        return None if self.journals is None else Journal(self.journals)
 
 
 class Keeper:
@@ -94,10 +124,10 @@ class Keeper:
             TapeError: the drive or the way to it is broken, or the volume could not be rolled back.
         """
         known = self.catalog.media.get(barcode)
-        found, volume = identify(drive, self.hand.maker, self.hand.now_ns)
+        found, volume = identify(drive, self.hand.maker, self.hand.mount)
         if found.unfinished and known is not None and known.volume_uuid == found.volume_uuid:
-            recover(drive, self.hand.maker, self.hand.now_ns)
-            found, volume = identify(drive, self.hand.maker, self.hand.now_ns)
+            self.hand.recover(drive)
+            found, volume = identify(drive, self.hand.maker, self.hand.mount)
         return found, volume
 
     def go_on(self, known: Medium, found: Found, volume: LtfsVolume | None, media_set: MediaSet) -> LtfsVolume:
@@ -116,6 +146,8 @@ class Keeper:
             raise Unfit(
                 f"cartridge {barcode} does not belong to media set {media_set.id}, by its own word", found=found
             )
+        if volume.read_only:
+            raise Unfit(f"cartridge {barcode} takes no writing: {volume.read_only}", found=found)
         if volume.full:
             raise Full(f"cartridge {barcode} is full", found=found)
         return volume
@@ -189,7 +221,7 @@ class Keeper:
     def _formatted(self, drive: SequentialDrive, barcode: str, pool: str) -> LtfsVolume:
         naming = Naming(barcode, str(uuid.uuid4()), barcode, pool)
         LtfsVolume.format(drive, naming, self.hand.maker, self.hand.now_ns)
-        return LtfsVolume.mount(drive, self.hand.maker, self.hand.now_ns)
+        return self.hand.mount(drive)
 
     # ------------------------------------------------------------------ while it is written to, and afterwards
 
