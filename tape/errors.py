@@ -17,6 +17,7 @@
     ├─ KeyWanted          encrypted by a drive, with a key that this drive was not given
     ├─ CannotEncrypt      the drive has no encryption that a host may use
     ├─ EncryptionLost     the drive ceased to encrypt: nothing more may be written
+    ├─ VerifyFailed       what was read again is not what was written: it is to be written again
     ├─ FilesLost          a write error took files that were finished: they are to be written again, elsewhere
     ├─ VolumeOverflow     the physical end: the block was not written
     ├─ EndOfData          nothing is recorded here
@@ -137,6 +138,12 @@ class EncryptionLost(TapeError):
     """The drive does not encrypt as it was told to."""
 
     template = "{device}: {reason}"
+
+
+class VerifyFailed(TapeError):
+    """What was read again after writing is not what was written. The file is taken out of the index."""
+
+    template = "{path}, {block}: {reason}; the file is not kept, write it again"
 
 
 class FilesLost(TapeError):

@@ -53,15 +53,29 @@ def to_data_partition(
 
 
 def to_index_partition(
-    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, protection: Protection
+    drive: SequentialDrive,
+    layout: Layout,
+    index: Index,
+    data_index: Pointer,
+    protection: Protection,
+    *,
+    appended: bool = False,
 ) -> None:
     """Bring the index partition up to date with the data partition's last index.
+
+    Args:
+        drive: the drive.
+        layout: of the volume.
+        index: the data partition's last index.
+        data_index: where that begins.
+        protection: of the cartridge.
+        appended: behind all that lies there, for that is more than an index.
 
     Raises:
         TapeError: it could not be written.
     """
     index.previous = data_index
-    if protection.worm:
+    if appended or protection.worm:
         place = drive.locate_end(layout.index_partition)
     else:
         place = Position(layout.index_partition, FIRST_CONTENT_BLOCK)

@@ -14,6 +14,7 @@ else                             ─▶ the last index of each partition, held a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tape.errors import FormatError, Inconsistent
@@ -37,6 +38,7 @@ class Mounted:
         data_generation: of that.
         data_end: the block behind all that is recorded on the data partition.
         index_is_behind: the index partition's copy must be brought up to date before anything else is written.
+        shared: the index partition holds more than one index: files, or indexes that must stay.
         full: the data partition has no room, not even for an index.
         by_memory: the cartridge's memory was believed; the tape was not searched.
     """
@@ -47,6 +49,7 @@ class Mounted:
     data_generation: int
     data_end: int
     index_is_behind: bool
+    shared: bool
     full: bool
     by_memory: bool
 
@@ -89,6 +92,7 @@ def _by_memory(drive: SequentialDrive, layout: Layout) -> Mounted | None:
         of_data.generation,
         end,
         index_is_behind=False,
+        shared=is_shared(index, index, layout),
         full=index.generation > of_data.generation,
         by_memory=True,
     )
@@ -105,7 +109,21 @@ def _by_search(drive: SequentialDrive, layout: Layout) -> Mounted:
         raise Inconsistent(where=drive.name, reason="no index on its data partition")
     behind = small.index is None or not small.closed or small.index.generation < newest.generation
     older = data.index.generation if data.index is not None else newest.generation
-    return Mounted(layout, newest, at, older, data.end, index_is_behind=behind, full=not data.closed, by_memory=False)
+    shared = is_shared(newest, small.index, layout)
+    return Mounted(layout, newest, at, older, data.end, behind, shared, full=not data.closed, by_memory=False)
+
+
+def is_shared(newest: Index, small: Index | None, layout: Layout) -> bool:
+    """Whether the index partition holds more than one index, its last one.
+
+    A placement policy may have put files there, which the newest index names, or only older ones, to which the volume
+    can be rolled back: either way its last index does not lie at the beginning.
+    """
+    letter = layout.label.index_partition
+    if small is not None and small.location != Pointer(letter, FIRST_CONTENT_BLOCK + 1):
+        return True
+    files = (entry for _, entry in newest.root.walk() if isinstance(entry, File))
+    return any(extent.start.partition == letter for file in files for extent in file.extents)
 
 
 def _newest(small: Tail, data: Tail) -> Index | None:
@@ -124,9 +142,10 @@ def hold_consistent(drive: SequentialDrive, layout: Layout, small: Tail, data: T
     if data.index is None:
         raise Inconsistent(where=where, reason="no index on its data partition")
     hold_back_pointer(data.index, layout, where)
-    hold_extents(data.index, layout, data.end, where)
+    ends = {layout.label.data_partition: data.end, layout.label.index_partition: small.end}
+    hold_extents(data.index, layout, ends, where)
     if small.index is not None:
-        hold_extents(small.index, layout, data.end, where)
+        hold_extents(small.index, layout, ends, where)
     if not data.closed and not _continues(small, data.index):
         raise Inconsistent(
             where=where, reason="blocks lie behind the last index of its data partition; `recover` rolls it back"
@@ -160,8 +179,8 @@ def hold_back_pointer(index: Index, layout: Layout, where: str) -> None:
         raise FormatError(where=where, reason=f"the index at {index.location} points back to {back}")
 
 
-def hold_extents(index: Index, layout: Layout, data_end: int, where: str) -> None:
-    """No file lies behind the end of the data partition.
+def hold_extents(index: Index, layout: Layout, ends: Mapping[str, int], where: str) -> None:
+    """No file lies behind the end of its partition.
 
     Raises:
         FormatError: one does.
@@ -171,9 +190,10 @@ def hold_extents(index: Index, layout: Layout, data_end: int, where: str) -> Non
             continue
         for extent in entry.extents:
             layout.number(extent.start.partition)
+            end = ends[extent.start.partition]
             last = extent.start.block + extent.blocks(layout.label.block_bytes)
-            if extent.start.partition == layout.label.data_partition and last > data_end:
-                raise FormatError(where=where, reason=f"{path} reaches block {last} of {data_end}")
+            if last > end:
+                raise FormatError(where=where, reason=f"{path} reaches block {last} of {end}")
 
 
 def _descends(drive: SequentialDrive, layout: Layout, young: Index, old: Index) -> bool:

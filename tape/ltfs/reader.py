@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from tape.errors import FormatError
 from tape.ltfs.index import Extent, File
 from tape.ltfs.layout import Layout
 from tape.sequential import Met, Position, SequentialDrive
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a file.
+
+    Attributes:
+        offset: of the first, in the file.
+        data: the bytes.
+        place: the block that they lie in; None for zeroes that lie nowhere.
+    """
+
+    offset: int
+    data: memoryview
+    place: Position | None
 
 
 class FileReader:
@@ -53,6 +71,35 @@ class FileReader:
             done += count
         buf[done:] = bytes(len(buf) - done)
 
+    def pieces(self, offset: int = 0) -> Iterator[Piece]:
+        """Its bytes in order, from an offset on, block by block; each piece stays as it is.
+
+        Raises:
+            FormatError: as ``read_into``.
+            MediumError: it cannot be read.
+        """
+        at = offset
+        for extent in self._file.extents:
+            if extent.file_end <= at:
+                continue
+            yield from self._hole(at, extent.file_offset)
+            at = max(at, extent.file_offset)
+            while at < extent.file_end:
+                number, within = divmod(extent.byte_offset + at - extent.file_offset, self._block_bytes)
+                place = self._place(extent, number)
+                buf = memoryview(bytearray(self._block_bytes))
+                found = self._read(extent, number, buf)
+                data = buf[within : min(found, within + extent.file_end - at)]
+                if not len(data):
+                    raise FormatError(where=self.name, reason=f"{place} ends at {found}")
+                yield Piece(at, data, place)
+                at += len(data)
+        yield from self._hole(at, self._file.length)
+
+    def _hole(self, start: int, end: int) -> Iterator[Piece]:
+        for at in range(start, end, self._block_bytes):
+            yield Piece(at, memoryview(bytes(min(self._block_bytes, end - at))), None)
+
     def _from_extent(self, extent: Extent, offset: int, buf: memoryview) -> None:
         done = 0
         while done < len(buf):
@@ -66,16 +113,23 @@ class FileReader:
             done += len(piece)
 
     def _block(self, extent: Extent, number: int) -> memoryview:
-        first = self._layout.place(extent.start)
-        place = Position(first.partition, first.block + number)
+        place = self._place(extent, number)
         if self._held is None or self._held[0] != place:
             self._held = None
-            if self._drive.expected != place:
-                self._drive.locate(place)
-            found = self._drive.read(self._buf)
-            if isinstance(found, Met):
-                raise FormatError(where=self.name, reason=f"{found.value} at {place}, where its data belong")
-            if number < extent.blocks(self._block_bytes) - 1 and found != self._block_bytes:
-                raise FormatError(where=self.name, reason=f"{place} has {found} bytes, not {self._block_bytes}")
-            self._held = (place, found)
+            self._held = (place, self._read(extent, number, self._buf))
         return self._buf[: self._held[1]]
+
+    def _place(self, extent: Extent, number: int) -> Position:
+        first = self._layout.place(extent.start)
+        return Position(first.partition, first.block + number)
+
+    def _read(self, extent: Extent, number: int, buf: memoryview) -> int:
+        place = self._place(extent, number)
+        if self._drive.expected != place:
+            self._drive.locate(place)
+        found = self._drive.read(buf)
+        if isinstance(found, Met):
+            raise FormatError(where=self.name, reason=f"{found.value} at {place}, where its data belong")
+        if number < extent.blocks(self._block_bytes) - 1 and found != self._block_bytes:
+            raise FormatError(where=self.name, reason=f"{place} has {found} bytes, not {self._block_bytes}")
+        return found

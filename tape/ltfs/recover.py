@@ -20,7 +20,7 @@ from tape.ltfs.index import DIGEST, Directory, File
 from tape.ltfs.journal import Journal, Journaled
 from tape.ltfs.label import FIRST_CONTENT_BLOCK
 from tape.ltfs.layout import Layout, Tail, read_layout, read_tail
-from tape.ltfs.mount import Mounted, hold_extents, mount
+from tape.ltfs.mount import Mounted, hold_extents, is_shared, mount
 from tape.ltfs.reader import FileReader
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
@@ -97,15 +97,17 @@ def _roll_back(
 def _state(drive: SequentialDrive, layout: Layout, data: Tail, small: Tail) -> Mounted:
     """The newest index that holds for what is on the tape."""
     candidates = [tail.index for tail in (data, small) if tail.index is not None]
+    ends = {layout.label.data_partition: data.end, layout.label.index_partition: small.end}
     for index in sorted(candidates, key=lambda one: one.generation, reverse=True):
         try:
-            hold_extents(index, layout, data.end, drive.name)
+            hold_extents(index, layout, ends, drive.name)
         except FormatError:
             continue
         at = data.index.location if data.index is not None else index.previous
         older = data.index.generation if data.index is not None else index.generation
         if at is not None:
-            return Mounted(layout, index, at, older, data.end, index_is_behind=True, full=False, by_memory=False)
+            shared = is_shared(index, small.index, layout)
+            return Mounted(layout, index, at, older, data.end, True, shared, full=False, by_memory=False)
     raise Inconsistent(where=drive.name, reason="no index is left that fits what is on the tape")
 
 

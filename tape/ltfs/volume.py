@@ -12,12 +12,12 @@ when the drive announces the end, room is kept for the indexes and no more data 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tape.errors import FilesLost, FormatError, MediumError, PositionLost, TapeError, VolumeOverflow
+from tape.errors import FilesLost, FormatError, MediumError, PositionLost, TapeError, VerifyFailed, VolumeOverflow
 from tape.ltfs import commit as commits
 from tape.ltfs import index as model
 from tape.ltfs.format import Maker, Naming, make_volume
@@ -28,6 +28,7 @@ from tape.ltfs.mount import Mounted, mount
 from tape.ltfs.protection import Protection, VolumeLock, announce_end, note_write_error
 from tape.ltfs.reader import FileReader
 from tape.ltfs.room import Room
+from tape.ltfs.verify import read_again
 from tape.ltfs.writer import FileWriter
 from tape.scsi.transport import Buffer
 from tape.sequential import EndWarning, Position, SequentialDrive
@@ -45,6 +46,7 @@ class LtfsVolume:
         *,
         journal: Journal | None = None,
         interval: Interval = Interval(),  # noqa: B008  # frozen
+        verify: bool = False,
     ) -> None:
         """Use ``mount``."""
         self.drive = drive
@@ -55,10 +57,14 @@ class LtfsVolume:
         self._now_ns = now_ns
         self._journal = journal
         self._interval = interval
+        self.verifies = verify
+        """Whether what was written is read again before an index lists it."""
+        self._unverified: dict[str, tuple[Directory, File, Iterable[int]]] = {}
         self._data_index = mounted.data_index
         self._data_generation = mounted.data_generation
         self._data_end = self._safe_end = mounted.data_end
         self._behind = mounted.index_is_behind
+        self._shared = mounted.shared
         self._dirty = False
         self._failed = False  # a write error: nothing more goes onto the data partition
         self._journaling = False
@@ -88,6 +94,7 @@ class LtfsVolume:
         search: bool = False,
         journal: Journal | None = None,
         interval: Interval = Interval(),  # noqa: B008  # frozen
+        verify: bool = False,
     ) -> Self:
         """Mount the volume in a drive.
 
@@ -98,13 +105,14 @@ class LtfsVolume:
             search: do not believe the cartridge's memory.
             journal: kept while files are written; after a crash ``recover`` finds by it what no index has.
             interval: how much may be written until ``checkpoint`` writes an index.
+            verify: read everything again before an index lists it.
 
         Raises:
             FormatError: no LTFS volume, or its metadata are wrong.
             Inconsistent: its last writer did not finish; ``recover`` rolls it back.
             TapeError: it cannot be read.
         """
-        return cls(drive, mount(drive, search=search), maker, now_ns, journal=journal, interval=interval)
+        return cls(drive, mount(drive, search=search), maker, now_ns, journal=journal, interval=interval, verify=verify)
 
     @property
     def uuid(self) -> str:
@@ -201,6 +209,8 @@ class LtfsVolume:
 
         Raises:
             PositionLost: the tape does not end where it must; somebody else wrote.
+            VerifyFailed: a file did not come back as it was written; it is in no index, the others are safe with the
+                next commit.
             FilesLost: a write error took files that were finished, but not safe; what is whole is safe now.
             TapeError: it could not be written; what was committed before is still there.
         """
@@ -213,6 +223,25 @@ class LtfsVolume:
             self._journal.settle(self.uuid)
             self._journaling = False
 
+    def verify(self) -> None:
+        """Read again what was written since the last index, if the volume verifies; ``commit`` does so first of all.
+
+        Raises:
+            VerifyFailed: a file did not come back as it was written; it is taken out of the index.
+            TapeError: the drive failed.
+        """
+        if not self._unverified:
+            return
+        self.drive.flush()
+        while self._unverified:
+            path, (directory, file, kept) = next(iter(self._unverified.items()))
+            try:
+                read_again(self.open(path), file, kept)
+            except VerifyFailed:
+                del directory.entries[file.name], self._unverified[path]
+                raise
+            del self._unverified[path]
+
     def _hold_committable(self) -> None:
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
@@ -223,6 +252,7 @@ class LtfsVolume:
         if self._failed:
             self._rescue()
             return
+        self.verify()
         self._new_generation()
         try:
             self._data_index, self._data_end = commits.to_data_partition(
@@ -245,7 +275,9 @@ class LtfsVolume:
 
     def _commit_small(self) -> None:
         try:
-            commits.to_index_partition(self.drive, self.layout, self.index, self._data_index, self._protection)
+            commits.to_index_partition(
+                self.drive, self.layout, self.index, self._data_index, self._protection, appended=self._shared
+            )
         except MediumError:
             self._protection.reason = "its index partition cannot be written: copy what is on it, and retire it"
             note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
@@ -256,6 +288,7 @@ class LtfsVolume:
         """The data partition takes no index; the index partition's says what is whole."""
         commits.to_index_partition_alone(self.drive, self.layout, self.index, self._data_index, self._data_generation)
         self._data_end = self.drive.locate_end(self.layout.data_partition).block
+        self._shared = True
         self._dirty = self._behind = False
         self._indexed()
 
@@ -373,12 +406,14 @@ class LtfsVolume:
         """The block that the next one written will be."""
         return self._data_end
 
-    def finished(self, path: str, directory: Directory, file: File | None) -> None:
-        """The writer is done; with a file, or without one."""
+    def finished(self, path: str, directory: Directory, file: File | None, kept: Iterable[int]) -> None:
+        """The writer is done; with a file, and checksums of its blocks, or without one."""
         self._writer = None
         if file is not None:
             directory.entries[file.name] = file
             self._dirty = True
+            if self.verifies:
+                self._unverified[path] = (directory, file, kept)
             if self._journal is not None:
                 self._journal.note(path, file)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tape.errors import VolumeOverflow
 from tape.ltfs.index import DIGEST, Directory, Extent, File, Pointer, Times
+from tape.ltfs.verify import checksum, checksums
 from tape.scsi.transport import Buffer
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class FileWriter:
         self._held = bytearray()
         self._digest = hashlib.sha256()
         self._digested = 0
+        self._kept = checksums()
         self._start = volume.data_end
         self._written = 0
         self._done = False
@@ -86,6 +88,8 @@ class FileWriter:
         if not self._volume.write_block(block):
             return False
         self._written += len(block)
+        if self._volume.verifies:
+            self._kept.append(checksum(block))
         return True
 
     def finish(self, xattrs: Mapping[str, bytes] | None = None) -> File:
@@ -121,7 +125,7 @@ class FileWriter:
 
     def _end(self, file: File | None) -> None:
         self._done = True
-        self._volume.finished(self._path, self._directory, file)
+        self._volume.finished(self._path, self._directory, file, self._kept)
 
     def _flush_held(self) -> bool:
         if not self.put(self._held):

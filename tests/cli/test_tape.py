@@ -6,12 +6,20 @@ import hashlib
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tape.drive import TapeDrive
+from tape.emulator.cartridge import Cartridge
+from tape.emulator.drive import DriveLun
+from tape.emulator.loop import LoopTransport
+from tape.ltfs.journal import Journal
+from tape.ltfs.volume import LtfsVolume
 from tests.program import Program
+from vcbproxy.cli.tape.maker import maker
 
 GOLDEN = Path(__file__).parent.parent / "tape" / "data" / "ref-written-basic.tar.gz"
 
@@ -101,9 +109,34 @@ def test_a_writer_that_died_is_rolled_back(vcbproxy: Program, cartridge: Path) -
         "generation": 3,
         "orphan_blocks": 1,
         "written": True,
+        "found": [],
+        "lost": [],
     }
     checked = vcbproxy("tape", "volume", "check", cartridge, "--read-data", "--json").json
     assert (checked["generation"], checked["files"], checked["damaged"]) == (3, 4, [])
+
+
+def test_what_a_dead_writer_had_finished_is_found_by_its_journal(
+    vcbproxy: Program, cartridge: Path, tmp_path: Path
+) -> None:
+    journals = tmp_path / "journals"
+    lun = DriveLun("WRITER")
+    lun.insert(Cartridge(cartridge))
+    drive = TapeDrive(LoopTransport(lun))
+    drive.load()
+    volume = LtfsVolume.mount(drive, maker(), time.time_ns, journal=Journal(journals))
+    for path in ("/kept", "/taken"):
+        writer = volume.create(path)
+        writer.write(path.encode())
+        writer.finish()
+    drive.flush()
+    end = lun.cartridge.end(1) if lun.cartridge is not None else 0
+    (cartridge / f"1_{end - 1}_R").write_bytes(b"/rotten")
+    done = vcbproxy("tape", "volume", "recover", cartridge, "--journal", journals, "--json", code=4)
+    assert (done.json["found"], done.json["lost"]) == (["/kept"], ["/taken"])
+    assert "/taken: what lies there" in done.err
+    rows = vcbproxy("tape", "volume", "ls", cartridge, "--json").json
+    assert {row["path"] for row in rows} & {"/kept", "/taken"} == {"/kept"}
 
 
 @pytest.mark.parametrize(

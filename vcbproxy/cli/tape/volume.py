@@ -102,17 +102,30 @@ def check(volume: str, read_data: bool, as_json: bool) -> None:
 
 
 @volume.command(
-    "recover", cls=frame.Command, exit_codes=(4,), examples=("vcbproxy tape volume recover /dev/sg3 --dry-run",)
+    "recover",
+    cls=frame.Command,
+    exit_codes=(4,),
+    examples=(
+        "vcbproxy tape volume recover /dev/sg3 --dry-run",
+        "vcbproxy tape volume recover /dev/sg3 --journal /var/lib/vcbproxy/tape/journals",
+    ),
 )
 @_VOLUME
 @click.option("--dry-run", is_flag=True, help="Only say whether anything must be done.")
+@click.option(
+    "--journal",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of journals that the writer kept: files that were complete are read, and listed again.",
+)
 @frame.json_option
-def recover(volume: str, dry_run: bool, as_json: bool) -> None:
+def recover(volume: str, dry_run: bool, journal: Path | None, as_json: bool) -> None:
     """Roll a volume back to its last committed state, when its last writer did not finish.
 
-    Nothing on the tape is written over; what lies behind the last index stays there, and no file shows it.
+    Nothing on the tape is written over; what lies behind the last index stays there, and no file shows it, but for
+    those that the journal names and that are there with the digest that it names. Exit code 4: some are not.
     """
     from tape.errors import FormatError
+    from tape.ltfs.journal import Journal
     from tape.ltfs.mount import mount
     from tape.ltfs.recover import recover as roll_back
 
@@ -126,10 +139,19 @@ def recover(volume: str, dry_run: bool, as_json: bool) -> None:
             reason = "the index partition is behind" if mounted.index_is_behind else ""
             frame.emit({"consistent": True, "reason": reason}, as_json=as_json)
             return
-        done = roll_back(drive, maker(), time.time_ns)
-    frame.emit(
-        {"generation": done.generation, "orphan_blocks": done.orphan_blocks, "written": done.written}, as_json=as_json
-    )
+        done = roll_back(drive, maker(), time.time_ns, None if journal is None else Journal(journal))
+    row = {
+        "generation": done.generation,
+        "orphan_blocks": done.orphan_blocks,
+        "written": done.written,
+        "found": list(done.found),
+        "lost": [path for path, _ in done.lost],
+    }
+    frame.emit(row, as_json=as_json)
+    for path, reason in done.lost:
+        frame.say(f"{path}: {reason}")
+    if done.lost:
+        raise IntegrityError(f"{len(done.lost)} files that the journal names are not whole on the tape")
 
 
 # ---------------------------------------------------------------------- from a name to a volume
