@@ -48,6 +48,9 @@ class Devices(Protocol):
             InUse: another program has it.
         """
 
+    def holder(self, serial: str) -> str | None:
+        """Who has a device now; None when nobody has."""
+
     def close(self) -> None:
         """Let everything go."""
 
@@ -74,6 +77,10 @@ class ScsiDevices:
     def taken(self, serial: str, wait_s: float) -> AbstractContextManager[None]:
         """Lock the device's file."""
         return self._locks.held(serial, wait_s=wait_s)
+
+    def holder(self, serial: str) -> str | None:
+        """Whoever has locked its file."""
+        return self._locks.holder(serial)
 
     def close(self) -> None:
         """Let the robot go."""
@@ -215,6 +222,10 @@ class EmulatedDevices:
     def taken(self, serial: str, wait_s: float) -> AbstractContextManager[None]:
         """Nobody else can have it: the whole library is ours."""
         return nullcontext()
+
+    def holder(self, serial: str) -> str | None:
+        """Nobody else."""
+        return None
 
     def close(self) -> None:
         """Let the folder go."""

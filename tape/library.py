@@ -170,6 +170,14 @@ class Library:
         """Serial numbers of the drives that this host has; other libraries' may be among them."""
         return tuple(self._devices.drives)
 
+    def holder(self, serial: str) -> str | None:
+        """Who has a drive now, in words; None when nobody has.
+
+        Raises:
+            TapeError: that cannot be seen.
+        """
+        return self._seats.holder(serial)
+
     # ------------------------------------------------------------------ drives and what is in them
 
     @contextmanager

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tape.errors import InUse, TapeError
 
-_LOOK_AGAIN_S = 0.25
+_LOOK_AGAIN_S = 0.1
+_GRACE_S = 0.3  # whoever only looks who has a device has it himself, for a moment
 _NOTE_BYTES_MAX = 4096
 _COMMAND_CHARACTERS_MAX = 200
 
@@ -73,7 +74,7 @@ class LockFolder:
             os.close(descriptor)  # and with it the lock
 
     def holder(self, serial: str) -> str | None:
-        """Who has a device now; None when nobody has.
+        """Who has a device now, as people are told; None when nobody has.
 
         Raises:
             TapeError: the folder cannot be written to.
@@ -108,7 +109,7 @@ class LockFolder:
             os.chown(self.folder, above.st_uid, above.st_gid)
 
     def _lock(self, descriptor: int, serial: str, wait_s: float) -> None:
-        until_s = self._monotonic() + wait_s
+        until_s = self._monotonic() + max(wait_s, _GRACE_S)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,6 +11,7 @@ from tape.errors import InUse, TapeError
 from tape.sequential import SequentialDrive
 
 LOOK_AGAIN_S = 1.0  # whether another program has let go of a drive: they do not tell us
+_US = "another task of this program"
 
 
 class Seats:
@@ -54,7 +55,7 @@ class Seats:
             while serial in self._leased:
                 left_s = until_s - self._monotonic()
                 if left_s <= 0:
-                    raise InUse(device=f"drive {serial}", holder="another task of this program")
+                    raise InUse(device=f"drive {serial}", holder=_US)
                 self._freed.wait(min(left_s, LOOK_AGAIN_S))
             self._leased.add(serial)
         try:
@@ -64,6 +65,13 @@ class Seats:
             with self._freed:
                 self._leased.discard(serial)
                 self._freed.notify_all()
+
+    def holder(self, serial: str) -> str | None:
+        """Who has a drive now; None when nobody has."""
+        with self._freed:
+            if serial in self._leased:
+                return _US
+        return self._devices.holder(serial)
 
     def wait(self, seconds: float) -> None:
         """Until a drive of ours is let go, or for so long: other programs do not tell us."""

@@ -18,6 +18,7 @@ from tape.emulator.door import Door
 from tape.emulator.drive import DriveLun
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
+from tape.library import Library
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests import seaweed
@@ -87,6 +88,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
 def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
     image = next((lab.directory / "luns").iterdir())
     volume = _ltfs_volume(to / "TAP001L8")
+    library = ["--library", _tape_library(to / "library")]
     return {
         "check": [],
         "cleanup": ["--dry-run"],
@@ -107,6 +109,19 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "repo check": [],
         "repo prune": [],
         "repo unlock": ["--repo", _left_locked(to / "locked"), "--password-command", f"echo {PASSWORD}"],
+        "tape changer status": library,
+        "tape changer inventory": library,
+        "tape changer move": ["TAP001L8", "slot 5", *library],
+        "tape changer load": ["TAP001L8", "0", *library],
+        "tape changer unload": ["1", *library],
+        "tape changer import": library,
+        "tape changer export": ["TAP001L8", *library],
+        "tape changer map": ["--with", "TAP001L8", "--library", _tape_library(to / "empty", emptied=True)],
+        "tape drive list": library,
+        "tape drive status": ["1", *library],
+        "tape drive clean": ["0", *library],
+        "tape drive load": ["0", "TAP001L8", *library],
+        "tape drive unload": ["1", *library],
         "tape volume ls": [volume],
         "tape volume check": [volume, "--read-data"],
         "tape volume recover": [volume],
@@ -147,6 +162,16 @@ def _left_locked(place: Path) -> Path:
     record = LockRecord(datetime.now(UTC) - timedelta(hours=1), True, Identity("elsewhere", "restic", 12))
     files.save_sealed(FileKind.LOCK, record.encode())
     return place
+
+
+def _tape_library(folder: Path, *, emptied: bool = False) -> Path:
+    """An emulated library, a cartridge in its second drive and one in the mail slot."""
+    library = VirtualLibrary.create(folder, barcodes=("TAP001L8", "TAP002L8", "CLN001L8"))
+    if not emptied:
+        library.import_cartridge("TAP003L8")
+        with Library.in_folder(folder) as opened:
+            opened.load("TAP002L8", "VLIB0001-D2")
+    return folder
 
 
 def _ltfs_volume(folder: Path) -> Path:

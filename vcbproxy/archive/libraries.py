@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tape import drivemap
+from tape.cleaning import CleaningLog
 from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host
 from tape.library import Library
 from tape.locks import LockFolder
@@ -35,7 +36,8 @@ def opened(name: str, configured: configuration.Library, state: Path, *, keep_lo
         devices = devices_of(configured, state)
         held.callback(devices.close)
         known = drivemap.load(folder_of(state), devices.robot.serial)
-        yield held.enter_context(Library(devices, name=name, known_drives=known, keep_loaded=keep_loaded))
+        library = Library(devices, name=name, known_drives=known, keep_loaded=keep_loaded, cleaning=cleaning_log(state))
+        yield held.enter_context(library)
 
 
 def devices_of(configured: configuration.Library, state: Path) -> Devices:
@@ -55,16 +57,31 @@ def folder_of(state: Path) -> Path:
     return state / "tape"
 
 
+def cleaning_log(state: Path) -> CleaningLog:
+    """Where the uses of cleaning cartridges are counted."""
+    return CleaningLog(folder_of(state) / "cleaning.json")
+
+
 def chosen(tape: configuration.Tape, name: str | None) -> tuple[str, configuration.Library]:
     """The library of that name; the only one, if no name is given.
+
+    One that is not configured is named by where it is: an emulated one's folder, a robot's device file, or
+    ``iscsi://HOST/TARGET``.
 
     Raises:
         ConfigError: there is none of that name, or several to choose from.
     """
     if name is None and len(tape.library) == 1:
         return next(iter(tape.library.items()))
-    if name is not None and name in tape.library:
-        return name, tape.library[name]
+    if name is not None:
+        if name in tape.library:
+            return name, tape.library[name]
+        if name.startswith("iscsi://"):
+            return name, configuration.Library(portal=name)
+        if name.startswith("/dev/"):
+            return name, configuration.Library(changer=name)
+        if Path(name).is_dir():
+            return name, configuration.Library(folder=Path(name).absolute())
     known = ", ".join(tape.library) or "none: write [tape.library.NAME] into the configuration"
     asked = f"no library {name} is configured" if name is not None else "say which library, with --library"
     raise ConfigError(f"{asked}; there are: {known}")

@@ -31,7 +31,7 @@ _COMMANDS = {
     "lun": "LUNs this proxy sees, and the volumes on them.",
     "vmfs": "Look into VMFS volumes with no manager at hand.",
     "repo": "Create, check, prune and unlock repositories.",
-    "tape": "Look into LTFS volumes: ours or anybody's, in a drive or in a folder.",
+    "tape": "Libraries, their drives and robots; LTFS volumes, ours or anybody's.",
     "lab": "A datacenter in a folder, to try everything out.",
 }
 

@@ -7,6 +7,8 @@ import click
 from vcbproxy.cli.lazy import LazyGroup
 
 _GROUPS = {
+    "drive": "Tape drives: what is in them, and how they fare.",
+    "changer": "A library's robot: what lies where, and cartridges carried.",
     "volume": "One LTFS volume: what is on it, and whether it is whole.",
     "library": "A tape library in a folder: made, served over iSCSI, reached into.",
 }
@@ -14,7 +16,4 @@ _GROUPS = {
 
 @click.group(cls=LazyGroup, package=__name__, summaries=_GROUPS)
 def tape() -> None:
-    """Look into LTFS volumes: ours or anybody's, in a drive or in a folder.
-
-    Listing and reading write nothing to the cartridge.
-    """
+    """Tape: libraries, their drives and robots; LTFS volumes, ours or anybody's."""
