@@ -24,6 +24,7 @@ from tape.scsi.iscsi import IscsiTransport
 from tape.scsi.sg import SgTransport
 from tape.scsi.unit import CHANGER, TAPE, Unit
 from tape.sequential import SequentialDrive
+from tape.st.drive import open_drive
 
 _LUNS_BYTES = 8 + 8 * 256
 Opener = Callable[[], SequentialDrive]
@@ -172,9 +173,7 @@ def _named(name: str, among: Iterable[Device], what: str) -> Device:
 
 def _by_kernel(device: Device) -> Opener:
     def begin() -> SequentialDrive:
-        if device.sg is None:
-            raise TapeError(f"{device}: the kernel has no generic device for it: `modprobe sg`")
-        return TapeDrive(SgTransport(device.sg))
+        return TapeDrive(SgTransport(device.sg)) if device.sg is not None else open_drive(device)
 
     return begin
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
 from vcbproxy.config import Config
 from vcbproxy.errors import Error
@@ -190,7 +191,7 @@ def map_(barcode: str, library: str | None, config: Config, as_json: bool) -> No
     from vcbproxy.archive.boundary import tape_errors
 
     called, place = configured.chosen(config.tape, library)
-    where = libraries.state(config)
+    where = state_directory(config)
     with tape_errors():
         devices = configured.devices_of(place, where)
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
 from vcbproxy.config import Config
 from vcbproxy.errors import Error, Partial, UsageError
@@ -106,7 +107,7 @@ def clean(drive: str, barcode: str | None, wait_s: float, library: str | None, c
 
     with libraries.opened(config, library) as used:
         serial = libraries.drive_named(drive, used.inventory())
-        log = cleaning_log(libraries.state(config))
+        log = cleaning_log(state_directory(config))
         done = cleaning.clean(used, serial, log, barcode=barcode, wait_s=wait_s)
     frame.emit({"drive": serial, "cartridge": done.barcode, "uses": done.uses, "uses_left": done.left}, as_json=as_json)
 
@@ -281,6 +282,6 @@ def _alone(path: str, wait_s: float, config: Config) -> Iterator[SequentialDrive
     from vcbproxy.archive.libraries import folder_of
 
     serial = next((device.serial for device in _seen() if str(device.path) == path), path)
-    locks = LockFolder(folder_of(libraries.state(config)))
+    locks = LockFolder(folder_of(state_directory(config)))
     with tape_errors(), locks.held(serial, wait_s=wait_s), closing(SgTransport(path)) as transport:
         yield TapeDrive(transport)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.shelves import state_directory
 from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 
@@ -47,15 +47,8 @@ def opened(config: Config, name: str | None) -> Iterator[Library]:
     from vcbproxy.archive import libraries
 
     called, configured = libraries.chosen(config.tape, name)
-    with libraries.opened(called, configured, state(config)) as library:
+    with libraries.opened(called, configured, state_directory(config)) as library:
         yield library
-
-
-def state(config: Config) -> Path:
-    """The state directory."""
-    from jobs.ownership import default_directory
-
-    return config.state.directory or default_directory()
 
 
 # ---------------------------------------------------------------------- drives by their names
