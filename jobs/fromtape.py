@@ -12,23 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from jobs.restore import RestoredDisk, make_directory, require_free, write_small
+from jobs.tapedisk import Place, Step, TapeDisk
 from jobs.watcher import Watcher
 from vcbproxy.archive import layout, reader
+from vcbproxy.archive.bases import with_bases
 from vcbproxy.archive.manifest import Document, Image, Kind
 from vcbproxy.archive.shelf import Cartridge, Shelf
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
 from vcbproxy.clock import Clock
-from vcbproxy.errors import CartridgeWanted, IntegrityError, UsageError
-from vcbproxy.pipeline import output
-from vcbproxy.pipeline.channel import Channel, Closed
-from vcbproxy.pipeline.crew import Crew
-from vcbproxy.pipeline.unarchive import Expected, FreshFile, unpack
+from vcbproxy.errors import CartridgeWanted, IntegrityError, Partial, UsageError
 
-_PIECES_AHEAD = 8
 _LOOK_AGAIN_S = 10.0
 
 
@@ -69,21 +68,28 @@ class TapeRestore:
     overwrite: bool = False
     workers: int = 2
 
-    def run(self, wanted: Sequence[Where], documents: Mapping[str, Document] | None = None) -> Restored:
+    def run(
+        self,
+        wanted: Sequence[Where],
+        known: Sequence[ArchivedPoint] = (),
+        documents: Mapping[str, Document] | None = None,
+    ) -> Restored:
         """Restore it all.
 
         Args:
             wanted: what, and where to.
+            known: all restore points of the catalog, for what they build on.
             documents: what the restore points consist of, if that is known already.
 
         Raises:
             CartridgeWanted: a cartridge is not there, and is not waited for.
             UsageError: a file is in the way, or there is no such disk.
+            IntegrityError: what says where everything lies is damaged.
             Error: something can be neither read nor written any more.
         """
-        documents = documents or self.documents([where.point for where in wanted])
-        with ExitStack() as stack:
-            return _Pass(self, wanted, documents, stack).run()
+        points = with_bases([where.point for where in wanted], known)
+        with _Pass(self, wanted, points, documents or self.documents(points)) as reading:
+            return reading.run()
 
     def documents(self, points: Sequence[ArchivedPoint]) -> Mapping[str, Document]:
         """What restore points consist of, by their ids.
@@ -131,134 +137,145 @@ class Restored:
     missing: dict[str, str]
     """Disks that are not in the restore points."""
 
+    def __add__(self, other: Restored) -> Restored:
+        """Both together."""
+        return Restored(self.disks + other.disks, {**self.failed, **other.failed}, {**self.missing, **other.missing})
+
     def raise_unless_whole(self) -> None:
         """Turn damage into the error that has its exit code.
 
         Raises:
             IntegrityError: some disk is damaged.
+            Partial: some disk of a VM is not in its restore point.
         """
         if self.failed:
             told = "; ".join(f"{what}: {reason}" for what, reason in self.failed.items())
             raise IntegrityError(f"not restored: {told}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A disk that is to come."""
-
-    title: str
-    image: Image
-    path: Path
-
-
-@dataclass
-class _Disk:
-    """A disk on its way."""
-
-    planned: _Planned
-    pieces: Channel[memoryview]
-    crew: Crew
-    closing: ExitStack
-    restored: list[RestoredDisk] = field(default_factory=list)
+        if self.missing:
+            told = "; ".join(self.missing.values())
+            raise Partial(f"restored, but not the whole of each VM, these disks are not on tape: {told}")
 
 
 class _Pass:
     """One pass over all cartridges."""
 
     def __init__(
-        self, job: TapeRestore, wanted: Sequence[Where], documents: Mapping[str, Document], stack: ExitStack
+        self,
+        job: TapeRestore,
+        wanted: Sequence[Where],
+        points: Sequence[ArchivedPoint],
+        documents: Mapping[str, Document],
     ) -> None:
         self._job = job
         self._wanted = wanted
+        self._points = points
         self._documents = documents
-        self._stack = stack
-        self._planned: dict[tuple[str, str], _Planned] = {}  # by restore point and file
-        self._disks: dict[tuple[str, str], _Disk] = {}
-        self._restored: list[RestoredDisk] = []
-        self._failed: dict[str, str] = {}
+        self._disks: list[TapeDisk] = []
+        self._consumers: dict[tuple[str, str], list[tuple[TapeDisk, int]]] = {}  # by restore point and file
+        self._small: dict[tuple[str, str], list[Path]] = {}
         self._missing: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for disk in self._disks:
+            disk.close(error)
 
     def run(self) -> Restored:
         """Everything, cartridge by cartridge."""
-        parts = [(where, part) for where in self._wanted for part in self._parts(where)]
-        for barcode in reader.in_order([where.point for where in self._wanted]):
-            here = [(where, part) for where, part in parts if part.barcode == barcode]
+        for where in self._wanted:
+            self._plan(where)
+        for barcode in reader.in_order(self._points):
+            here = [(point.id, part) for point in self._points for part in point.parts if part.barcode == barcode]
+            here = [(point, part) for point, part in here if self._needs(point, part)]
             if here:
                 with self._job.loaded(barcode) as cartridge:
                     self._read(cartridge, here)
-        return Restored(self._restored, self._failed, self._missing)
+        for disk in self._disks:
+            disk.close(None)
+        restored = [disk.restored for disk in self._disks if disk.restored is not None]
+        failed = {disk.place.title: str(disk.error) for disk in self._disks if disk.error is not None}
+        return Restored(restored, failed, self._missing)
 
-    def _parts(self, where: Where) -> Iterator[ArchivedPart]:
-        """All that is to be read of a restore point; what would stand in the way of the last file is looked for now."""
-        document = self._documents[where.point.id]
+    def _needs(self, point_id: str, part: ArchivedPart) -> bool:
+        return (point_id, part.file) in self._consumers or (point_id, part.file) in self._small
+
+    def _plan(self, where: Where) -> None:
+        """See what is to be read of a restore point, and that nothing stands in the way of its last file."""
+        job, document = self._job, self._documents[where.point.id]
         if where.directory is not None:
             make_directory(where.directory)
         for image in _chosen(document, where):
             path = _path_of(image, where)
-            require_free(path, overwrite=self._job.overwrite)
-            self._planned[where.point.id, image.file] = _Planned(f"{document.vm} {image.key}", image, path)
-            yield from image.parts
+            require_free(path, overwrite=job.overwrite)
+            place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers)
+            self._add(TapeDisk(place, self._steps(document, image), job.watcher))
         if where.directory is not None:
-            images = {image.file for image in document.images}
+            streamed = {image.file for image in document.images} | {image.ranges for image in document.images}
             for part in where.point.parts:
-                if part.file not in images:
-                    require_free(_small_path(where.directory, part), overwrite=self._job.overwrite)
-                    yield part
+                if part.file not in streamed:
+                    path = _small_path(where.directory, part)
+                    require_free(path, overwrite=job.overwrite)
+                    self._small.setdefault((where.point.id, part.file), []).append(path)
         if not where.keys:
             self._missing |= {f"{document.name} {told.partition(':')[0]}": told for told in document.missing_disks}
 
-    def _read(self, cartridge: Cartridge, here: Sequence[tuple[Where, ArchivedPart]]) -> None:
-        wheres = {part.path: where for where, part in here}
+    def _steps(self, document: Document, image: Image) -> list[Step]:
+        """A disk's images, the whole one first.
+
+        Raises:
+            IntegrityError: something that it builds on is not there.
+        """
+        steps = [Step(document.id, document.name, image)]
+        while image.kind is Kind.DELTA:
+            base = self._documents.get(document.base.id) if document.base is not None else None
+            key = image.base_key or image.key
+            found = next((one for one in base.images if one.key == key), None) if base is not None else None
+            if base is None or found is None or found.size_bytes != image.size_bytes:
+                raise IntegrityError(f"{document.name} {image.key}: what it builds on is not there")
+            document, image = base, found
+            steps.append(Step(document.id, document.name, image))
+        return steps[::-1]
+
+    def _add(self, disk: TapeDisk) -> None:
+        self._disks.append(disk)
+        for number, step in enumerate(disk.steps):
+            for file in (step.image.file, step.image.ranges):
+                if file is not None:
+                    self._consumers.setdefault((step.point_id, file), []).append((disk, number))
+
+    def _read(self, cartridge: Cartridge, here: Sequence[tuple[str, ArchivedPart]]) -> None:
+        owners = {part.path: point_id for point_id, part in here}
         for part in reader.by_place(cartridge, [part for _, part in here]):
-            where = wheres[part.path]
-            planned = self._planned.get((where.point.id, part.file))
-            if planned is None:
-                assert where.directory is not None, "a small file without a place"
-                data = reader.small(cartridge, part)
-                write_small(_small_path(where.directory, part), data, overwrite=self._job.overwrite)
-            elif planned.title not in self._failed:
-                self._feed(cartridge, self._disk(where.point.id, planned), part)
+            point_id = owners[part.path]
+            for path in self._small.get((point_id, part.file), ()):
+                write_small(path, reader.small(cartridge, part), overwrite=self._job.overwrite)
+            consumers = [one for one in self._consumers.get((point_id, part.file), ()) if one[0].error is None]
+            if consumers:
+                self._feed(cartridge, part, consumers, last=self._is_last(point_id, part))
 
-    def _disk(self, point_id: str, planned: _Planned) -> _Disk:
-        """The disk, begun if this is its first part."""
-        found = self._disks.get((point_id, planned.image.file))
-        if found is None:
-            closing = self._stack.enter_context(ExitStack())
-            crew = closing.enter_context(Crew("restore"))
-            found = _Disk(planned, crew.channel(_PIECES_AHEAD), crew, closing)
-            self._disks[point_id, planned.image.file] = found
-            crew.start(self._unpack, found)
-        return found
+    def _is_last(self, point_id: str, part: ArchivedPart) -> bool:
+        point = next(one for one in self._points if one.id == point_id)
+        return part.number == max(other.number for other in point.parts if other.file == part.file)
 
-    def _unpack(self, disk: _Disk) -> None:
-        """A disk's own thread."""
-        job, planned, image = self._job, disk.planned, disk.planned.image
-        with (
-            job.watcher.disk(planned.title, image.size_bytes) as advance,
-            output.new_file(planned.path, image.size_bytes, overwrite=job.overwrite) as out,
-        ):
-            expected = Expected(image.size_bytes, image.sha256)
-            name = f"{planned.title} ({image.file})"
-            done = unpack(disk.pieces, FreshFile(out), expected, name=name, workers=job.workers, progress=advance)
-            out.commit()
-        disk.restored.append(RestoredDisk(image.key, planned.path, image.size_bytes, done.bytes_zero))
-
-    def _feed(self, cartridge: Cartridge, disk: _Disk, part: ArchivedPart) -> None:
-        """Give a part to its disk. Damage fails the disk; whatever else goes wrong ends it all."""
+    def _feed(
+        self, cartridge: Cartridge, part: ArchivedPart, consumers: Sequence[tuple[TapeDisk, int]], *, last: bool
+    ) -> None:
+        """Give a part to the disks that are made of it. Damage fails these; whatever else goes wrong ends it all."""
         try:
-            try:
-                for piece in reader.pieces(cartridge, part):
-                    disk.pieces.put(piece)
-                if part == disk.planned.image.parts[-1]:
-                    disk.pieces.close()
-                    disk.crew.join()
-                    self._restored += disk.restored
-            except (Closed, IntegrityError) as error:
-                disk.closing.__exit__(type(error), error, error.__traceback__)
-                raise
+            for piece in reader.pieces(cartridge, part):
+                for disk, step in consumers:
+                    disk.put(step, part.file, piece)
         except IntegrityError as error:
-            self._failed[disk.planned.title] = str(error)
-            self._job.watcher.said(f"{disk.planned.title}: {error}")
+            for disk, _ in consumers:
+                disk.fail(error)
+            return
+        if last:
+            for disk, step in consumers:
+                disk.end(step, part.file)
 
 
 def _chosen(document: Document, where: Where) -> list[Image]:
@@ -274,9 +291,6 @@ def _chosen(document: Document, where: Where) -> list[Image]:
     chosen = [image for image in document.images if not where.keys or image.key in where.keys]
     if where.output is not None and len(chosen) != 1:
         raise UsageError(f"--output takes one disk; choose with --disk among {', '.join(available)}")
-    delta = next((image for image in chosen if image.kind is Kind.DELTA), None)
-    if delta is not None:
-        raise UsageError(f"{document.name} {delta.key} is a delta image")
     return chosen
 
 

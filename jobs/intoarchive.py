@@ -122,13 +122,17 @@ class _Point:
         self._ledger = ledger
         self._options = options
         self._monotonic = monotonic
-        self._writing_s = 0.0
+        self._streaming_s = 0.0
 
     def taken_at(self, moment: datetime) -> None:
         self._point.taken_at(moment)
 
     def disk(self, key: str, size_bytes: int) -> _Disk:
-        return _Disk(self._point, key, size_bytes, self._options, self._monotonic)
+        return _Disk(self, self._point, key, size_bytes, self._options, self._monotonic)
+
+    def streamed(self, seconds: float) -> None:
+        """So long a disk took, from its first byte on tape to its last."""
+        self._streaming_s += seconds
 
     def file(self, name: str, data: bytes) -> None:
         self._point.keep(name, data)
@@ -137,9 +141,10 @@ class _Point:
         raise AssertionError(f"{earlier.name} was never offered as a base")
 
     def commit(self, manifest: Mapping[str, Any], *, partial: bool = False) -> Committed:
+        began_s = self._monotonic()
         point = self._point.commit(manifest)
         self._ledger.add(point)
-        return Committed(point.id, media_of(point, self._point))
+        return Committed(point.id, media_of(point, self._point, self._streaming_s, self._monotonic() - began_s))
 
     def __enter__(self) -> Self:
         self._point.__enter__()
@@ -151,14 +156,18 @@ class _Point:
         self._point.__exit__(kind, error, trace)
 
 
-def media_of(point: ArchivedPoint, written: TapePoint) -> dict[str, Any]:
-    """What a result says of the cartridges."""
+def media_of(point: ArchivedPoint, written: TapePoint, streaming_s: float, closing_s: float) -> dict[str, Any]:
+    """What a result says of the cartridges, and of how fast they were written."""
     flow = written.flow
+    rate = flow.written_bytes / streaming_s if streaming_s else 0.0
     return {
         "pool": point.pool,
         "media_set": point.media_set,
         "barcodes": list(point.barcodes),
         "bytes_on_tape": flow.written_bytes,
+        "seconds": round(streaming_s, 3),
+        "bytes_per_second": round(rate),
+        "closing_seconds": round(closing_s, 3),
         "starved_seconds": round(flow.starved_s, 3),
         "starvations": flow.starvations,
         "held_up_seconds": round(flow.held_up_s, 3),
@@ -167,8 +176,15 @@ def media_of(point: ArchivedPoint, written: TapePoint) -> dict[str, Any]:
 
 class _Disk:
     def __init__(
-        self, point: TapePoint, key: str, size_bytes: int, options: ArchiveOptions, monotonic: Callable[[], float]
+        self,
+        above: _Point,
+        point: TapePoint,
+        key: str,
+        size_bytes: int,
+        options: ArchiveOptions,
+        monotonic: Callable[[], float],
     ) -> None:
+        self._above = above
         self._point = point
         self._key = key
         self._size_bytes = size_bytes
@@ -176,6 +192,7 @@ class _Disk:
         self._monotonic = monotonic
         self._file: PartedFile | None = None
         self._facts: ImageFacts | None = None
+        self._began_s = 0.0
 
     @property
     def recorded(self) -> Mapping[str, Any]:
@@ -184,6 +201,7 @@ class _Disk:
 
     def whole(self, source: MappedDevice, effort: Effort) -> Taken:
         self._drop()
+        self._began_s = self._monotonic()
         file = self._point.begin_file(f"{self._key}.raw.zst", ring_bytes=self._options.ring_bytes)
         self._file = file
         level = self._options.level
@@ -208,6 +226,7 @@ class _Disk:
         assert self._file is not None, "nothing was copied"
         assert self._facts is not None, "nothing was copied"
         parts = self._file.finish()
+        self._above.streamed(self._monotonic() - self._began_s)
         self._point.add_image(
             Image(self._key, self._file.name, Kind.FULL, self._facts.size_bytes, self._facts.sha256, parts)
         )

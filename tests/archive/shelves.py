@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +101,18 @@ class FolderShelf:
             yield drive
         finally:
             drive.close()
+
+
+def read_file(folder: Path, path: str) -> bytes:
+    """A file of a cartridge in a folder, read by a drive of its own."""
+    lun = DriveLun("VDRV-READ")
+    lun.insert(Emulated(folder))
+    with closing(TapeDrive(LoopTransport(lun), sleep=lambda _: None)) as drive:
+        drive.load()
+        file = LtfsVolume.mount(drive, MAKER, Ticks()).open(path)
+        data = bytearray(file.size_bytes)
+        file.read_into(0, memoryview(data))
+        return bytes(data)
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 from pyVmomi import vim
 
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge
+from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.door import Door
 from tape.emulator.drive import DriveLun
 from tape.emulator.library import VirtualLibrary
@@ -81,6 +81,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
     with served(tmp_path_factory.mktemp("json") / "lab", specification.tiny(6, snapshots=1)) as lab:
         lab.vcbproxy("repo", "init")
         lab.vcbproxy("backup", "vm1")
+        add_pool(lab)
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
         _leave_a_snapshot(lab)
         yield lab
 
@@ -104,6 +106,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "points unpin": ["vm1@latest"],
         "forget": ["--keep-last", "1", "--prune"],
         "restore": ["vm1@latest", "--to", to / "back"],
+        "restore --dry-run": ["vm1@latest", "--from", "tape"],
         "verify": ["vm1@latest"],
         "repo init": ["--repo", to / "new"],
         "repo check": [],
@@ -136,6 +139,15 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "lab truth": [lab.directory],
         "lab trouble": [_announced(lab)],
     }
+
+
+def add_pool(lab: Lab) -> None:
+    """A library in a folder, and a pool of its cartridges."""
+    library = VirtualLibrary.create(lab.directory / "vtl", barcodes=["TAP001L8"], kind=Kind(capacity_mib=256))
+    config = lab.directory / "vcbproxy.toml"
+    pool = f'\n[tape.library.vtl]\nfolder = "{library.folder}"\n'
+    pool += '\n[tape.pool.daily]\nbarcodes = ["TAP001L8"]\nretention = "30d"\n'
+    config.write_text(config.read_text() + pool)
 
 
 def _library(folder: Path) -> Path:

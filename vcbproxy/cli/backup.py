@@ -1,4 +1,4 @@
-"""``vcbproxy backup``: virtual machines, off the SAN, into a repository."""
+"""``vcbproxy backup``: virtual machines, off the SAN, into a repository or onto tape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcbproxy.cli import frame
+from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Compression, Config, Mode, Quiesce
 from vcbproxy.errors import UsageError
 from vcbproxy.units import human
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=frame.Command,
-    exit_codes=(3, 4, 10, 11, 12),
+    exit_codes=(3, 4, 10, 11, 12, 14),
     examples=(
         "vcbproxy backup web01 db01",
         "vcbproxy backup --all --dry-run        what would be read, from which LUN",
         "vcbproxy backup 'folder:/DC0/prod/**' 'not:name:*-test'",
         "vcbproxy backup --all --enable-cbt     the next backups read only what changes",
         "vcbproxy backup --all --mode full      read all, as once in a while one should",
+        "vcbproxy backup --all --to tape:daily      straight from the SAN onto tape",
         "vcbproxy backup --all --json > /var/log/vcbproxy-last.json",
     ),
 )
@@ -64,8 +65,10 @@ if TYPE_CHECKING:
     type=click.Choice([value.value for value in Compression]),
     help="How small to make what is stored: less time, or less space.",
 )
+@click.option("--to", "target", metavar="tape:POOL", help="Onto cartridges of this pool, not into the repository.")
+@click.option("--drives", type=click.IntRange(1, 64), default=1, show_default=True, help="With --to: drives at once.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be read, and from where.")
-@frame.repository_options
+@frame.optional_repository_options
 @frame.json_option
 def backup(
     selectors: tuple[str, ...],
@@ -77,8 +80,10 @@ def backup(
     partial: bool,
     workers: int | None,
     compression: str | None,
+    target: str | None,
+    drives: int,
     dry_run: bool,
-    repository: frame.RepositoryAddress,
+    repository: frame.RepositoryAddress | None,
     config: Config,
     as_json: bool,
 ) -> None:
@@ -106,7 +111,10 @@ def backup(
         tracking=_tracking(mode, enable_cbt, audit, config),
         standing=standing,
     )
-    report = _run(wanted, given, repository, config)
+    if target is not None:
+        report = _run_to_tape(wanted, given, archiving.pool_of(target), drives, config)
+    else:
+        report = _run(wanted, given, frame.required(repository), config)
     _show(report, as_json)
     report.raise_unless_ok()
 
@@ -169,6 +177,21 @@ def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAdd
             return job.run(around, wanted, _choices(given, config))
 
 
+def _run_to_tape(wanted: tuple[str, ...], given: _Given, pool: str, drives: int, config: Config) -> Report:
+    from jobs import backup as job
+    from vcbproxy.cli import connect
+
+    registry = connect.registry(config)
+    with (
+        registry.begin() as job_run,
+        connect.to_manager(config, wait=not frame.on_terminal()) as session,
+        connect.storage(config, session) as storage,
+        archiving.into(config, pool, drives=drives, compression=given.compression) as target,
+    ):
+        around = _surroundings(session, storage, target, registry, job_run)
+        return job.run(around, wanted, _choices(given, config))
+
+
 def _opened(repository: frame.RepositoryAddress, compression: Compression, held: ExitStack) -> RepositoryTarget:
     """The target, locked until ``held`` is closed."""
     opened = repository.open()  # before the modules below: deriving the key goes on while others are loaded
@@ -222,7 +245,7 @@ def _show(report: Report, as_json: bool) -> None:
         [_row(result) for result in report.results],
         as_json=as_json,
         columns=("vm", "outcome", "point", "method", "size", "read", "stored", "seconds", "quiesced"),
-        columns_if_any=("why_full", "suspects"),
+        columns_if_any=("barcodes", "starved_seconds", "why_full", "suspects"),
     )
 
 
@@ -233,6 +256,7 @@ def _row(result: VmResult) -> dict[str, Any]:
     read = sum(disk.bytes_read for disk in result.disks)
     why = list(dict.fromkeys(disk.full_because for disk in result.disks if disk.full_because))
     stored = sum(disk.bytes_stored for disk in result.disks)
+    media = result.media or {}
     return {
         "vm": result.vm,
         "outcome": result.outcome.value,
@@ -266,6 +290,9 @@ def _row(result: VmResult) -> dict[str, Any]:
         ],
         "snapshot_left": result.snapshot_left,
         "suspects": list(result.suspects),
+        "barcodes": list(media.get("barcodes", ())),
+        "starved_seconds": media.get("starved_seconds"),
+        "tape": media or None,
         "warnings": list(result.warnings),
         "error": None if result.error is None else str(result.error),
     }

@@ -250,6 +250,35 @@ def repository_options(command: Callable[P, R]) -> Callable[..., R]:
     The first that names a place wins: the options, the environment (VCBPROXY_REPO, VCBPROXY_PASSWORD_FILE,
     VCBPROXY_PASSWORD_COMMAND), the configuration.
     """
+    return _with_repository(command, _resolve)
+
+
+def optional_repository_options(command: Callable[P, R]) -> Callable[..., R]:
+    """As ``repository_options``; ``repository`` is None when no place is named: the command may do without."""
+
+    def resolve(
+        repo: str | None, password_file: Path | None, password_command: str | None, config: configuration.Config
+    ) -> RepositoryAddress | None:
+        if not (repo or config.repository):
+            return None
+        return _resolve(repo, password_file, password_command, config)
+
+    return _with_repository(command, resolve)
+
+
+def required(repository: RepositoryAddress | None) -> RepositoryAddress:
+    """The repository, where a command cannot do without after all.
+
+    Raises:
+        ConfigError: none is named.
+    """
+    return repository or _resolve(None, None, None, configuration.Config())
+
+
+def _with_repository(
+    command: Callable[P, R],
+    resolve: Callable[[str | None, Path | None, str | None, configuration.Config], RepositoryAddress | None],
+) -> Callable[..., R]:
 
     @click.option("--repo", envvar="VCBPROXY_REPO", metavar="DIR|s3:URL", help="Repository; $VCBPROXY_REPO.")
     @click.option(
@@ -276,8 +305,8 @@ def repository_options(command: Callable[P, R]) -> Callable[..., R]:
         config: configuration.Config,
         **kwargs: Any,
     ) -> R:
-        address = _resolve(repo, password_file, password_command, config)
-        if no_cache:
+        address = resolve(repo, password_file, password_command, config)
+        if no_cache and address is not None:
             address = replace(address, cache=address.cache.model_copy(update={"enabled": False}))
         kwargs["repository"] = address
         if "config" in wanted:

@@ -12,6 +12,8 @@ from vcbproxy.units import human
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from vcbproxy.catalog.records import ArchivedPoint
+    from vcbproxy.config import Config
     from vcbproxy.repository.points import PointSummary
 
 
@@ -27,24 +29,71 @@ def points() -> None:
     examples=("vcbproxy points list", "vcbproxy points list --vm web01 --json | jq -r '.[-1].point_id'"),
 )
 @click.option("--vm", help="Only those of this VM: its name or instance UUID.")
-@frame.repository_options
+@frame.optional_repository_options
 @frame.json_option
-def list_(vm: str | None, repository: frame.RepositoryAddress, as_json: bool) -> None:
-    """List restore points, newest last."""
-    from vcbproxy.repository.target import RepositoryTarget
+def list_(vm: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool) -> None:
+    """List restore points, newest last: those in the repository, and those on tape."""
+    found: list[PointSummary | ArchivedPoint] = []
+    if repository is not None or not config.tape.pool:
+        from vcbproxy.repository.target import RepositoryTarget
 
-    found = RepositoryTarget(repository.open(), lock=False).points()
-    rows = [_row(point) for point in found if vm in (None, point.vm, point.instance_uuid)]
+        found += RepositoryTarget(frame.required(repository).open(), lock=False).points()
+    if config.tape.pool:
+        from vcbproxy.cli import tapereading
+
+        found += tapereading.rows_of(config)
+    found.sort(key=lambda point: point.time)
+    rows = [_row(point) for point in found if vm in (None, point.vm, _uuid(point))]
     columns = ("point", "vm", "time", "size", "stored")
     further = ("method", "policy", "partial", "suspect", "pinned", "pinned_because")
-    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=further)
+    on_tape = ("on", "barcodes") if any(row["barcodes"] for row in rows) else ()
+    frame.emit(rows, as_json=as_json, columns=(*columns, *on_tape), columns_if_any=further)
     if not rows:
         others = ", ".join(sorted({point.vm for point in found}))
-        what = f"of {vm!r}; there are some of: {others}" if others else f"in {repository.location} yet"
+        place = "on tape" if repository is None else f"in {repository.location}"
+        what = f"of {vm!r}; there are some of: {others}" if others else f"{place} yet"
         frame.say(f"no restore points {what}")
 
 
-def _row(point: PointSummary) -> dict[str, Any]:
+def _uuid(point: PointSummary | ArchivedPoint) -> str:
+    from vcbproxy.repository.points import PointSummary
+
+    return point.instance_uuid if isinstance(point, PointSummary) else point.vm_uuid
+
+
+def _row(point: PointSummary | ArchivedPoint) -> dict[str, Any]:
+    from vcbproxy.repository.points import PointSummary
+
+    if isinstance(point, PointSummary):
+        return {**_row_in_repository(point), "on": "repository", "barcodes": [], "media_set": None}
+    return _row_on_tape(point)
+
+
+def _row_on_tape(point: ArchivedPoint) -> dict[str, Any]:
+    stored = sum(part.size_bytes for part in point.parts)
+    unknown: dict[str, Any] = dict.fromkeys(("size", "size_bytes", "policy", "pinned_because"))
+    return {
+        "point": point.id[:8],
+        "point_id": point.id,
+        "first_id": point.id,
+        "vm": point.vm,
+        "instance_uuid": point.vm_uuid,
+        "time": point.name.rpartition("@")[2],
+        **unknown,
+        "stored": human(stored),
+        "bytes_stored": stored,
+        "method": "full" if point.base is None else "incremental",
+        "partial": None,
+        "suspect": False,
+        "pinned": False,
+        "tags": [],
+        "on": f"tape:{point.pool}",
+        "barcodes": list(point.barcodes),
+        "media_set": point.media_set,
+    }
+
+
+def _row_in_repository(point: PointSummary) -> dict[str, Any]:
     return {
         "point": point.short_id,
         "point_id": point.id,
@@ -169,5 +218,5 @@ def _retagged(
         for point in chosen.values():
             add, remove = change(point)
             records.retag(opened, held, point, add=add, remove=remove)
-        found = [_row(point) for point in target.points() if point.original in chosen]
+        found = [_row_in_repository(point) for point in target.points() if point.original in chosen]
     frame.emit(found, as_json=as_json, columns=("point", "vm", "time", "pinned"), columns_if_any=("pinned_because",))

@@ -1,78 +1,135 @@
-"""``vcbproxy restore``: a restore point's disks as raw files."""
+"""``vcbproxy restore``: a restore point's disks as raw files, from the repository or from tape."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcbproxy.cli import frame
+from vcbproxy.cli import archiving, frame
+from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 from vcbproxy.units import human
+
+if TYPE_CHECKING:
+    from jobs.restore import RestoredDisk
+    from vcbproxy.cli.tapereading import Wanted
 
 
 @click.command(
     cls=frame.Command,
-    exit_codes=(3, 4, 10, 11, 12),
+    exit_codes=(3, 4, 10, 11, 12, 14),
     examples=(
         "vcbproxy restore web01@latest --to /srv/restored/web01",
         "vcbproxy restore 4ac8c401 --disk scsi0-1 --output /srv/data.raw",
+        "vcbproxy restore web01@latest --from tape --dry-run    which cartridges?",
+        "vcbproxy restore web01@latest db01@latest --from tape:daily --to /srv --wait",
     ),
 )
-@click.argument("point")
+@click.argument("points", metavar="POINT...", nargs=-1, required=True)
+@click.option("--from", "source", metavar="tape[:POOL]", help="From cartridges, not from the repository.")
 @click.option("--disk", "disks", multiple=True, metavar="KEY", help="Only this disk (scsi0-0); may be repeated.")
 @click.option("--to", "directory", type=click.Path(path_type=Path), help="Directory for all that is restored.")
 @click.option("--output", type=click.Path(path_type=Path), help="File for one disk.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist, once the new ones are whole.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
 @click.option("--no-lock", is_flag=True, help="Take no lock: for a repository on read-only media.")
-@frame.repository_options
+@click.option("--wait", is_flag=True, help="Of tape: wait for cartridges that are not in the library (else 14).")
+@click.option("--dry-run", is_flag=True, help="Of tape: only say which cartridges are needed, and where they are.")
+@frame.optional_repository_options
 @frame.json_option
 def restore(
-    point: str,
+    points: tuple[str, ...],
+    source: str | None,
     disks: tuple[str, ...],
     directory: Path | None,
     output: Path | None,
     overwrite: bool,
     workers: int,
     no_lock: bool,
-    repository: frame.RepositoryAddress,
+    wait: bool,
+    dry_run: bool,
+    repository: frame.RepositoryAddress | None,
+    config: Config,
     as_json: bool,
 ) -> None:
     """Bring a restore point back: its disks as sparse raw files, and the VM's configuration files.
 
     POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
     Every chunk is checked on its way; a disk gets its name only once it is whole.
+
+    From tape several restore points come in one go, each in a directory of its own: every cartridge is loaded once.
     """
+    if not dry_run and (directory is None) == (output is None):
+        raise UsageError("say where to: --to DIRECTORY, or --output FILE for one disk")
+    if source is not None:
+        from vcbproxy.cli import tapereading
+
+        wanted = tapereading.Wanted(
+            points, archiving.source_of(source), disks, directory, output, overwrite, workers, wait
+        )
+        _from_tape(config, wanted, as_json, dry_run=dry_run)
+        return
+    if dry_run or wait or len(points) != 1:
+        raise UsageError("--dry-run, --wait and several restore points go with --from tape")
+    _from_repository(
+        points[0], frame.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
+    )
+
+
+def _from_tape(config: Config, wanted: Wanted, as_json: bool, *, dry_run: bool) -> None:
+    from vcbproxy.cli import tapereading
+
+    if dry_run:
+        columns = ("barcode", "where", "points")
+        frame.emit(tapereading.needed(config, wanted), as_json=as_json, columns=columns)
+        return
+    restored = tapereading.restore(config, wanted)
+    _show(restored.disks, as_json)
+    restored.raise_unless_whole()
+
+
+def _from_repository(
+    point: str,
+    repository: frame.RepositoryAddress,
+    disks: tuple[str, ...],
+    directory: Path | None,
+    output: Path | None,
+    overwrite: bool,
+    workers: int,
+    no_lock: bool,
+    as_json: bool,
+) -> None:
     from jobs import restore as job
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.repository.target import RepositoryTarget
 
-    if (directory is None) == (output is None):
-        raise UsageError("say where to: --to DIRECTORY, or --output FILE for one disk")
     target = RepositoryTarget(repository.open(), lock=not no_lock)
     with target.open(point) as opened:
         if directory is not None:
             restored = job.to_directory(opened, disks, directory, Terminal(), overwrite=overwrite, workers=workers)
         else:
-            assert output is not None
+            assert output is not None, "the command has seen to it"
             chosen = job.choose(opened, disks)
             if len(chosen) != 1:
                 raise UsageError(f"--output takes one disk; choose with --disk among {', '.join(chosen)}")
             one = job.to_file(opened, chosen[0], output, Terminal(), overwrite=overwrite, workers=workers)
             restored = [one]
-    frame.emit(
-        [
-            {
-                "disk": disk.key,
-                "file": str(disk.path),
-                "size": human(disk.size_bytes),
-                "size_bytes": disk.size_bytes,
-                "bytes_zero": disk.bytes_zero,
-            }
-            for disk in restored
-        ],
-        as_json=as_json,
-        columns=("disk", "size", "file"),
-    )
+    _show(restored, as_json)
     job.require_whole(opened, disks)
+
+
+def _show(restored: Sequence[RestoredDisk], as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "disk": disk.key,
+            "file": str(disk.path),
+            "size": human(disk.size_bytes),
+            "size_bytes": disk.size_bytes,
+            "bytes_zero": disk.bytes_zero,
+        }
+        for disk in restored
+    ]
+    frame.emit(rows, as_json=as_json, columns=("disk", "size", "file"))

@@ -1,0 +1,166 @@
+"""A disk on its way from tape to a file: its image, and the deltas that were made upon it since, each in its turn.
+
+    step 0  full image of web01@01:00    unpacked into the file
+    step 1  delta     of web01@02:00     its ranges written over what is there
+    …                                    named once the last is done, and each was what was recorded
+
+The pieces are put by whoever reads the cartridges; a thread of the disk's own unpacks them, and waits in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.restore import RestoredDisk
+from jobs.watcher import Watcher
+from vcbproxy.archive.delta import DeltaMap, DeltaSink, parse_map
+from vcbproxy.archive.manifest import Image, Kind
+from vcbproxy.errors import IntegrityError
+from vcbproxy.pipeline import output
+from vcbproxy.pipeline.channel import Channel, Closed
+from vcbproxy.pipeline.crew import Crew
+from vcbproxy.pipeline.unarchive import Expected, FilledFile, FreshFile, Unpacked, unpack
+
+_PIECES_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One image of a disk: the whole of it, or a delta upon what is there already."""
+
+    point_id: str
+    name: str
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a disk goes, and how."""
+
+    title: str
+    path: Path
+    overwrite: bool
+    workers: int
+
+
+class TapeDisk:
+    """One disk; everything of it has to come in the order of its steps."""
+
+    def __init__(self, place: Place, steps: Sequence[Step], watcher: Watcher) -> None:
+        assert steps[0].image.kind is Kind.FULL, "a delta upon nothing"
+        self.place = place
+        self.steps = tuple(steps)
+        self.error: IntegrityError | None = None
+        self.restored: RestoredDisk | None = None
+        self._watcher = watcher
+        self._at = 0
+        self._map = bytearray()
+        self._closing = ExitStack()
+        self._crew: Crew | None = None
+        self._pieces: list[Channel[memoryview]] = []
+        self._maps: list[Channel[DeltaMap]] = []
+
+    def put(self, step: int, file: str, piece: memoryview) -> None:
+        """A piece of an image, or of the file that says where its ranges belong.
+
+        Raises:
+            Error: the disk cannot be written.
+        """
+        if self.error is not None:
+            return
+        if step != self._at:
+            self._fail(IntegrityError(f"{self.place.title}: {file} lies before what it builds on; restore it by hand"))
+            return
+        if file == self.steps[step].image.ranges:
+            self._map += piece
+            return
+        self._begin()
+        try:
+            self._pieces[step].put(piece)
+        except Closed as error:
+            self._fail(error)
+
+    def end(self, step: int, file: str) -> None:
+        """All of that file was put.
+
+        Raises:
+            Error: the disk cannot be written.
+        """
+        if self.error is not None:
+            return
+        try:
+            self._begin()
+            image = self.steps[step].image
+            if file == image.ranges:
+                self._maps[step].put(parse_map(bytes(self._map), image.size_bytes, file))
+                self._map = bytearray()
+                return
+            self._pieces[step].close()
+            self._at += 1
+            if self._at == len(self.steps):
+                assert self._crew is not None, "begun"
+                self._crew.join()
+                self._closing.close()
+        except (Closed, IntegrityError) as error:
+            self._fail(error)
+
+    def fail(self, error: IntegrityError) -> None:
+        """It could not be read: nothing of it is left.
+
+        Raises:
+            Error: something else had gone wrong before.
+        """
+        if self.error is None:
+            self._fail(error)
+
+    def close(self, error: BaseException | None) -> None:
+        """End its thread, if that is still there."""
+        if self._crew is not None and self.restored is None and self.error is None:
+            ended = error or IntegrityError(f"{self.place.title}: parts of it are missing")
+            try:
+                self._closing.__exit__(type(ended), ended, ended.__traceback__)
+            except IntegrityError as cause:
+                self.error = cause
+
+    def _begin(self) -> None:
+        if self._crew is None:
+            self._crew = self._closing.enter_context(Crew("restore"))
+            self._pieces = [self._crew.channel(_PIECES_AHEAD) for _ in self.steps]
+            self._maps = [self._crew.channel(1) for _ in self.steps]
+            self._crew.start(self._unpack)
+
+    def _fail(self, error: Closed | IntegrityError) -> None:
+        """Damage fails this disk; whatever else went wrong in its thread ends all."""
+        self._watcher.step(f"{self.place.title}: broken off")
+        try:
+            self._closing.__exit__(type(error), error, error.__traceback__)
+        except IntegrityError as cause:
+            error = cause
+        self.error = error if isinstance(error, IntegrityError) else IntegrityError(f"{self.place.title}: broken off")
+        self._watcher.said(f"{self.place.title}: {self.error}")
+
+    # ------------------------------------------------------------------ the disk's thread
+
+    def _unpack(self) -> None:
+        place, image = self.place, self.steps[-1].image
+        with (
+            self._watcher.disk(place.title, image.size_bytes) as advance,
+            output.new_file(place.path, image.size_bytes, overwrite=place.overwrite) as out,
+        ):
+            done = Unpacked(0, "", 0)
+            for number, step in enumerate(self.steps):
+                name = f"{step.name}: {step.image.file}"
+                pieces = self._pieces[number]
+                if step.image.kind is Kind.FULL:
+                    expected = Expected(step.image.size_bytes, step.image.sha256)
+                    done = unpack(pieces, FreshFile(out), expected, name=name, workers=place.workers, progress=advance)
+                else:
+                    changed = self._maps[number].get()
+                    expected = Expected(changed.size_bytes, step.image.sha256)
+                    sink = DeltaSink(FilledFile(out), changed)
+                    unpack(pieces, sink, expected, name=name, workers=place.workers)
+            out.commit()
+        self.restored = RestoredDisk(image.key, place.path, image.size_bytes, done.bytes_zero)

@@ -1,0 +1,82 @@
+"""The commands, against a lab and a library in a folder, as the manual shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.archive.shelves import read_file
+from tests.archive.tapes import disks_in, follow, spec
+from tests.program import Lab, served
+from vcbproxy.lab.spec import LabSpec
+
+POOL = """
+[tape.library.vtl]
+folder = "vtl"
+
+[tape.pool.daily]
+barcodes = ["TAP001L8-TAP009L8"]
+retention = "30d"
+"""
+
+
+@contextmanager
+def lab_with_tape(tmp_path: Path, lab_spec: LabSpec, *, cartridges: int = 3, capacity: str = "64M") -> Iterator[Lab]:
+    with served(tmp_path / "lab", lab_spec) as lab:
+        config = lab.directory / "vcbproxy.toml"
+        config.write_text(config.read_text() + POOL)
+        barcodes = f"TAP001L8-TAP00{cartridges}L8"
+        lab.vcbproxy("tape", "library", "create", lab.directory / "vtl", "--barcodes", barcodes, "--capacity", capacity)
+        yield lab
+
+
+def test_backed_up_to_tape_listed_and_restored(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", "vm2")) as lab:
+        rows = lab.vcbproxy("backup", "--all", "--to", "tape:daily", "--json").json
+        assert [row["outcome"] for row in rows] == ["ok", "ok"]
+        assert rows[0]["barcodes"] == ["TAP001L8"]
+        assert rows[0]["tape"]["pool"] == "daily"
+        assert rows[0]["tape"]["bytes_on_tape"] > 0
+        lab.vcbproxy("repo", "init")
+        listed = lab.vcbproxy("points", "list", "--json")
+        assert [(row["vm"], row["on"], row["barcodes"]) for row in listed.json] == [
+            ("vm1", "tape:daily", ["TAP001L8"]),
+            ("vm2", "tape:daily", ["TAP001L8"]),
+        ]
+        [needed] = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--dry-run", "--json").json
+        assert (needed["barcode"], needed["where"]) == ("TAP001L8", "library")
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape:daily", "--to", tmp_path / "back")
+        assert disks_in(tmp_path / "back") == lab.truth("vm1")
+        lab.vcbproxy("restore", "vm1@latest", "vm2@latest", "--from", "tape", "--to", tmp_path / "both")
+        for vm in ("vm1", "vm2"):
+            [folder] = (tmp_path / "both" / vm).iterdir()
+            assert disks_in(folder) == lab.truth(vm)
+
+
+def test_the_folder_of_a_cartridge_is_restored_by_hand(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1")) as lab:
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+        lab.vcbproxy("tape", "volume", "check", lab.directory / "vtl" / "TAP001L8", "--read-data")
+        follow_from(lab, tmp_path / "hand")
+        assert disks_in(tmp_path / "hand") == lab.truth("vm1")
+
+
+def follow_from(lab: Lab, to: Path) -> None:
+    """Copy what lies on the first cartridge, and do as its RESTORE.txt says."""
+    volume = lab.directory / "vtl" / "TAP001L8"
+    to.mkdir()
+    for row in lab.vcbproxy("tape", "volume", "ls", volume, "--json").json:
+        if row["type"] == "file":
+            file = read_file(volume, row["path"])
+            (to / row["path"].rpartition("/")[2]).write_bytes(file)
+    follow(to)
+
+
+@pytest.mark.parametrize("target", ["daily", "disk:daily", "tape:"])
+def test_what_is_no_target_is_refused(tmp_path: Path, target: str) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
+        assert "tape:POOL" in lab.vcbproxy("backup", "vm1", "--to", target, code=2).err
+        assert "no pool other" in lab.vcbproxy("backup", "vm1", "--to", "tape:other", code=2).err

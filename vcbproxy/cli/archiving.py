@@ -1,0 +1,150 @@
+"""From a pool's name on the command line to cartridges that can be written and read. All imports are late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vcbproxy.config import Compression, Config
+from vcbproxy.errors import ConfigError, CredentialsError, UsageError
+
+if TYPE_CHECKING:
+    from jobs.intoarchive import IntoArchive
+    from tape.sequential import SequentialDrive
+    from vcbproxy.archive.pools import OpenPool
+    from vcbproxy.catalog.records import ArchivedPoint
+    from vcbproxy.config import Pool
+
+_PREFIX = "tape"
+_LEVELS = {Compression.OFF: -100, Compression.FASTEST: -3, Compression.AUTO: 1, Compression.MAX: 12}
+
+
+def pool_of(text: str) -> str:
+    """The pool in ``tape:POOL``.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    kind, _, pool = text.partition(":")
+    if kind != _PREFIX or not pool:
+        raise UsageError(f"{text!r}: a target is tape:POOL; without --to, backups go into the repository")
+    return pool
+
+
+def source_of(text: str) -> str | None:
+    """The pool in ``tape:POOL``; None for ``tape``, which means any.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    kind, _, pool = text.partition(":")
+    if kind != _PREFIX:
+        raise UsageError(f"{text!r}: a source is tape or tape:POOL; without --from, it is the repository")
+    return pool or None
+
+
+@contextmanager
+def into(config: Config, pool: str, *, drives: int, compression: Compression) -> Iterator[IntoArchive]:
+    """A pool as a target of backups.
+
+    Raises:
+        ConfigError: there is no such pool.
+        CredentialsError: its key cannot be read.
+        Busy: another program has the library.
+    """
+    from jobs.intoarchive import ArchiveOptions, IntoArchive
+
+    with opened(config, pool) as (found, protection):
+        options = ArchiveOptions(lanes=drives, level=_LEVELS[compression], encryption=protection.told)
+        yield IntoArchive(found.shelf, found.catalog.points, options)
+
+
+@contextmanager
+def opened(config: Config, pool: str) -> Iterator[tuple[OpenPool, Protection]]:
+    """A pool, its drives given the key where it has one.
+
+    Raises:
+        ConfigError: there is no such pool.
+        CredentialsError: its key cannot be read.
+        Busy: another program has the library.
+    """
+    from vcbproxy.archive import pools
+    from vcbproxy.cli import shelves
+
+    protection = protection_of(pool, pools.chosen(config.tape, pool))
+    with shelves.pool(config, pool, drive_session=protection.drive_session) as found:
+        yield found, protection
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How a pool's cartridges are kept from strangers.
+
+    Attributes:
+        told: what ``vm.json`` says of it; never a key.
+        drive_session: what a drive is given while it has a cartridge.
+    """
+
+    told: Mapping[str, Any]
+    drive_session: Callable[[SequentialDrive], AbstractContextManager[None]] = lambda drive: nullcontext()
+
+
+def protection_of(name: str, pool: Pool) -> Protection:
+    """By the configuration.
+
+    Raises:
+        CredentialsError: a key cannot be read, or is none.
+        ConfigError: what is wanted cannot be done.
+    """
+    from vcbproxy.config import Encryption
+
+    if pool.encryption is Encryption.HARDWARE:
+        return _by_drive(name, pool)
+    if pool.encryption is Encryption.AGE:
+        raise ConfigError(f'pool {name}: encryption = "age" is not built yet; nothing is written in the clear instead')
+    return Protection({})
+
+
+def _by_drive(name: str, pool: Pool) -> Protection:
+    from tape.drive import TapeDrive
+    from tape.encryption import Key, encrypted
+
+    try:
+        key = Key.parse(_key_bytes(name, pool))
+    except ValueError as error:
+        raise CredentialsError(f"the key of pool {name}: {error}") from error
+
+    def session(drive: SequentialDrive) -> AbstractContextManager[None]:
+        if not isinstance(drive, TapeDrive):
+            raise ConfigError(f"pool {name}: {drive.name} is not driven by SCSI commands, and cannot be given a key")
+        return encrypted(drive, key)
+
+    return Protection({"method": "hardware", "key": key.identity}, session)
+
+
+def _key_bytes(name: str, pool: Pool) -> bytes:
+    from vcbproxy.config import Secret
+
+    if pool.hardware_key_file is None:
+        return Secret(password_command=pool.hardware_key_command).password(f"pool {name}").encode()
+    try:
+        return pool.hardware_key_file.read_bytes()
+    except OSError as error:
+        raise CredentialsError(f"cannot read the key of pool {name}: {error.strerror}") from error
+
+
+def found(config: Config, pool: str | None, texts: Sequence[str]) -> list[ArchivedPoint]:
+    """Restore points on tape by what the operator calls them; all when nothing is said.
+
+    Raises:
+        UsageError: there is none of that name, or several.
+    """
+    from vcbproxy.catalog.points import find
+    from vcbproxy.cli import shelves
+
+    with shelves.catalog(config) as catalog:
+        listed = catalog.points.listed(pool=pool)
+    chosen = [find(listed, text) for text in texts] if texts else listed
+    return list({point.id: point for point in chosen}.values())

@@ -1,0 +1,140 @@
+"""What commands do that read restore points off tape: say which cartridges they need, restore, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcbproxy.cli import archiving, frame, shelves
+from vcbproxy.config import Config
+
+if TYPE_CHECKING:
+    from jobs.fromtape import Restored, TapeRestore
+    from vcbproxy.archive.pools import OpenPool
+    from vcbproxy.catalog.records import ArchivedPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be restored, and how.
+
+    Attributes:
+        texts: the restore points, as the operator calls them.
+        pool: in which; None: in any.
+    """
+
+    texts: tuple[str, ...]
+    pool: str | None
+    disks: tuple[str, ...] = ()
+    directory: Path | None = None
+    output: Path | None = None
+    overwrite: bool = False
+    workers: int = 2
+    wait: bool = False
+
+
+def needed(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
+    """A row for each cartridge, in the order in which they are read: where it is, and for what it is needed.
+
+    Raises:
+        UsageError: there is no such restore point.
+    """
+    rows: list[dict[str, Any]] = []
+    for pool, points in _by_pool(archiving.found(config, wanted.pool, wanted.texts)):
+        with archiving.opened(config, pool) as (opened, _):
+            rows += _rows(opened, points)
+    return rows
+
+
+def _rows(opened: OpenPool, points: Sequence[ArchivedPoint]) -> Iterator[dict[str, Any]]:
+    from vcbproxy.archive import reader
+    from vcbproxy.archive.bases import with_bases
+    from vcbproxy.archive.boundary import tape_errors
+
+    needed = with_bases(points, opened.catalog.points.listed())
+    with tape_errors():
+        present = set(opened.library.inventory().barcodes)
+    for barcode in reader.in_order(needed):
+        known = opened.catalog.media.get(barcode)
+        vault = None if known is None else known.vault
+        where = "library" if barcode in present else f"vault {vault}" if vault else "not in the library"
+        yield {
+            "barcode": barcode,
+            "where": where,
+            "in_library": barcode in present,
+            "vault": vault,
+            "points": [point.name for point in needed if barcode in point.barcodes],
+        }
+
+
+def restore(config: Config, wanted: Wanted) -> Restored:
+    """Restore them, one pool after the other, each cartridge loaded once.
+
+    Raises:
+        UsageError: there is no such restore point, or a file is in the way.
+        CartridgeWanted: a cartridge is not in the library, and is not waited for.
+        Error: something can be neither read nor written any more.
+    """
+    from jobs.fromtape import Restored, Where
+
+    points = archiving.found(config, wanted.pool, wanted.texts)
+    restored = Restored([], {}, {})
+    for pool, ours in _by_pool(points):
+        with _reading(config, pool, wanted) as (opened, job):
+            for row in _rows(opened, ours):
+                if not row["in_library"]:
+                    frame.say(f"needs cartridge {row['barcode']}: {row['where']}")
+            wheres = [
+                Where(point, _directory(wanted, point, several=len(points) > 1), wanted.output, wanted.disks)
+                for point in ours
+            ]
+            restored += job.run(wheres, opened.catalog.points.listed())
+    return restored
+
+
+@contextmanager
+def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPool, TapeRestore]]:
+    from jobs.fromtape import TapeRestore
+    from vcbproxy.cli.progress import Terminal
+    from vcbproxy.clock import SystemClock
+
+    with archiving.opened(config, pool) as (opened, _):
+        yield (
+            opened,
+            TapeRestore(
+                opened.shelf,
+                Terminal(),
+                SystemClock(),
+                wait=wanted.wait,
+                overwrite=wanted.overwrite,
+                workers=wanted.workers,
+            ),
+        )
+
+
+def _directory(wanted: Wanted, point: ArchivedPoint, *, several: bool) -> Path | None:
+    from vcbproxy.archive import layout
+
+    if wanted.directory is None or not several:
+        return wanted.directory
+    return wanted.directory / layout.folder(point.vm, point.time).strip("/")
+
+
+def _by_pool(points: Sequence[ArchivedPoint]) -> Iterator[tuple[str, list[ArchivedPoint]]]:
+    for pool in dict.fromkeys(point.pool for point in points):
+        yield pool, [point for point in points if point.pool == pool]
+
+
+def rows_of(config: Config) -> list[ArchivedPoint]:
+    """Restore points on tape for a list; none where no tape is configured.
+
+    Raises:
+        Error: the catalog cannot be opened.
+    """
+    if not config.tape.pool:
+        return []
+    with shelves.catalog(config) as catalog:
+        return catalog.points.listed()
