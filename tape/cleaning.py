@@ -29,7 +29,7 @@ USES_MAX = 50  # what makers promise of LTO's universal cleaning cartridge
 _FORMAT = "tape.cleaning/1"
 _ARRIVAL_S = 60.0
 _CLEANING_S = 1800.0  # some take ten minutes
-_LOOK_AGAIN_S = 5.0
+_LOOK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
