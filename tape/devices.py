@@ -122,17 +122,20 @@ def on_this_host(
     return ScsiDevices(arm, openers, locks)
 
 
-def at_portal(url: str, locks: LockFolder) -> ScsiDevices:
+def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> ScsiDevices:
     """The one robot, and the drives, of an iSCSI target.
 
     Args:
         url: ``iscsi://HOST[:PORT]/TARGET``.
         locks: where the locks of all programs of this host lie.
+        only: serial numbers of the drives that may be used; all, if none are given.
 
     Raises:
-        TapeError: it cannot be reached, or has no robot, or several.
+        TapeError: it cannot be reached, has no robot or several, or not that drive.
         ValueError: ``url`` is none.
     """
+    if len(url.split("/")) != 4:
+        raise ValueError(f"{url}: not iscsi://HOST[:PORT]/TARGET")
     robots: list[str] = []
     openers: dict[str, Opener] = {}
     for lun in _luns(url):
@@ -147,6 +150,10 @@ def at_portal(url: str, locks: LockFolder) -> ScsiDevices:
             openers[identity.serial] = lambda place=place: TapeDrive(IscsiTransport(place))  # type: ignore[misc]
     if len(robots) != 1:
         raise TapeError(f"{url}: a library has one robot, there are {len(robots)}")
+    missing = [serial for serial in only if serial not in openers]
+    if missing:
+        raise TapeError(f"{url}: there is no drive {', '.join(missing)}; there are: {', '.join(openers) or 'none'}")
+    openers = {serial: begin for serial, begin in openers.items() if not only or serial in only}
     return ScsiDevices(Changer(IscsiTransport(robots[0])), openers, locks)
 
 

@@ -163,7 +163,7 @@ class EndOfData(DeviceFailure):
 class Reserved(TapeError):
     """Another host has reserved the device."""
 
-    template = "{device}: reserved by another host; release it there first"
+    template = "{device}: reserved by {holder}; release it there first"
 
 
 class InUse(TapeError):

@@ -38,6 +38,7 @@ from tape.errors import (
     WrongCartridge,
 )
 from tape.scsi import cdb
+from tape.scsi.reservation import key_of
 from tape.seats import LOOK_AGAIN_S, Seats
 from tape.sequential import SequentialDrive
 
@@ -82,6 +83,7 @@ class Library:
         keep_loaded: bool = True,
         cleaning: CleaningLog | None = None,
         heard: Callable[[Heard], None] | None = None,
+        reserve_as: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,6 +97,7 @@ class Library:
             keep_loaded: whether a cartridge stays in its drive until that is wanted for another.
             cleaning: if drives that ask for it are cleaned by us: where the uses of cleaning cartridges are counted.
             heard: told what drives complain of; else it is logged.
+            reserve_as: this host's name, to keep drives from other hosts while they are used; None: they are not.
             sleep: waits so many seconds.
             monotonic: a clock, in seconds.
         """
@@ -106,7 +109,7 @@ class Library:
         self._heard = heard or _log_it
         self._sleep = sleep
         self._monotonic = monotonic
-        self._seats = Seats(devices, monotonic)
+        self._seats = Seats(devices, monotonic, key_of(reserve_as) if reserve_as is not None else None)
         self._left: dict[str, str] = {}
         """Drives in which we have left a cartridge, longest ago first, and its label."""
         self._dirty: set[str] = set()

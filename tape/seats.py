@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 from tape.devices import Devices
 from tape.errors import InUse, TapeError
+from tape.scsi.reservation import reserved
 from tape.sequential import SequentialDrive
 
 LOOK_AGAIN_S = 1.0  # whether another program has let go of a drive: they do not tell us
@@ -17,8 +18,15 @@ _US = "another task of this program"
 class Seats:
     """The drives of a library, given out."""
 
-    def __init__(self, devices: Devices, monotonic: Callable[[], float]) -> None:
-        """Give out the drives of these devices."""
+    def __init__(self, devices: Devices, monotonic: Callable[[], float], reservation_key: bytes | None = None) -> None:
+        """Give out the drives of these devices.
+
+        Args:
+            devices: the drives among them.
+            monotonic: a clock, in seconds.
+            reservation_key: with which each drive is kept from other hosts while it is spoken to; None: it is not.
+        """
+        self._reservation_key = reservation_key
         self._devices = devices
         self._monotonic = monotonic
         self._freed = threading.Condition()
@@ -29,6 +37,7 @@ class Seats:
         """Speak with a drive for the length of a ``with``; the caller has a lease on it.
 
         Raises:
+            Reserved: another host has it.
             TapeError: this host has no such drive, or it does not answer.
         """
         try:
@@ -37,7 +46,11 @@ class Seats:
             known = ", ".join(self._devices.drives) or "none"
             raise TapeError(f"drive {serial} is not known to this host; known: {known}") from None
         with closing(opener()) as drive:
-            yield drive
+            if self._reservation_key is None:
+                yield drive
+                return
+            with reserved(drive.unit, self._reservation_key):
+                yield drive
 
     @contextmanager
     def lease(self, serial: str, wait_s: float) -> Iterator[None]:

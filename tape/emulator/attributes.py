@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tape.emulator import life
 from tape.emulator.cartridge import Cartridge
-from tape.emulator.lun import invalid_field, invalid_parameter
+from tape.emulator.check import invalid_field, invalid_parameter
 from tape.memory import Attribute, Form, Id, decode
 from tape.scsi.transport import Buffer
 

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from tape.emulator import attributes, life, logpages, modes
 from tape.emulator.cartridge import Cartridge
-from tape.emulator.lun import MEDIUM_CHANGED, Check, Lun, invalid_field, invalid_parameter
+from tape.emulator.check import Check, invalid_field, invalid_parameter
+from tape.emulator.lun import MEDIUM_CHANGED, Lun
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer
 

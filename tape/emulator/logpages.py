@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tape.emulator.lun import invalid_field
+from tape.emulator.check import invalid_field
 
 if TYPE_CHECKING:
     from tape.emulator.drive import DriveLun

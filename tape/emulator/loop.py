@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tape.emulator.lun import Hang, Lun, Session
+from tape.emulator.check import Session
+from tape.emulator.lun import Hang, Lun
 from tape.errors import TransportError
 from tape.scsi.transport import Buffer, Reply
 

@@ -10,65 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tape.emulator.check import Check, Session, invalid_command, invalid_field
+from tape.emulator.reservations import RESERVING, Conflict, Reservations
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer, Status
 
 
-class Session:
-    """One initiator's way to the devices; two are never the same one.
-
-    Attributes:
-        initiator: the port at its other end, by a name that outlives the session.
-    """
-
-    __slots__ = ("__weakref__", "initiator")
-
-    def __init__(self, initiator: str) -> None:
-        self.initiator = initiator
-
-
 class Hang(Exception):
     """A command that is never answered: raised by whoever makes faults."""
-
-
-class Check(Exception):  # SCSI's word for it: check condition
-    """A command that ends with sense data, and perhaps with data as well."""
-
-    def __init__(
-        self,
-        key: Key,
-        asc: int,
-        ascq: int = 0,
-        *,
-        filemark: bool = False,
-        eom: bool = False,
-        ili: bool = False,
-        information: int | None = None,
-        data: Buffer = b"",
-        deferred: bool = False,
-    ) -> None:
-        super().__init__(f"{key:X}/{asc:02X}/{ascq:02X}")
-        self.data = data
-        self.key = key
-        flags = (0x80 if filemark else 0) | (0x40 if eom else 0) | (0x20 if ili else 0)
-        response = (0x71 if deferred else 0x70) | (0x80 if information is not None else 0)
-        field = ((information or 0) & 0xFFFFFFFF).to_bytes(4, "big")
-        self.sense = bytes((response, 0, flags | key)) + field + bytes((10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0))
-
-
-def invalid_command() -> Check:
-    """Never heard of it."""
-    return Check(Key.ILLEGAL_REQUEST, 0x20)
-
-
-def invalid_field() -> Check:
-    """Heard of it, but not like this."""
-    return Check(Key.ILLEGAL_REQUEST, 0x24)
-
-
-def invalid_parameter() -> Check:
-    """The command is all right, what it sent along is not."""
-    return Check(Key.ILLEGAL_REQUEST, 0x26)
 
 
 RESET = (0x29, 0x00)
@@ -108,15 +57,14 @@ class Lun:
         """Called before each command; may raise ``Check``: that is how faults are made."""
         self._lock = threading.RLock()
         self._attentions: dict[Session, list[tuple[int, int]]] = {}
-        self._reserved_by: Session | None = None
+        self._reservations = Reservations()
         self._handlers: dict[int, Handler] = {
             0x00: self._test_unit_ready,
             0x03: lambda _cdb, _data: Check(Key.NO_SENSE, 0).sense,
             0x12: self._inquiry,
             0x1D: lambda _cdb, _data: b"",  # SEND DIAGNOSTIC: the reference dumps drives by it
             0x3C: self._read_buffer,
-            0x5E: lambda cdb, _data: bytes(8) if cdb[1] & 0x1F != 2 else bytes((0, 8, 1, 0, 0, 0, 0, 0)),
-            0x5F: lambda _cdb, _data: b"",
+            0x5E: lambda cdb, _data: self._reservations.inquire(cdb),
         }
 
     def execute(self, session: Session, cdb: bytes, data: Buffer = b"") -> Answer:
@@ -126,14 +74,18 @@ class Lun:
             try:
                 if cdb[0] not in self._ATTENTIONS_PASSED:
                     _tell_first(waiting)
-                if not self._may(session, cdb[0]):
-                    return Answer(Status.RESERVATION_CONFLICT)
+                self._reservations.hold(session, cdb[0])
                 if self.before is not None:
                     self.before(self, cdb)
+                if cdb[0] in RESERVING:
+                    self._reservations.change(session, cdb, data)
+                    return Answer(Status.GOOD)
                 handler = self._handlers.get(cdb[0])
                 if handler is None:
                     raise invalid_command()
                 return Answer(Status.GOOD, handler(cdb, data))
+            except Conflict:
+                return Answer(Status.RESERVATION_CONFLICT)
             except Check as check:
                 return Answer(Status.CHECK_CONDITION, check.data, check.sense)
 
@@ -148,25 +100,13 @@ class Lun:
         """A session has ended."""
         with self._lock:
             self._attentions.pop(session, None)
-            if self._reserved_by is session:
-                self._reserved_by = None
+            self._reservations.left(session)
 
     def reset(self) -> None:
         """What a bus reset does."""
         with self._lock:
-            self._reserved_by = None
+            self._reservations.reset()
             self.attention(RESET)
-
-    def _may(self, session: Session, operation: int) -> bool:
-        """RESERVE(6) and RELEASE(6), and who may do what while another holds the device."""
-        mine = self._reserved_by is None or self._reserved_by is session
-        if operation in (0x16, 0x56) and mine:
-            self._reserved_by = session
-        if operation in (0x17, 0x57) and self._reserved_by is session:
-            self._reserved_by = None
-        if operation in (0x16, 0x17, 0x56, 0x57):
-            self._handlers.setdefault(operation, lambda _cdb, _data: b"")
-        return mine or operation in (0x12, 0xA0, 0x03, 0x17, 0x57)
 
     def _test_unit_ready(self, cdb: bytes, data: Buffer) -> bytes:
         return b""

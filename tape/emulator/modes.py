@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tape.emulator.lun import invalid_field, invalid_parameter
+from tape.emulator.check import invalid_field, invalid_parameter
 from tape.scsi.transport import Buffer
 
 PageKey = tuple[int, int]

@@ -16,8 +16,9 @@ from typing import ClassVar
 
 from tape.emulator import life
 from tape.emulator.cartridge import Cartridge
+from tape.emulator.check import Check, invalid_field
 from tape.emulator.drive import DriveLun
-from tape.emulator.lun import Check, Lun, invalid_field
+from tape.emulator.lun import Lun
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer
 

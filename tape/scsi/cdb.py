@@ -45,6 +45,16 @@ def report_luns(length: int) -> bytes:
     return struct.pack(">BxB3xIxB", 0xA0, 0, length, 0)
 
 
+def persistent_reserve_in(action: int, length: int) -> bytes:
+    """Say who has reserved you (action 1), or which keys are registered (0)."""
+    return struct.pack(">BB5xHB", 0x5E, action, length, 0)
+
+
+def persistent_reserve_out(action: int, kind: int, length: int) -> bytes:
+    """Register a key (6), reserve (1), release (2): the whole logical unit, by a type of reservation."""
+    return struct.pack(">BBBxxIB", 0x5F, action, kind, length, 0)
+
+
 # ------------------------------------------------------------------ drives
 
 

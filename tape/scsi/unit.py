@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tape.errors import Reserved, TapeError, TransportError, UnitAttention
-from tape.scsi import cdb, sense
+from tape.scsi import cdb, reservation, sense
 from tape.scsi.sense import Key, Sense
 from tape.scsi.transport import Buffer, Reply, ScsiTransport, Status
 
@@ -94,7 +94,7 @@ class Unit:
                 case Status.GOOD | Status.CONDITION_MET:
                     return reply, None
                 case Status.RESERVATION_CONFLICT:
-                    raise Reserved(device=self.name)
+                    raise Reserved(device=self.name, holder=self._holder())
                 case Status.BUSY | Status.TASK_SET_FULL if busy < _BUSY_TRIES_MAX:
                     busy += 1
                     self._sleep(1.0)
@@ -116,6 +116,11 @@ class Unit:
             if isinstance(failure, UnitAttention):
                 self.noticed(failure)
             raise failure
+
+    def _holder(self) -> str:
+        """Who has reserved it, in words."""
+        key = reservation.holder(self.transport)
+        return f"another host, {reservation.told(key)}" if key is not None else "another host"
 
     def ask(self, command: bytes, what: str, length: int, *, timeout_s: float = 60.0) -> bytes:
         """Have a command carried out that answers with up to ``length`` bytes.

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tape.drive import TapeDrive
 from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.library import VirtualLibrary
 from tape.locks import LockFolder
+from tape.scsi.iscsi import IscsiTransport
+from tape.scsi.reservation import key_of, reserved
 from tests.program import Program
 
 ONE, TWO = "VLIB0001-D1", "VLIB0001-D2"
@@ -158,6 +161,22 @@ def test_a_drive_in_use_is_busy_and_its_user_named(portal: str, tmp_path: Path) 
         vcbproxy("tape", "changer", "load", "TAP001L8", "0", code=11)
         vcbproxy("tape", "changer", "load", "TAP001L8", "1")
     vcbproxy("tape", "changer", "unload", "1")
+
+
+def test_another_host_that_has_reserved_a_drive_is_told(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "reserving.toml"
+    library = VirtualLibrary.open(folder)
+    with IscsiTarget([library.robot, *library.drives], NAME) as target:
+        portal = f"iscsi://{target.portal}/{NAME}"
+        config.write_text(
+            f'[state]\ndirectory = "{tmp_path / "state"}"\n[tape.library.main]\nportal = "{portal}"\nreserve = true\n'
+        )
+        vcbproxy = Program(config)
+        theirs = TapeDrive(IscsiTransport(f"{portal}/1"))
+        with reserved(theirs.unit, key_of("proxy02")):
+            assert "(proxy" in vcbproxy("tape", "drive", "status", "0", code=11).err
+        assert vcbproxy("tape", "drive", "status", "0", "--json").json["drive"] == ONE
+        theirs.close()
 
 
 def test_a_portal_that_does_not_answer_is_told_and_others_are_listed(folder: Path, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from tape import logs, memory
 from tape.changer import Changer
 from tape.drive import EndWarning, Met, Position, TapeDrive
 from tape.elements import Element, ElementKind
+from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
-from tape.emulator.lun import Check, Hang, Lun
+from tape.emulator.lun import Hang, Lun
 from tape.emulator.robot import DRIVES, SLOTS
 from tape.errors import (
     EndOfData,

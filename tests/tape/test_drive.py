@@ -9,9 +9,9 @@ import pytest
 from tape import logs, memory, partitions
 from tape.drive import EndWarning, Met, Position, TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
-from tape.emulator.lun import Check
 from tape.errors import (
     EndOfData,
     FormatError,

@@ -12,8 +12,9 @@ from tape import alerts, cleaning, health, memory
 from tape.alerts import Severity, Subject
 from tape.cleaning import USES_MAX, CleaningLog, Uses
 from tape.devices import EmulatedDevices
+from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
-from tape.emulator.lun import Check, Lun
+from tape.emulator.lun import Lun
 from tape.errors import LibraryError, TapeError
 from tape.health import MediumKind
 from tape.library import Heard, Library

@@ -14,8 +14,9 @@ import pytest
 from tape import memory
 from tape.devices import EmulatedDevices
 from tape.elements import ElementKind
+from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
-from tape.emulator.lun import Check, Lun
+from tape.emulator.lun import Lun
 from tape.emulator.robot import SLOTS
 from tape.errors import (
     CartridgeMissing,

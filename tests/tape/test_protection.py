@@ -9,8 +9,9 @@ import pytest
 
 from tape import memory
 from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
-from tape.emulator.lun import Check, Lun
+from tape.emulator.lun import Lun
 from tape.errors import FilesLost, MediumError, TapeError, WriteProtected
 from tape.ltfs.format import Naming, make_volume
 from tape.ltfs.protection import VolumeLock

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
-from tape.emulator.lun import Check, Lun
+from tape.emulator.lun import Lun
 from tape.errors import FormatError, MediumError
 from tape.ltfs.index import Extent, File, Pointer, Times
 from tape.ltfs.readahead import ReadAhead

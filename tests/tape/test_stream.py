@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tape.emulator.lun import Check, Lun
+from tape.emulator.check import Check
+from tape.emulator.lun import Lun
 from tape.errors import MediumError
 from tape.ltfs.stream import FileStream, Written
 from tape.ltfs.volume import LtfsVolume

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
-from tape.emulator.lun import Check, Lun
+from tape.emulator.lun import Lun
 from tape.errors import VerifyFailed
 from tape.ltfs.stream import FileStream
 from tape.ltfs.volume import LtfsVolume

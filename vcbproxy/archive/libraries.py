@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,7 +37,14 @@ def opened(name: str, configured: configuration.Library, state: Path, *, keep_lo
         devices = devices_of(configured, state)
         held.callback(devices.close)
         known = drivemap.load(folder_of(state), devices.robot.serial)
-        library = Library(devices, name=name, known_drives=known, keep_loaded=keep_loaded, cleaning=cleaning_log(state))
+        library = Library(
+            devices,
+            name=name,
+            known_drives=known,
+            keep_loaded=keep_loaded,
+            cleaning=cleaning_log(state),
+            reserve_as=socket.gethostname() if configured.reserve else None,
+        )
         yield held.enter_context(library)
 
 
@@ -46,7 +54,7 @@ def devices_of(configured: configuration.Library, state: Path) -> Devices:
     if configured.folder is not None:
         return EmulatedDevices(configured.folder)
     if configured.portal is not None:
-        return at_portal(configured.portal, locks)
+        return at_portal(configured.portal, locks, only=configured.drives)
     assert configured.changer is not None, "the configuration has seen to it"
     by_mtx = configured.robot is configuration.Robot.MTX
     return on_this_host(configured.changer, locks, by_mtx=by_mtx, only=configured.drives)

@@ -69,6 +69,8 @@ class Library(Section):
     robot: Robot = Robot.SMC
     drives: tuple[str, ...] = ()
     """Serial numbers, or device files, of those that may be used; none: all that belong to the library."""
+    reserve: bool = False
+    """Whether other hosts are kept from a drive while it is used, by a persistent reservation."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Library:

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from tape.emulator.check import Check, Session
 from tape.emulator.iscsi import management
 from tape.emulator.iscsi.login import PORTAL_GROUP, Login
 from tape.emulator.iscsi.task import Task, ready_to_transfer
-from tape.emulator.lun import Answer, Check, Hang, Lun, Session
+from tape.emulator.lun import Answer, Hang, Lun
 from tape.scsi.pdu import NO_TAG, Disconnected, Head, Op, Wire, decode_text, distance, encode_text, following
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer, Status

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from enum import IntEnum
 
+from tape.emulator.check import Session
 from tape.emulator.iscsi.task import Task
-from tape.emulator.lun import Lun, Session
+from tape.emulator.lun import Lun
 from tape.scsi.pdu import Head
 
 

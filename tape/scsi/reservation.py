@@ -1,0 +1,95 @@
+"""A device kept from other hosts: persistent reservations (SPC-5, 5.14), of the type exclusive access.
+
+    register our key ──▶ reserve ──▶ … use … ──▶ release ──▶ register no key
+                            └ another host has it: reservation conflict, and so for every other command
+
+Files lock out the programs of one host; this locks out other hosts on the same SAN. The reservation outlives a host
+that dies: somebody must then break it, knowing that the host is dead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from tape.errors import TapeError, UnitAttention
+from tape.scsi import cdb
+from tape.scsi.transport import ScsiTransport, Status
+
+if TYPE_CHECKING:
+    from tape.scsi.unit import Unit
+
+KEY_BYTES = 8
+_NAME_BYTES = 5
+_READ_RESERVATION = 0x01
+_RESERVE, _RELEASE, _REGISTER_AND_IGNORE = 0x01, 0x02, 0x06
+_EXCLUSIVE_ACCESS = 0x03
+_ANSWER_BYTES = 24
+_ATTENTIONS_MAX = 8
+
+
+def key_of(host: str) -> bytes:
+    """A host's key: the beginning of its name, so that people recognize it, and three bytes made of all of it."""
+    name = host.encode("ascii", "replace")[:_NAME_BYTES].ljust(_NAME_BYTES, b"-")
+    return name + hashlib.sha256(host.encode()).digest()[: KEY_BYTES - _NAME_BYTES]
+
+
+def told(key: bytes) -> str:
+    """A key for people: in hexadecimal, and what of it can be read."""
+    readable = bytes(byte for byte in key if 0x20 < byte < 0x7F).decode("ascii")
+    return f"key {key.hex()}" + (f" ({readable})" if readable else "")
+
+
+@contextmanager
+def reserved(unit: Unit, key: bytes) -> Iterator[None]:
+    """Keep every other host from a device for the length of a ``with``.
+
+    Raises:
+        Reserved: another host has it.
+        RefusedCommand: it knows no persistent reservations.
+        TapeError: it failed.
+    """
+    _out(unit, _REGISTER_AND_IGNORE, bytes(KEY_BYTES), key, "register a reservation key")
+    try:
+        _out(unit, _RESERVE, key, bytes(KEY_BYTES), "reserve")
+        try:
+            yield
+        except BaseException:
+            with suppress(TapeError):  # the first error is the one to be told
+                _out(unit, _RELEASE, key, bytes(KEY_BYTES), "release")
+            raise
+        _out(unit, _RELEASE, key, bytes(KEY_BYTES), "release")
+    finally:
+        with suppress(TapeError):  # a key without a reservation keeps nobody out
+            _out(unit, _REGISTER_AND_IGNORE, bytes(KEY_BYTES), bytes(KEY_BYTES), "unregister a reservation key")
+
+
+def holder(transport: ScsiTransport) -> bytes | None:
+    """The key of whoever has reserved a device; None when nobody has, or it does not tell.
+
+    Raises:
+        TransportError: it did not get through.
+    """
+    answer = memoryview(bytearray(_ANSWER_BYTES))
+    command = cdb.persistent_reserve_in(_READ_RESERVATION, _ANSWER_BYTES)
+    reply = transport.execute(command, data_in=answer)
+    for _ in range(_ATTENTIONS_MAX):
+        if reply.status != Status.CHECK_CONDITION:
+            break
+        reply = transport.execute(command, data_in=answer)
+    if reply.status != Status.GOOD or int.from_bytes(answer[4:8], "big") < KEY_BYTES * 2:
+        return None
+    return bytes(answer[8 : 8 + KEY_BYTES])
+
+
+def _out(unit: Unit, action: int, key: bytes, new_key: bytes, what: str) -> None:
+    """A command that meets a unit attention was not carried out; this one is right whatever has happened."""
+    parameters = key + new_key + bytes(8)
+    command = cdb.persistent_reserve_out(action, _EXCLUSIVE_ACCESS, len(parameters))
+    for _ in range(_ATTENTIONS_MAX):
+        with suppress(UnitAttention):
+            unit.run(command, what, data_out=parameters)
+            return
+    unit.run(command, what, data_out=parameters)

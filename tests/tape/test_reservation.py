@@ -1,0 +1,82 @@
+"""Two hosts at one drive: the second is kept out, and told by whom."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tape.devices import EmulatedDevices
+from tape.drive import TapeDrive
+from tape.emulator.library import VirtualLibrary
+from tape.errors import Reserved
+from tape.library import Library
+from tape.scsi import reservation
+from tape.scsi.reservation import key_of, reserved, told
+
+ONE = "VLIB0001-D1"
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> EmulatedDevices:
+    VirtualLibrary.create(tmp_path / "library", barcodes=("TAP001L8",))
+    return EmulatedDevices(tmp_path / "library")
+
+
+def other_host(devices: EmulatedDevices) -> TapeDrive:
+    """Its session begins before the drive is reserved: later it would be refused at once."""
+    return TapeDrive(devices.library.drive_transport(0), sleep=lambda _: None)
+
+
+def test_the_second_host_is_kept_out_and_told_by_whom(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
+        with library.loaded("TAP001L8") as drive:
+            drive.write(b"mine")
+            with pytest.raises(Reserved, match=r"by another host, key 70726f7879\w{6} \(proxy.*\); release it"):
+                theirs.unit.attend()
+            with pytest.raises(Reserved):
+                other_host(devices)
+            drive.write(b"still mine")
+        theirs.unit.attend()
+        theirs.rewind()  # it is let go with the lease
+
+
+def test_a_host_that_has_it_keeps_us_out_and_nothing_is_moved(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
+        with reserved(theirs.unit, key_of("proxy02")), pytest.raises(Reserved), library.loaded("TAP001L8"):
+            pass
+        with library.loaded("TAP001L8"):
+            pass
+
+
+def test_it_is_let_go_when_the_work_fails(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    library = Library(devices, reserve_as="proxy01", sleep=lambda _: None)
+    with suppress(RuntimeError), library.loaded("TAP001L8"):
+        raise RuntimeError("the work")
+    assert reservation.holder(theirs.unit.transport) is None
+    library.close()
+
+
+def test_a_host_that_died_holding_it_is_known_by_its_key(devices: EmulatedDevices) -> None:
+    dead = other_host(devices)
+    with suppress(RuntimeError), reserved(dead.unit, key_of("proxy02")):
+        devices.library.drives[0].leave(dead.unit.transport._session)  # type: ignore[attr-defined]
+        assert reservation.holder(devices.library.drive_transport(0)) == key_of("proxy02")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(b"proxy\x00\x01\x02", "key 70726f7879000102 (proxy)"), (bytes(8), "key 0000000000000000")],
+)
+def test_a_key_in_words(key: bytes, words: str) -> None:
+    assert told(key) == words
+
+
+def test_hosts_have_keys_of_their_own() -> None:
+    keys = {key_of(name) for name in ("proxy01", "proxy02", "p", "backup.example.com", "bäckup")}
+    assert len(keys) == 5
+    assert {len(key) for key in keys} == {8}
