@@ -41,7 +41,6 @@ class Kind:
         density: by which drives know it.
         write_protected: its tab is set.
         worm: what is written stays.
-        cleaning: there is no tape in it, but a brush.
     """
 
     capacity_mib: int = 3072
@@ -49,7 +48,6 @@ class Kind:
     density: int = 0x5E
     write_protected: bool = False
     worm: bool = False
-    cleaning: bool = False
 
 
 class _Track:
@@ -336,13 +334,12 @@ def read_kind(folder: Path) -> Kind:
             density=int(texts.get("density_code", "") or f"{default.density:x}", 16),
             write_protected=texts.get("emulate_readonly") == "true",
             worm=texts.get("worm") == "true",
-            cleaning=texts.get("cleaning") == "true",
         )
     raise ValueError(f"{path}: a number was expected")
 
 
 def _write_config(path: Path, kind: Kind) -> None:
-    """With the reference's elements; ``worm`` and ``cleaning`` are ours."""
+    """With the reference's elements; ``worm`` is ours."""
     root = ElementTree.Element("filedebug_cartridge_config")
     texts = {
         "dummy_io": "false",
@@ -352,7 +349,6 @@ def _write_config(path: Path, kind: Kind) -> None:
         "density_code": f"{kind.density:x}",
         "delay_mode": "None",
         "worm": str(kind.worm).lower(),
-        "cleaning": str(kind.cleaning).lower(),
     }
     for tag, text in texts.items():
         ElementTree.SubElement(root, tag).text = text

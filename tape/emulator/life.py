@@ -26,6 +26,11 @@ def is_cleaning(cartridge: Cartridge | None) -> bool:
     return cartridge is not None and cartridge.barcode.startswith(CLEANING_PREFIX)
 
 
+def is_new(cartridge: Cartridge) -> bool:
+    """Whether this is its first load, which counts itself before."""
+    return _number(cartridge, Id.LOADS) <= 1
+
+
 def note_load(drive: DriveLun, tape: Cartridge) -> None:
     """It goes into a drive."""
     _add(tape, Id.LOADS, 1)
@@ -40,8 +45,8 @@ def note_load(drive: DriveLun, tape: Cartridge) -> None:
 
 def note_traffic(drive: DriveLun, tape: Cartridge) -> None:
     """It comes out of a drive."""
-    _add(tape, Id.MIB_WRITTEN_IN_LIFE, drive.written_bytes // _MIB)
-    _add(tape, Id.MIB_READ_IN_LIFE, drive.read_bytes // _MIB)
+    _add(tape, Id.MIB_WRITTEN_IN_LIFE, drive.deck.written_bytes // _MIB)
+    _add(tape, Id.MIB_READ_IN_LIFE, drive.deck.read_bytes // _MIB)
 
 
 def clean(drive: DriveLun, tape: Cartridge) -> None:

@@ -1,4 +1,4 @@
-"""LOG SENSE of an emulated drive: what a monitoring program asks it."""
+"""LOG SENSE of an emulated drive: what a monitoring program asks it. Counters begin anew with each cartridge."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _PAGES = (0x00, 0x02, 0x03, 0x0C, 0x14, 0x17, 0x2E, 0x31)
 _ALERTS = range(1, 65)
+_CLEANING_WANTED = {20, 21}
 
 
 def sense(drive: DriveLun, cdb: bytes) -> bytes:
@@ -20,16 +21,20 @@ def sense(drive: DriveLun, cdb: bytes) -> bytes:
     Raises:
         Check: there is no such page.
     """
-    page, length = cdb[2] & 0x3F, int.from_bytes(cdb[7:9], "big")
+    page, subpage, length = cdb[2] & 0x3F, cdb[3], int.from_bytes(cdb[7:9], "big")
+    if subpage:
+        raise invalid_field()
     match page:
         case 0x00:
             body = bytes(_PAGES)
-        case 0x02 | 0x03:
-            body = b"".join(_counter(code, 0) for code in range(7))
+        case 0x02:
+            body = _errors(drive.deck.written_bytes)
+        case 0x03:
+            body = _errors(drive.deck.read_bytes)
         case 0x0C:
-            body = _counter(0x100, int(bool({20, 21} & drive.alerts)), 1)
+            body = _traffic(drive)
         case 0x14:
-            body = _counter(0x00, drive.loads) + _counter(0x01, 0)  # loads in its life, cleanings
+            body = _counter(0x00, drive.loads) + _counter(0x01, drive.cleanings)
         case 0x17:
             body = _volume(drive)
         case 0x2E:
@@ -44,6 +49,24 @@ def sense(drive: DriveLun, cdb: bytes) -> bytes:
 
 def _counter(code: int, value: int, length: int = 4) -> bytes:
     return code.to_bytes(2, "big") + bytes((0x40 if length < 4 else 0x00, length)) + value.to_bytes(length, "big")
+
+
+def _text(code: int, text: str, length: int) -> bytes:
+    return code.to_bytes(2, "big") + bytes((0x01, length)) + text.encode("ascii", "replace")[:length].ljust(length)
+
+
+def _errors(processed_bytes: int) -> bytes:
+    """Seven counters, of which only the bytes processed move: there are no errors but those made on purpose."""
+    return b"".join(_counter(code, processed_bytes if code == 5 else 0, 8) for code in range(7))
+
+
+def _traffic(drive: DriveLun) -> bytes:
+    """Of data, from the host and onto tape, off the tape and to the host; and whether it wants to be cleaned."""
+    deck = drive.deck
+    sizes = (deck.written_bytes, deck.written_bytes, deck.read_bytes, deck.read_bytes)
+    return b"".join(_counter(code, size, 8) for code, size in enumerate(sizes)) + _counter(
+        0x100, int(bool(_CLEANING_WANTED & drive.alerts)), 1
+    )
 
 
 def _mib(drive: DriveLun, partition: int) -> tuple[int, int, int]:
@@ -64,11 +87,23 @@ def _capacity(drive: DriveLun) -> bytes:
 
 
 def _volume(drive: DriveLun) -> bytes:
-    partitions = range(drive.cartridge.partitions if drive.cartridge is not None else 1)
-    sizes = [_mib(drive, partition) for partition in partitions]
-    plain = _counter(0x00, 1, 1) + b"".join(_counter(code, 0) for code in range(1, 10))
-    return plain + b"".join(
-        _by_partition(code, [size[column] for size in sizes]) for column, code in enumerate((0x202, 0x203, 0x204))
+    """Of the cartridge in it; the first parameter says whether there is one."""
+    tape, deck = drive.cartridge, drive.deck
+    if tape is None:
+        return _counter(0x00, 0, 1)
+    sizes = [_mib(drive, partition) for partition in range(tape.partitions)]
+    numbers = dict.fromkeys(range(0x01, 0x0B), 0) | {0x05: drive.pace.stops}
+    numbers |= {0x0E: deck.written_bytes // _MIB, 0x0F: deck.read_bytes // _MIB}
+    return (
+        _counter(0x00, 1, 1)
+        + b"".join(_counter(code, value) for code, value in sorted(numbers.items()))
+        + _text(0x40, tape.barcode, 32)
+        + _text(0x42, tape.barcode, 32)
+        + _counter(0x80, int(tape.kind.write_protected), 1)
+        + _counter(0x81, int(tape.kind.worm), 1)
+        + b"".join(
+            _by_partition(code, [size[column] for size in sizes]) for column, code in enumerate((0x202, 0x203, 0x204))
+        )
     )
 
 

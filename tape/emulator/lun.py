@@ -55,6 +55,10 @@ class Lun:
         self.serial = serial
         self.before: Interceptor | None = None
         """Called before each command; may raise ``Check``: that is how faults are made."""
+        self.after: Interceptor | None = None
+        """Called after each that went well; what it raises is told in place of the answer."""
+        self.session = Session("nobody")
+        """Whose command is being carried out."""
         self._lock = threading.RLock()
         self._attentions: dict[Session, list[tuple[int, int]]] = {}
         self._reservations = Reservations()
@@ -83,7 +87,11 @@ class Lun:
                 handler = self._handlers.get(cdb[0])
                 if handler is None:
                     raise invalid_command()
-                return Answer(Status.GOOD, handler(cdb, data))
+                self.session = session
+                given = handler(cdb, data)
+                if self.after is not None:
+                    self.after(self, cdb)
+                return Answer(Status.GOOD, given)
             except Conflict:
                 return Answer(Status.RESERVATION_CONFLICT)
             except Check as check:

@@ -221,7 +221,7 @@ class RobotLun(Lun):
         return bytes((0x02, 0x01, 0, len(text))) + text.ljust(_IDENTIFIER_BYTES, b"\0")
 
     def _threaded(self, address: int) -> bool:
-        return self._drives[address - DRIVES].threaded
+        return self._drives[address - DRIVES].occupied
 
     def _mode_sense(self, cdb: bytes, data: Buffer) -> bytes:
         pages = {0x1D: self._addresses(), 0x1E: bytes((0x1E, 2, 0, 0)), 0x1F: self._capabilities()}

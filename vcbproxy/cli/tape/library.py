@@ -15,6 +15,7 @@ from vcbproxy.cli import frame
 from vcbproxy.errors import Busy, Cancelled, Error, Terminated, UsageError
 
 if TYPE_CHECKING:
+    from tape.emulator.cartridge import Kind
     from tape.emulator.iscsi.target import IscsiTarget
     from tape.emulator.library import VirtualLibrary
 
@@ -278,11 +279,19 @@ def _rows(library: VirtualLibrary) -> list[dict[str, Any]]:
                     "source": shelf.sources.get(address),
                     "capacity": units.human(what.capacity_mib * units.MiB) if what is not None else None,
                     "capacity_bytes": what.capacity_mib * units.MiB if what is not None else None,
-                    "kind": what and ("cleaning" if what.cleaning else "worm" if what.worm else "data"),
+                    "kind": _sort(barcode, what) if barcode is not None and what is not None else None,
                     "write_protected": what.write_protected if what is not None else None,
                 }
             )
     return rows
+
+
+def _sort(barcode: str, what: Kind) -> str:
+    from tape.emulator.life import CLEANING_PREFIX
+
+    if barcode.startswith(CLEANING_PREFIX):
+        return "cleaning"
+    return "worm" if what.worm else "data"
 
 
 def _address(listen: str) -> tuple[str, int]:
