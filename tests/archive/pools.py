@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.library import VirtualLibrary
 from tape.library import Library
 from tape.ltfs.format import Maker
 from vcbproxy.archive.keeper import Hand, Keeper
+from vcbproxy.archive.lane import TapeLane
+from vcbproxy.archive.manifest import Image
+from vcbproxy.archive.manifest import Kind as ImageKind
+from vcbproxy.archive.point import Identity, TapePoint
 from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.catalog.allocation import Terms
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.length import Length
-from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
+from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.config import Allocation
 from vcbproxy.config.barcodes import BarcodeRange
 from vcbproxy.config.repository import Day
 
 MAKER = Maker("VCBPROXY", "vcbproxy", "1", "proxy01")
 LIBRARY = "main"
+IMAGE = "scsi0-0.raw.zst"
 FRIDAY = datetime(2026, 11, 27, 1, tzinfo=UTC)
 
 
@@ -107,20 +113,9 @@ class World:
             return self.put(shelf, name, size, base=base)
 
     def put(self, shelf: PoolShelf, name: str, size: int = 1 << 20, *, base: str | None = None) -> ArchivedPoint:
-        data = content(name, size)
-        path = f"/{name}/{self.clock.moment:%Y%m%dT%H%M%SZ}/scsi0-0.raw"
-        with shelf.for_writing() as cartridge:
-            writer = cartridge.volume.create(path)
-            assert writer.write(data) == len(data)
-            writer.finish({"ltfs.hash.sha256sum": sha256(data).hexdigest().encode()})
-            part = ArchivedPart(
-                "scsi0-0.raw", 1, path, cartridge.barcode, cartridge.volume.uuid, size, sha256(data).hexdigest()
-            )
-            media_set = cartridge.media_set
-        point = ArchivedPoint(
-            sha256(path.encode()).hexdigest()[:32], name, f"uuid of {name}", self.clock.moment, shelf.pool, media_set,
-            base, (part,),
-        )  # fmt: skip
+        with TapeLane(shelf) as lane:
+            point = written(lane, name, content(name, size), self.clock.moment)
+        point = replace(point, base=base)
         with self.catalog() as catalog:
             catalog.points.add(point)
         return point
@@ -137,11 +132,25 @@ class World:
             return cartridge.barcode
 
     def read(self, point: ArchivedPoint) -> bytes:
-        [part] = point.parts
-        with self.shelf() as shelf, shelf.for_reading(part.barcode) as cartridge:
-            data = bytearray(part.size_bytes)
-            cartridge.volume.open(part.path).read_into(0, memoryview(data))
-            return bytes(data)
+        """Its image, from however many cartridges."""
+        data = b""
+        with self.shelf() as shelf:
+            for part in sorted((part for part in point.parts if part.file == IMAGE), key=lambda part: part.number):
+                with shelf.for_reading(part.barcode) as cartridge:
+                    piece = bytearray(part.size_bytes)
+                    cartridge.volume.open(part.path).read_into(0, memoryview(piece))
+                data += piece
+        return data
+
+
+def written(lane: TapeLane, name: str, data: bytes, moment: datetime) -> ArchivedPoint:
+    """A restore point of one image, as jobs write it, but for its being compressed."""
+    with TapePoint(lane, Identity(uuid4().hex, name, f"uuid of {name}"), moment) as point:
+        file = point.begin_file(IMAGE)
+        for at in range(0, len(data), 1 << 20):
+            file.write(data[at : at + (1 << 20)])
+        point.add_image(Image("scsi0:0", IMAGE, ImageKind.FULL, len(data), sha256(data).hexdigest(), file.finish()))
+        return point.commit({})
 
 
 def content(name: str, size: int) -> bytes:

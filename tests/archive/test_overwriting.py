@@ -99,7 +99,7 @@ MOMENTS = st.none() | st.just(FOREVER) | st.datetimes(timezones=st.just(UTC))
 NAMES = st.none() | st.text(min_size=1, max_size=20)
 
 
-@given(st.builds(Note, st.text(max_size=8), NAMES, NAMES, MOMENTS, MOMENTS, MOMENTS, MOMENTS))
+@given(st.builds(Note, st.text(max_size=8), NAMES, NAMES, MOMENTS, MOMENTS, MOMENTS, MOMENTS, st.booleans()))
 def test_a_note_comes_back_as_it_was_written(note):
     assert decode(note.encode()) == replace(
         note,

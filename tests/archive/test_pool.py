@@ -35,7 +35,7 @@ def test_a_blank_cartridge_is_labelled_and_written(world):
     assert medium.state is State.APPENDABLE
     assert (medium.pool, medium.media_set) == ("daily", media_set.id)
     assert medium.volume_uuid == point.parts[0].volume_uuid
-    assert medium.bytes_written == 1 << 20
+    assert medium.bytes_written == sum(part.size_bytes for part in point.parts)
     assert 0 < medium.remaining_bytes < medium.capacity_bytes
     assert medium.retention_until == media_set.retention_until == world.terms().retention.after(FRIDAY)
     with world.opened() as (library, _), library.loaded("TAP001L8") as drive:

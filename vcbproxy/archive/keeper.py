@@ -100,7 +100,7 @@ class Keeper:
         """
         self.catalog = catalog
         self.hand = hand
-        self._library = library
+        self.library = library
         self._retention = dict(retention)
 
     def holds(self) -> dict[str, Hold]:
@@ -117,6 +117,14 @@ class Keeper:
 
     # ------------------------------------------------------------------ before it is written to
 
+    def identify(self, drive: SequentialDrive) -> tuple[Found, LtfsVolume | None]:
+        """What lies on the cartridge in a drive; nothing is written.
+
+        Raises:
+            TapeError: the drive or the way to it is broken.
+        """
+        return identify(drive, self.hand.maker, self.hand.mount)
+
     def look(self, drive: SequentialDrive, barcode: str) -> tuple[Found, LtfsVolume | None]:
         """What lies on the cartridge in a drive; a volume of ours whose writer died is rolled back first.
 
@@ -124,10 +132,10 @@ class Keeper:
             TapeError: the drive or the way to it is broken, or the volume could not be rolled back.
         """
         known = self.catalog.media.get(barcode)
-        found, volume = identify(drive, self.hand.maker, self.hand.mount)
+        found, volume = self.identify(drive)
         if found.unfinished and known is not None and known.volume_uuid == found.volume_uuid:
             self.hand.recover(drive)
-            found, volume = identify(drive, self.hand.maker, self.hand.mount)
+            found, volume = self.identify(drive)
         return found, volume
 
     def go_on(self, known: Medium, found: Found, volume: LtfsVolume | None, media_set: MediaSet) -> LtfsVolume:
@@ -148,7 +156,7 @@ class Keeper:
             )
         if volume.read_only:
             raise Unfit(f"cartridge {barcode} takes no writing: {volume.read_only}", found=found)
-        if volume.full:
+        if volume.full or found.note.full:
             raise Full(f"cartridge {barcode} is full", found=found)
         return volume
 
@@ -201,7 +209,7 @@ class Keeper:
         volume.index.root.xattrs[notes.KEY] = Note(barcode).encode()
         volume.commit_anew()
         made = volume
-        self.catalog.media.change(barcode, lambda known: self._measured(known, barcode, made, State.SCRATCH))
+        self.catalog.media.change(barcode, lambda known: self.measured(known, barcode, made, State.SCRATCH))
         return made
 
     def _forget(self, barcode: str, found: Found, pool: str | None) -> None:
@@ -230,7 +238,9 @@ class Keeper:
         now = self.hand.now()
         before = notes.decode(volume.index.root.xattrs[notes.KEY])
         until = max(retention.after(now), before.retention_until or now)
-        volume.index.root.xattrs[notes.KEY] = replace(before, last_written=now, retention_until=until).encode()
+        volume.index.root.xattrs[notes.KEY] = replace(
+            before, last_written=now, retention_until=until, full=volume.full
+        ).encode()
 
     def written(self, barcode: str, volume: LtfsVolume, media_set: MediaSet) -> None:
         """Bring the catalog up to what is on the cartridge now.
@@ -241,17 +251,20 @@ class Keeper:
         with self.catalog.transaction():
             medium = self.catalog.media.change(
                 barcode,
-                lambda known: self._measured(known, barcode, volume, State.FULL if volume.full else State.APPENDABLE),
+                lambda known: self.measured(known, barcode, volume, State.FULL if volume.full else State.APPENDABLE),
             )
-            known = self.catalog.sets.get(media_set.id) or media_set
-            ends = [end for end in (known.retention_until, medium.retention_until) if end is not None]
-            lasts = [last for last in (known.last_written, medium.last_written) if last is not None]
-            self.catalog.sets.put(
-                replace(known, retention_until=max(ends, default=None), last_written=max(lasts, default=None))
-            )
+            self.note_written(self.catalog.sets.get(media_set.id) or media_set, medium)
 
-    def _measured(self, known: Medium | None, barcode: str, volume: LtfsVolume, state: State) -> Medium:
-        """With what the volume, the drive and the cartridge's memory count."""
+    def note_written(self, media_set: MediaSet, medium: Medium) -> None:
+        """A set ends no sooner than any of its cartridges says."""
+        ends = [end for end in (media_set.retention_until, medium.retention_until) if end is not None]
+        lasts = [last for last in (media_set.last_written, medium.last_written) if last is not None]
+        self.catalog.sets.put(
+            replace(media_set, retention_until=max(ends, default=None), last_written=max(lasts, default=None))
+        )
+
+    def measured(self, known: Medium | None, barcode: str, volume: LtfsVolume, state: State) -> Medium:
+        """A cartridge with what the volume, the drive and the cartridge's memory count."""
         medium = known or Medium(barcode, state)
         settled = medium.state in (State.RETIRED, State.DAMAGED)
         capacity = logs.capacity(volume.drive)
@@ -272,7 +285,7 @@ class Keeper:
             capacity_bytes=capacity.maximum_mib[partition] << 20 if capacity else medium.capacity_bytes,
             remaining_bytes=capacity.remaining_mib[partition] << 20 if capacity else medium.remaining_bytes,
             loads=loads.number if loads is not None else medium.loads,
-            library=self._library,
+            library=self.library,
             vault=None,
             vaulted=None,
             due_back=None,

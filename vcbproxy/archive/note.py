@@ -4,7 +4,8 @@ An attribute of the volume's root directory, in JSON, so that any LTFS implement
 user.vcbproxy.medium /mnt``), and the catalog can be made anew from it:
 
     {"format": 1, "barcode": "TAP001L8", "pool": "daily", "media_set": "daily-20261127T010000-1f0c",
-     "set_began": "2026-11-27T01:00:00Z", "first_written": …, "last_written": …, "retention_until": … or "forever"}
+     "set_began": "2026-11-27T01:00:00Z", "first_written": …, "last_written": …,
+     "retention_until": … or "forever", "full": false}
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Note:
         first_written: when the volume was first written to.
         last_written: and last.
         retention_until: when it may be overwritten.
+        full: whether it was left full; nothing more is written to it then.
     """
 
     barcode: str
@@ -43,6 +45,7 @@ class Note:
     first_written: datetime | None = None
     last_written: datetime | None = None
     retention_until: datetime | None = None
+    full: bool = False
 
     def encode(self) -> bytes:
         """As the attribute's value."""
@@ -55,6 +58,7 @@ class Note:
             "first_written": _written(self.first_written),
             "last_written": _written(self.last_written),
             "retention_until": _written(self.retention_until),
+            "full": self.full,
         }
         return json.dumps(document).encode()
 
@@ -79,6 +83,7 @@ def decode(value: bytes) -> Note:
         _moment(document, "first_written"),
         _moment(document, "last_written"),
         _moment(document, "retention_until"),
+        document.get("full") is True,
     )
 
 

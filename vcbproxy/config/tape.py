@@ -128,6 +128,8 @@ class Pool(Section):
     hardware_key_file: FilePath | None = None
     hardware_key_command: list[str] | str | None = None
     verify: WriteVerify = WriteVerify.NONE
+    vault: str | None = None
+    """Where its cartridges go once nothing more is written to them."""
 
     @model_validator(mode="after")
     def _day_of_the_week(self) -> Pool:

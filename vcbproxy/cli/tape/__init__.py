@@ -7,6 +7,10 @@ import click
 from vcbproxy.cli.lazy import LazyGroup
 
 _GROUPS = {
+    "media": "Cartridges: what may be done with them, and where they are.",
+    "pool": "Pools of cartridges: their rules, and what each has left.",
+    "inventory": "What lies in a library.",
+    "catalog": "The catalog checked, and made anew from the cartridges.",
     "drive": "Tape drives: what is in them, and how they fare.",
     "changer": "A library's robot: what lies where, and cartridges carried.",
     "volume": "One LTFS volume: what is on it, and whether it is whole.",

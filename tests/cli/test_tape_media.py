@@ -1,0 +1,177 @@
+"""`vcbproxy tape media|pool|inventory|catalog`: what a person does with cartridges, and how it can end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tape.emulator.library import VirtualLibrary
+from tests.archive.pools import World, content
+from tests.archive.test_pool import foreign_ltfs
+from tests.program import Program
+
+CONFIG = """
+[state]
+directory = "state"
+
+[catalog]
+url = "sqlite:///{root}/catalog.db"
+
+[tape.library.main]
+folder = "library"
+
+[tape.pool.daily]
+barcodes = ["TAP001L8-TAP099L8"]
+retention = "30d"
+vault = "salt mine"
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.with_cartridges(tmp_path, "TAP001L8", "TAP002L8", "TAP003L8", "CLN001L8")
+
+
+@pytest.fixture
+def vcbproxy(world: World) -> Program:
+    path = world.root / "vcbproxy.toml"
+    path.write_text(CONFIG.format(root=world.root))
+    return Program(path)
+
+
+@pytest.fixture
+def tape(vcbproxy):
+    return lambda *arguments, code=0: vcbproxy("tape", *arguments, "--json", code=code)
+
+
+def states(tape) -> dict[str, str]:
+    return {row["barcode"]: row["state"] for row in tape("media", "list").json}
+
+
+def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
+    rows = tape("inventory").json
+    assert [(row["barcode"], row["state"]) for row in rows] == [
+        ("CLN001L8", "cleaning"),
+        ("TAP001L8", "unknown"),
+        ("TAP002L8", "unknown"),
+        ("TAP003L8", "unknown"),
+    ]
+    assert [row["done"] for row in tape("media", "label", "--new", "--dry-run").json] == [False] * 3
+    assert states(tape) == {"CLN001L8": "cleaning"}
+    assert [row["done"] for row in tape("media", "label", "TAP001L8", "TAP002L8").json] == [True, True]
+    assert states(tape) == {"CLN001L8": "cleaning", "TAP001L8": "scratch", "TAP002L8": "scratch"}
+    point = world.archive("web01")
+    [pool] = tape("pool", "list").json
+    assert (pool["cartridges"], pool["appendable"], pool["scratch"]) == (1, 1, 1)
+    shown = tape("media", "show", "TAP001L8").json
+    assert shown["points"] == [point.name]
+    assert shown["kept_until"] == "2026-12-27T01:00:00Z"
+    [media_set] = tape("pool", "show", "daily").json["sets"]
+    assert media_set["cartridges"] == ["TAP001L8"]
+    assert tape("catalog", "check", "--library", "main").json == []
+    (world.root / "catalog.db").unlink()
+    rebuilt = tape("catalog", "rebuild").json
+    assert rebuilt == {
+        "cartridges": ["TAP001L8", "TAP002L8", "TAP003L8"],
+        "points": [point.name],
+        "gone": [],
+        "problems": [],
+    }
+    assert tape("media", "show", "TAP001L8").json["points"] == [point.name]
+    assert world.read(point) == content("web01", 1 << 20)
+
+
+def test_to_the_vault_and_back(world, tape):
+    world.archive("web01")
+    [out] = tape("media", "vault", "TAP001L8", "--export", "--due-back", "2027-01-01").json
+    assert (out["vault"], out["mail_slot"]) == ("salt mine", "mail slot 16")
+    library = VirtualLibrary.open(world.root / "library")
+    library.export_cartridge(16)
+    assert tape("media", "show", "TAP001L8").json["location"] == "vault salt mine"
+    assert tape("inventory").json
+    assert tape("media", "show", "TAP001L8").json["location"] == "vault salt mine"
+    assert tape("catalog", "check", "--library", "main").json == []
+    tape("media", "return", "TAP001L8")
+    assert tape("media", "show", "TAP001L8").json["location"] == "outside"
+    assert "not in a vault: TAP001L8" in tape("media", "return", "TAP001L8", code=2).err
+    library.import_cartridge("TAP001L8")
+    tape("inventory")
+    assert tape("media", "show", "TAP001L8").json["location"].startswith("main")
+
+
+def test_what_is_due(world, tape):
+    with world.shelf() as shelf:
+        world.fill(shelf, "large")
+    assert [(row["barcode"], row["due"]) for row in tape("media", "list", "--due").json] == [
+        ("TAP001L8", "to salt mine: it is full")
+    ]
+    tape("media", "vault", "TAP001L8", "--due-back", "2020-01-01")
+    [row] = tape("media", "list", "--due").json
+    assert row["due"] == "back from salt mine: it was to be back on 2020-01-01"
+
+
+def test_foreign_cartridges_are_left_alone_until_released(world, tape):
+    foreign_ltfs(world, "TAP001L8")
+    done = tape("media", "label", "TAP001L8", code=3)
+    assert "media release TAP001L8" in done.json[0]["problem"]
+    seen = tape("media", "release", "TAP001L8").json
+    assert not seen["released"]
+    assert "OTHERS Backup 9" in seen["holds"]
+    tape("media", "release", "TAP001L8", "--overwrite", "guess", code=2)
+    assert not tape("media", "release", "TAP001L8", "--overwrite", seen["fingerprint"], "--dry-run").json["released"]
+    assert tape("media", "label", "TAP001L8", code=3)
+    assert tape("media", "release", "TAP001L8", "--overwrite", seen["fingerprint"]).json["released"]
+    assert tape("media", "label", "TAP001L8").json[0]["done"]
+
+
+def test_retired_is_read_and_not_written(world, tape):
+    point = world.archive("web01")
+    tape("media", "retire", "TAP001L8", "--reason", "worn")
+    assert world.archive("web02").barcodes == ("TAP002L8",)
+    assert world.read(point) == content("web01", 1 << 20)
+    tape("media", "retire", "TAP001L8", "--reason", "not so bad", "--undo")
+    assert states(tape)["TAP001L8"] == "full"
+    assert "knows no cartridge TAP009L8" in tape("media", "retire", "TAP009L8", "--reason", "x", code=2).err
+
+
+def test_only_what_expired_is_recycled(world, tape):
+    world.archive("fresh", terms=world.terms(pool="daily"))
+    world.clock.pass_(days=-100)
+    (world.root / "catalog.db").unlink()
+    tape("catalog", "rebuild")
+    assert tape("media", "recycle", "--dry-run").json == []
+
+
+def test_old_ones_are_recycled(world, tape):
+    world.clock.pass_(days=-1000)
+    point = world.archive("old")
+    [row] = tape("media", "recycle", "--dry-run").json
+    assert row["points"] == [point.name]
+    assert states(tape)["TAP001L8"] == "appendable"
+    assert len(tape("media", "recycle").json) == 1
+    assert states(tape)["TAP001L8"] == "scratch"
+    assert tape("media", "recycle").json == []
+
+
+def test_a_full_look_and_a_check_tell_what_is_wrong(world, tape):
+    world.archive("web01")
+    world.folder("TAP001L8").rename(world.root / "aside")
+    world.folder("TAP003L8").rename(world.folder("TAP001L8"))
+    (world.root / "aside").rename(world.folder("TAP003L8"))
+    done = tape("inventory", "--full", "TAP001L8", code=3)
+    assert "holds nothing" in done.json[0]["problem"]
+    done = tape("inventory", "--full", code=3)
+    assert any("says of itself that it is TAP001L8" in (row["problem"] or "") for row in done.json)
+    library = VirtualLibrary.open(world.root / "library")
+    library.shelf.full = {key: value for key, value in library.shelf.full.items() if value != "TAP001L8"}
+    library.save()
+    assert "should be in library main" in tape("catalog", "check", "--library", "main", code=4).json[0]["problem"]
+
+
+def test_without_libraries_it_is_said_what_to_write(tmp_path):
+    path = tmp_path / "vcbproxy.toml"
+    path.write_text('[state]\ndirectory = "state"\n')
+    done = Program(path)("tape", "inventory", "--json", code=2)
+    assert "write [tape.library.NAME]" in json.loads(done.err)["message"]

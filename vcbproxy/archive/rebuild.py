@@ -1,0 +1,100 @@
+"""The catalog made anew from the cartridges: what each says of itself, and the restore points that lie on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tape.elements import CLEANING_PREFIX
+from tape.errors import InUse, MediumError, NotReady, TapeError, WrongCartridge
+from tape.library import Library
+from vcbproxy.archive import stock
+from vcbproxy.archive.identify import Content
+from vcbproxy.archive.keeper import Keeper
+from vcbproxy.archive.shelf import Cartridge
+from vcbproxy.archive.stock import Seen
+from vcbproxy.archive.survey import Survey, survey, whole
+from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.errors import IntegrityError
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What came of it.
+
+    Attributes:
+        seen: the cartridges.
+        points: restore points that were found, the oldest first.
+        gone: that the catalog had, and that are not on their cartridges.
+        told: what else is to be said: files that cannot be read, restore points that are not whole.
+        problems: cartridges that could not be looked at, and why.
+    """
+
+    seen: list[Seen] = field(default_factory=list)
+    points: list[ArchivedPoint] = field(default_factory=list)
+    gone: list[ArchivedPoint] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def rebuild(
+    library: Library,
+    keeper: Keeper,
+    barcodes: Sequence[str] = (),
+    *,
+    points_too: bool = True,
+    wait_s: float = 0.0,
+    progress: Callable[[str, int, int], None] = lambda barcode, number, count: None,
+) -> Rebuilt:
+    """Look at cartridges, and bring the catalog up to what is on them. Nothing is written to them.
+
+    What the catalog knows of other cartridges stays.
+
+    Args:
+        library: where they are.
+        keeper: of the catalog.
+        barcodes: which; all data cartridges in the library, if none are given.
+        points_too: also which restore points lie on them.
+        wait_s: how long to wait for a drive.
+        progress: told before each of them: its label, its number from 1, how many there are.
+
+    Raises:
+        TapeError: the robot, or the way to it, is broken.
+    """
+    inventory = library.inventory()
+    rebuilt = Rebuilt()
+    by_label = {seen.barcode: seen for seen in stock.by_labels(inventory, keeper)}
+    wanted = list(barcodes) or sorted({one for one in inventory.barcodes if not one.startswith(CLEANING_PREFIX)})
+    surveys: list[Survey] = []
+    for number, barcode in enumerate(wanted, 1):
+        progress(barcode, number, len(wanted))
+        place = by_label[barcode].place if barcode in by_label else ""
+        try:
+            with library.loaded(barcode, wait_s=wait_s) as drive:
+                seen, found, volume = stock.look(drive, barcode, place, keeper)
+                rebuilt.seen.append(seen)
+                if points_too and volume is not None and found.content is Content.OURS:
+                    media_set = (found.note.media_set if found.note else None) or ""
+                    surveys.append(survey(Cartridge(barcode, media_set, volume)))
+        except (MediumError, WrongCartridge, NotReady, InUse, IntegrityError) as error:
+            rebuilt.problems[barcode] = str(error)
+        except TapeError as error:
+            if barcodes:
+                raise
+            rebuilt.problems[barcode] = str(error)
+    if points_too:
+        _note_points(keeper, surveys, rebuilt)
+    return rebuilt
+
+
+def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) -> None:
+    rebuilt.points, rebuilt.told = whole(surveys)
+    found = {point.id for point in rebuilt.points}
+    looked = {one.barcode for one in surveys}
+    with keeper.catalog.transaction():
+        for point in keeper.catalog.points.listed():
+            if point.id not in found and any(barcode in looked for barcode in point.barcodes):
+                rebuilt.gone.append(point)
+                keeper.catalog.points.remove(point.id)
+        for point in rebuilt.points:
+            keeper.catalog.points.add(point)

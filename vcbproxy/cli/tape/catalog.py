@@ -1,0 +1,80 @@
+"""``vcbproxy tape catalog``: the catalog checked, and made anew from the cartridges."""
+
+from __future__ import annotations
+
+import click
+
+from vcbproxy.archive.boundary import tape_errors
+from vcbproxy.cli import frame, shelves
+from vcbproxy.config import Config
+from vcbproxy.errors import IntegrityError
+
+_WAIT_S = 600.0
+
+
+@click.group()
+def catalog() -> None:
+    """What is known of cartridges, and of the restore points on them."""
+
+
+@catalog.command(
+    "rebuild",
+    cls=frame.Command,
+    exit_codes=(4, 11, 12, 14),
+    examples=("vcbproxy tape catalog rebuild", "vcbproxy tape catalog rebuild TAP001L8 TAP002L8"),
+)
+@click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
+@click.option("--library", "library_name", metavar="NAME", help="Which library; the only one configured.")
+@frame.config_option
+@frame.json_option
+def rebuild(barcodes: tuple[str, ...], library_name: str | None, config: Config, as_json: bool) -> None:
+    """Make the catalog anew from cartridges alone: all in the library, or those that are named.
+
+    Each is loaded, and its index read; nothing is written to it. What the catalog knows of other cartridges stays; of
+    these, it says afterwards what they hold.
+    """
+    from vcbproxy.archive.rebuild import rebuild as rebuilt_from
+
+    with shelves.library(config, library_name) as (_, library, keeper), tape_errors():
+        rebuilt = rebuilt_from(library, keeper, barcodes, wait_s=_WAIT_S, progress=_say)
+    told = [*rebuilt.told, *(f"{barcode}: {problem}" for barcode, problem in rebuilt.problems.items())]
+    told += [f"{seen.barcode}: {seen.problem}" for seen in rebuilt.seen if seen.problem]
+    row = {
+        "cartridges": [seen.barcode for seen in rebuilt.seen],
+        "points": [point.name for point in rebuilt.points],
+        "gone": [point.name for point in rebuilt.gone],
+        "problems": told,
+    }
+    frame.emit(row, as_json=as_json)
+    if told:
+        raise IntegrityError(f"{frame.counted(len(told), 'problem')}: {'; '.join(told)}")
+
+
+def _say(barcode: str, number: int, count: int) -> None:
+    frame.say(f"{barcode} ({number} of {count})")
+
+
+@catalog.command("check", cls=frame.Command, exit_codes=(4, 11, 12), examples=("vcbproxy tape catalog check",))
+@click.option("--library", "library_names", multiple=True, metavar="NAME", help="Also ask this library for its labels.")
+@frame.config_option
+@frame.json_option
+def check(library_names: tuple[str, ...], config: Config, as_json: bool) -> None:
+    """Check whether the catalog hangs together, and agrees with what lies in libraries by their labels."""
+    from vcbproxy.catalog.check import complaints
+
+    present: dict[str, list[str]] = {}
+    for name in library_names:
+        with shelves.library(config, name) as (library_name, library, _keeper), tape_errors():
+            present[library_name] = library.inventory().barcodes
+    with shelves.catalog(config) as known, known.transaction():
+        media, sets, points = known.media.listed(), known.sets.listed(), known.points.listed()
+        found = [{"about": one.about, "problem": one.what} for one in complaints(media, sets, points, present)]
+    frame.say(
+        f"{frame.counted(len(media), 'cartridge')}, {frame.counted(len(sets), 'media set')}, "
+        f"{frame.counted(len(points), 'restore point')}"
+    )
+    frame.emit(found, as_json=as_json, columns=("about", "problem"))
+    if found:
+        raise IntegrityError(
+            f"{frame.counted(len(found), 'problem')} in the catalog; see `vcbproxy tape catalog rebuild`"
+        )
