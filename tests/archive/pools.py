@@ -32,6 +32,18 @@ MAKER = Maker("VCBPROXY", "vcbproxy", "1", "proxy01")
 LIBRARY = "main"
 IMAGE = "scsi0-0.raw.zst"
 FRIDAY = datetime(2026, 11, 27, 1, tzinfo=UTC)
+CONFIG = """
+[state]
+directory = "state"
+
+[tape.library.main]
+folder = "library"
+
+[tape.pool.daily]
+barcodes = ["TAP001L8-TAP099L8"]
+retention = "30d"
+vault = "salt mine"
+"""
 
 
 @dataclass
@@ -69,8 +81,15 @@ class World:
         return Cartridge(self.folder(barcode))
 
     @property
-    def catalog_url(self) -> str:
-        return f"sqlite:///{self.root}/catalog.db"
+    def catalog_file(self) -> Path:
+        return self.root / "state" / "catalog.db"
+
+    @property
+    def config(self) -> Path:
+        """A configuration for the program, with paths that go with the folder."""
+        path = self.root / "vcbproxy.toml"
+        path.write_text(CONFIG)
+        return path
 
     def terms(self, pool: str = "daily", allocation: Allocation = Allocation.CONTINUE, **options: object) -> Terms:
         return Terms(
@@ -87,7 +106,7 @@ class World:
     def opened(self) -> Iterator[tuple[Library, Keeper]]:
         retention = {pool: Length.parse(text) for pool, text in self.retention.items()}
         with (
-            Catalog.open(self.catalog_url) as catalog,
+            Catalog.open(f"sqlite:///{self.catalog_file}") as catalog,
             Library.in_folder(self.root / "library", name=LIBRARY) as library,
         ):
             yield library, Keeper(catalog, LIBRARY, retention, Hand(MAKER, self.clock))
@@ -100,7 +119,7 @@ class World:
 
     @contextmanager
     def catalog(self) -> Iterator[Catalog]:
-        with Catalog.open(self.catalog_url) as catalog:
+        with Catalog.open(f"sqlite:///{self.catalog_file}") as catalog:
             yield catalog
 
     # ------------------------------------------------------------------ what jobs do, in short

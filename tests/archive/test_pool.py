@@ -160,7 +160,7 @@ def test_an_expired_cartridge_that_says_otherwise_itself_is_left_alone(world):
 
 def test_a_lost_catalog_costs_no_data(world):
     point = world.archive("web01")
-    (world.root / "catalog.db").unlink()
+    world.catalog_file.unlink()
     assert world.archive("web02").barcodes == ("TAP002L8",)
     assert world.read(point) == content("web01", 1 << 20)
 

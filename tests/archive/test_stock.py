@@ -45,7 +45,7 @@ def test_a_lost_catalog_is_made_anew_from_the_cartridges(small):
     small.clock.pass_(days=1)
     points.append(small.archive("web02", terms=terms))
     before = everything(small)
-    (small.root / "catalog.db").unlink()
+    small.catalog_file.unlink()
     with small.opened() as (library, keeper):
         rebuilt = rebuild(library, keeper)
     assert rebuilt.told == []
@@ -61,7 +61,7 @@ def test_a_lost_catalog_is_made_anew_from_the_cartridges(small):
 
 def test_a_set_goes_on_after_the_catalog_was_made_anew(world):
     world.archive("web01")
-    (world.root / "catalog.db").unlink()
+    world.catalog_file.unlink()
     with world.opened() as (library, keeper):
         rebuild(library, keeper)
     assert world.archive("web02").barcodes == ("TAP001L8",)
@@ -162,7 +162,7 @@ def test_a_restore_point_given_up_before_its_time_takes_with_it_what_builds_upon
         found = found_on(library, keeper, "TAP001L8")
         outcome = release(keeper, "TAP001L8", found, found.fingerprint)
         assert outcome.hold is not None
-        assert [point.base for point in outcome.lost] == [None, base.id]
+        assert {point.base for point in outcome.lost} == {None, base.id}
         assert [point.id for point in keeper.catalog.points.listed()] == [other.id]
     assert world.archive("new", terms=terms).barcodes == ("TAP001L8",)
 
@@ -196,8 +196,8 @@ def test_a_recycled_cartridge_that_was_written_to_since_is_safe(world):
     world.clock.pass_(days=31)
     with world.opened() as (_, keeper):
         recycle(keeper, None, dry_run=False)
-    ours = (world.root / "catalog.db").read_bytes()
-    (world.root / "catalog.db").unlink()
+    ours = world.catalog_file.read_bytes()
+    world.catalog_file.unlink()
     with world.opened() as (library, keeper):
         rebuild(library, keeper)
     kept = world.archive("web02", terms=world.terms(allocation=Allocation.ALWAYS))
@@ -206,7 +206,7 @@ def test_a_recycled_cartridge_that_was_written_to_since_is_safe(world):
     with world.opened() as (library, keeper):
         rebuild(library, keeper)
     assert world.archive("again", terms=world.terms(allocation=Allocation.ALWAYS)).barcodes == ("TAP003L8",)
-    (world.root / "catalog.db").write_bytes(ours)
+    world.catalog_file.write_bytes(ours)
     with world.opened() as (library, keeper), library.loaded("TAP002L8") as drive:
         found, volume = keeper.look(drive, "TAP002L8")
         with pytest.raises(Unfit, match="which the catalog does not know"):

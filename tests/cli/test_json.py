@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ from tape.library import Library
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests import seaweed
+from tests.archive.pools import World
 from tests.cli.test_help import LEAVES
 from tests.program import ROOT, Lab, Program, served
 from tests.repository.repositories import PASSWORD, made_in
+from vcbproxy.catalog.medium import Medium, State
 from vcbproxy.lab import spec as specification
 from vcbproxy.manager.marker import Marker
 from vcbproxy.repository.backend.base import FileKind
@@ -221,7 +225,48 @@ def test_the_page_and_the_door_agree(lab, tmp_path):
         compare("tape library door", lab.vcbproxy("tape", "library", "door", library.folder, "open", "--json").json)
 
 
-@pytest.mark.parametrize("command", [one for one in DOCUMENTED if one not in ("repo probe", "tape library door")])
+MEDIA: dict[str, list[str]] = {
+    "tape media list": [],
+    "tape media show": ["TAP001L8"],
+    "tape media label": ["TAP002L8"],
+    "tape media retire": ["TAP001L8", "--reason", "worn"],
+    "tape media vault": ["TAP001L8", "--to", "salt mine"],
+    "tape media return": ["TAP009L8"],
+    "tape media release": ["TAP001L8"],
+    "tape media recycle": ["--dry-run"],
+    "tape pool list": [],
+    "tape pool show": ["daily"],
+    "tape inventory": [],
+    "tape catalog rebuild": [],
+    "tape catalog check": [],
+}
+
+
+@pytest.fixture(scope="module")
+def tapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library, a pool, and a catalog in which something of everything is found."""
+    world = World.with_cartridges(tmp_path_factory.mktemp("tapes"), "TAP001L8", "TAP002L8")
+    world.clock.pass_(days=-1000)
+    point = world.archive("web01")
+    with world.catalog() as catalog:
+        catalog.media.put(Medium("TAP009L8", State.SCRATCH, vault="salt mine"))
+        catalog.points.add(replace(point, id="0" * 32, base="1" * 32))
+    return world.config.parent
+
+
+@pytest.mark.parametrize("command", MEDIA)
+def test_the_page_and_the_commands_on_media_agree(tapes, tmp_path, command):
+    shutil.copytree(tapes, tmp_path / "tapes")
+    program = Program(tmp_path / "tapes" / "vcbproxy.toml")
+    done = program(*command.split(), *MEDIA[command], "--json", code=(0, 3, 4))
+    assert done.json
+    compare(command, done.json)
+
+
+ELSEWHERE = {"repo probe", "tape library door", *MEDIA}
+
+
+@pytest.mark.parametrize("command", [one for one in DOCUMENTED if one not in ELSEWHERE])
 def test_the_page_and_the_program_agree(lab, tmp_path, command):
     done = lab.vcbproxy(*command.split(), *calls(lab, tmp_path)[command], "--json")
     document = [json.loads(line) for line in done.out.splitlines()] if command == "lun watch" else done.json

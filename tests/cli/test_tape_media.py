@@ -12,22 +12,6 @@ from tests.archive.pools import World, content
 from tests.archive.test_pool import foreign_ltfs
 from tests.program import Program
 
-CONFIG = """
-[state]
-directory = "state"
-
-[catalog]
-url = "sqlite:///{root}/catalog.db"
-
-[tape.library.main]
-folder = "library"
-
-[tape.pool.daily]
-barcodes = ["TAP001L8-TAP099L8"]
-retention = "30d"
-vault = "salt mine"
-"""
-
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -36,9 +20,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def vcbproxy(world: World) -> Program:
-    path = world.root / "vcbproxy.toml"
-    path.write_text(CONFIG.format(root=world.root))
-    return Program(path)
+    return Program(world.config)
 
 
 @pytest.fixture
@@ -71,7 +53,7 @@ def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
     [media_set] = tape("pool", "show", "daily").json["sets"]
     assert media_set["cartridges"] == ["TAP001L8"]
     assert tape("catalog", "check", "--library", "main").json == []
-    (world.root / "catalog.db").unlink()
+    world.catalog_file.unlink()
     rebuilt = tape("catalog", "rebuild").json
     assert rebuilt == {
         "cartridges": ["TAP001L8", "TAP002L8", "TAP003L8"],
@@ -139,7 +121,7 @@ def test_retired_is_read_and_not_written(world, tape):
 def test_only_what_expired_is_recycled(world, tape):
     world.archive("fresh", terms=world.terms(pool="daily"))
     world.clock.pass_(days=-100)
-    (world.root / "catalog.db").unlink()
+    world.catalog_file.unlink()
     tape("catalog", "rebuild")
     assert tape("media", "recycle", "--dry-run").json == []
 
