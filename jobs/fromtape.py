@@ -21,6 +21,7 @@ from jobs.restore import RestoredDisk, make_directory, require_free, write_small
 from jobs.tapedisk import Place, Step, TapeDisk
 from jobs.watcher import Watcher
 from vcbproxy.archive import layout, reader
+from vcbproxy.archive.agekeys import Identities
 from vcbproxy.archive.bases import with_bases
 from vcbproxy.archive.manifest import Document, Image, Kind
 from vcbproxy.archive.shelf import Cartridge, Shelf
@@ -59,6 +60,7 @@ class TapeRestore:
         wait: for a cartridge that is not there; else that is an error.
         overwrite: files that exist, once the new ones are whole.
         workers: threads that decompress, for each disk.
+        identities: for images that are encrypted.
     """
 
     shelf: Shelf
@@ -67,6 +69,7 @@ class TapeRestore:
     wait: bool = False
     overwrite: bool = False
     workers: int = 2
+    identities: Identities | None = None
 
     def run(
         self,
@@ -211,7 +214,7 @@ class _Pass:
         for image in _chosen(document, where):
             path = _path_of(image, where)
             require_free(path, overwrite=job.overwrite)
-            place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers)
+            place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers, job.identities)
             self._add(TapeDisk(place, self._steps(document, image), job.watcher))
         if where.directory is not None:
             streamed = {image.file for image in document.images} | {image.ranges for image in document.images}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -20,6 +20,8 @@ from typing import Any, Protocol, Self
 from jobs.manifest import KeptDisk
 from jobs.target import Committed, Effort, Past, PastPoint, Sample, Taken
 from tape.ltfs.stream import RING_BYTES
+from vcbproxy.archive.agekeys import Recipients
+from vcbproxy.archive.appetite import Appetite
 from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.manifest import Image, Kind
 from vcbproxy.archive.parts import PartedFile
@@ -27,6 +29,7 @@ from vcbproxy.archive.point import Identity, TapePoint
 from vcbproxy.archive.shelf import Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.device import MappedDevice
+from vcbproxy.pipeline.agefilter import encrypted
 from vcbproxy.pipeline.archive import ImageFacts, ImageOptions, image_stream
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit
@@ -46,14 +49,16 @@ class ArchiveOptions:
 
     Attributes:
         lanes: how many drives are written to at once.
-        level: zstd's.
+        level: zstd's; None: as hard as the drive leaves time for.
         ring_bytes: what may wait for each drive.
+        recipients: whom images are encrypted to; None: they are not.
         encryption: what ``vm.json`` is to say of it; never a key.
     """
 
     lanes: int = 1
-    level: int = 1
+    level: int | None = None
     ring_bytes: int = RING_BYTES
+    recipients: Recipients | None = None
     encryption: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -202,19 +207,25 @@ class _Disk:
     def whole(self, source: MappedDevice, effort: Effort) -> Taken:
         self._drop()
         self._began_s = self._monotonic()
-        file = self._point.begin_file(f"{self._key}.raw.zst", ring_bytes=self._options.ring_bytes)
-        self._file = file
-        level = self._options.level
-        options = ImageOptions(workers=effort.workers)
-        with image_stream(
-            source, lambda: level, options=options, cancel=effort.cancel, interrupt=effort.interrupt
-        ) as stream:
-            for piece in stream:
-                file.write(piece)
-                effort.progress(stream.position)
-            self._facts = stream.facts
+        self._facts = self._stream(f"{self._key}.raw.zst", source, effort)
         facts = self._facts
         return Taken(facts.size_bytes, facts.bytes_read, facts.bytes_zero, facts.image_bytes)
+
+    def _stream(self, name: str, source: MappedDevice, effort: Effort) -> ImageFacts:
+        """An image onto tape, encrypted on the way where that is wanted."""
+        recipients = self._options.recipients
+        ring_bytes = self._options.ring_bytes
+        self._file = file = self._point.begin_file(name if recipients is None else f"{name}.age", ring_bytes=ring_bytes)
+        fixed = self._options.level
+        level = Appetite(file.fill).level if fixed is None else lambda: fixed
+        options = ImageOptions(workers=effort.workers)
+        with image_stream(source, level, options=options, cancel=effort.cancel, interrupt=effort.interrupt) as stream:
+            sealed = nullcontext(iter(stream)) if recipients is None else encrypted(stream, recipients)
+            with sealed as pieces:
+                for piece in pieces:
+                    file.write(piece)
+                    effort.progress(stream.position)
+            return stream.facts
 
     def changes(self, source: MappedDevice, base: object, changed: Areas, effort: Effort) -> Taken:
         raise AssertionError(f"{source.name}: no base was offered")

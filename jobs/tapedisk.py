@@ -9,17 +9,20 @@ The pieces are put by whoever reads the cartridges; a thread of the disk's own u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.restore import RestoredDisk
 from jobs.watcher import Watcher
+from vcbproxy.archive.agekeys import Identities
 from vcbproxy.archive.delta import DeltaMap, DeltaSink, parse_map
+from vcbproxy.archive.layout import AGE
 from vcbproxy.archive.manifest import Image, Kind
-from vcbproxy.errors import IntegrityError
+from vcbproxy.errors import CredentialsError, IntegrityError
 from vcbproxy.pipeline import output
+from vcbproxy.pipeline.agefilter import decrypted
 from vcbproxy.pipeline.channel import Channel, Closed
 from vcbproxy.pipeline.crew import Crew
 from vcbproxy.pipeline.unarchive import Expected, FilledFile, FreshFile, Unpacked, unpack
@@ -44,6 +47,7 @@ class Place:
     path: Path
     overwrite: bool
     workers: int
+    identities: Identities | None = None
 
 
 class TapeDisk:
@@ -144,6 +148,22 @@ class TapeDisk:
 
     # ------------------------------------------------------------------ the disk's thread
 
+    @contextmanager
+    def _opened(self, number: int, name: str) -> Iterator[Iterator[bytes | memoryview]]:
+        """A step's pieces, decrypted where they are encrypted.
+
+        Raises:
+            CredentialsError: there is no identity, or none that fits.
+        """
+        pieces = self._pieces[number]
+        if not self.steps[number].image.file.endswith(AGE):
+            yield iter(pieces)
+            return
+        if self.place.identities is None:
+            raise CredentialsError(f"{name} is encrypted: give --identity FILE, or identity_file of its pool")
+        with decrypted(pieces, self.place.identities, name) as plain:
+            yield plain
+
     def _unpack(self) -> None:
         place, image = self.place, self.steps[-1].image
         with (
@@ -153,14 +173,15 @@ class TapeDisk:
             done = Unpacked(0, "", 0)
             for number, step in enumerate(self.steps):
                 name = f"{step.name}: {step.image.file}"
-                pieces = self._pieces[number]
-                if step.image.kind is Kind.FULL:
-                    expected = Expected(step.image.size_bytes, step.image.sha256)
-                    done = unpack(pieces, FreshFile(out), expected, name=name, workers=place.workers, progress=advance)
-                else:
-                    changed = self._maps[number].get()
-                    expected = Expected(changed.size_bytes, step.image.sha256)
-                    sink = DeltaSink(FilledFile(out), changed)
-                    unpack(pieces, sink, expected, name=name, workers=place.workers)
+                with self._opened(number, name) as pieces:
+                    if step.image.kind is Kind.FULL:
+                        expected = Expected(step.image.size_bytes, step.image.sha256)
+                        sink = FreshFile(out)
+                        done = unpack(pieces, sink, expected, name=name, workers=place.workers, progress=advance)
+                    else:
+                        changed = self._maps[number].get()
+                        expected = Expected(changed.size_bytes, step.image.sha256)
+                        onto = DeltaSink(FilledFile(out), changed)
+                        unpack(pieces, onto, expected, name=name, workers=place.workers)
             out.commit()
         self.restored = RestoredDisk(image.key, place.path, image.size_bytes, done.bytes_zero)

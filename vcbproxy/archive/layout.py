@@ -25,6 +25,8 @@ SUMS = "SHA256SUMS"
 RESTORE = "RESTORE.txt"
 MARK = "vcbproxy"
 """The attribute that says what a file belongs to; JSON."""
+AGE = ".age"
+"""What the names of encrypted images end with."""
 DIGEST = "ltfs.hash.sha256sum"
 
 _UNSAFE = re.compile(r'[/\x00-\x1f\x7f<>:"\\|?*]')

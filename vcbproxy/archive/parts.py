@@ -95,6 +95,11 @@ class PartedFile:
         """Those that are finished."""
         return tuple(self._parts)
 
+    def fill(self) -> float | None:
+        """How full the ring before the drive is, 0 to 1; None between two cartridges. For any thread."""
+        stats = self.stats
+        return None if stats is None else stats.fill_bytes / stats.ring_bytes
+
     @property
     def stats(self) -> Stats | None:
         """How the ring of the present part fares; for any thread."""

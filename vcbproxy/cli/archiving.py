@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from vcbproxy.cli import frame
 from vcbproxy.config import Compression, Config
 from vcbproxy.errors import ConfigError, CredentialsError, UsageError
 
 if TYPE_CHECKING:
     from jobs.intoarchive import IntoArchive
     from tape.sequential import SequentialDrive
+    from vcbproxy.archive.agekeys import Identities, Recipients
     from vcbproxy.archive.pools import OpenPool
     from vcbproxy.catalog.records import ArchivedPoint
     from vcbproxy.config import Pool
 
 _PREFIX = "tape"
-_LEVELS = {Compression.OFF: -100, Compression.FASTEST: -3, Compression.AUTO: 1, Compression.MAX: 12}
+_LEVELS = {Compression.OFF: -100, Compression.FASTEST: -10, Compression.AUTO: None, Compression.MAX: 12}
 
 
 def pool_of(text: str) -> str:
@@ -57,7 +63,9 @@ def into(config: Config, pool: str, *, drives: int, compression: Compression) ->
     from jobs.intoarchive import ArchiveOptions, IntoArchive
 
     with opened(config, pool) as (found, protection):
-        options = ArchiveOptions(lanes=drives, level=_LEVELS[compression], encryption=protection.told)
+        options = ArchiveOptions(
+            lanes=drives, level=_LEVELS[compression], encryption=protection.told, recipients=protection.recipients
+        )
         yield IntoArchive(found.shelf, found.catalog.points, options)
 
 
@@ -84,10 +92,14 @@ class Protection:
 
     Attributes:
         told: what ``vm.json`` says of it; never a key.
+        recipients: whom images are encrypted to.
+        identity_file: where the other half of that is, on this machine.
         drive_session: what a drive is given while it has a cartridge.
     """
 
     told: Mapping[str, Any]
+    recipients: Recipients | None = None
+    identity_file: Path | None = None
     drive_session: Callable[[SequentialDrive], AbstractContextManager[None]] = lambda drive: nullcontext()
 
 
@@ -103,8 +115,30 @@ def protection_of(name: str, pool: Pool) -> Protection:
     if pool.encryption is Encryption.HARDWARE:
         return _by_drive(name, pool)
     if pool.encryption is Encryption.AGE:
-        raise ConfigError(f'pool {name}: encryption = "age" is not built yet; nothing is written in the clear instead')
+        from vcbproxy.archive.agekeys import Recipients
+
+        recipients = Recipients.of(pool.recipients)
+        return Protection({"method": "age", "recipients": recipients.names}, recipients, pool.identity_file)
     return Protection({})
+
+
+def identities_of(protection: Protection, given: Path | None) -> Identities | None:
+    """Who can read encrypted images: by the file that was given, or the pool's own; None: neither is there.
+
+    Raises:
+        CredentialsError: the file cannot be read, or holds none.
+    """
+    from vcbproxy.archive.agekeys import Identities
+
+    path = given or protection.identity_file
+    if path is None:
+        return None
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise CredentialsError(f"cannot read the identity {path}: {error.strerror}") from error
+    asked = functools.partial(click.prompt, f"Passphrase of {path}", hide_input=True, err=True)
+    return Identities.of(secret, str(path), asked if frame.on_terminal() else None)
 
 
 def _by_drive(name: str, pool: Pool) -> Protection:
@@ -121,7 +155,7 @@ def _by_drive(name: str, pool: Pool) -> Protection:
             raise ConfigError(f"pool {name}: {drive.name} is not driven by SCSI commands, and cannot be given a key")
         return encrypted(drive, key)
 
-    return Protection({"method": "hardware", "key": key.identity}, session)
+    return Protection({"method": "hardware", "key": key.identity}, drive_session=session)
 
 
 def _key_bytes(name: str, pool: Pool) -> bytes:

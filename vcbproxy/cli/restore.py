@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
 @click.option("--no-lock", is_flag=True, help="Take no lock: for a repository on read-only media.")
 @click.option("--wait", is_flag=True, help="Of tape: wait for cartridges that are not in the library (else 14).")
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    help="Of tape: file with the age identity that reads encrypted images; else the pool's identity_file.",
+)
 @click.option("--dry-run", is_flag=True, help="Of tape: only say which cartridges are needed, and where they are.")
 @frame.optional_repository_options
 @frame.json_option
@@ -50,6 +55,7 @@ def restore(
     workers: int,
     no_lock: bool,
     wait: bool,
+    identity: Path | None,
     dry_run: bool,
     repository: frame.RepositoryAddress | None,
     config: Config,
@@ -68,7 +74,7 @@ def restore(
         from vcbproxy.cli import tapereading
 
         wanted = tapereading.Wanted(
-            points, archiving.source_of(source), disks, directory, output, overwrite, workers, wait
+            points, archiving.source_of(source), disks, directory, output, overwrite, workers, wait, identity
         )
         _from_tape(config, wanted, as_json, dry_run=dry_run)
         return

@@ -34,6 +34,7 @@ class Wanted:
     overwrite: bool = False
     workers: int = 2
     wait: bool = False
+    identity: Path | None = None
 
 
 def needed(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
@@ -101,7 +102,7 @@ def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPo
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.clock import SystemClock
 
-    with archiving.opened(config, pool) as (opened, _):
+    with archiving.opened(config, pool) as (opened, protection):
         yield (
             opened,
             TapeRestore(
@@ -111,6 +112,7 @@ def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPo
                 wait=wanted.wait,
                 overwrite=wanted.overwrite,
                 workers=wanted.workers,
+                identities=archiving.identities_of(protection, wanted.identity),
             ),
         )
 
