@@ -15,6 +15,7 @@ from tests.archive.shelves import read_file
 from tests.archive.tapes import disks_in, follow, spec
 from tests.program import Lab, served
 from vcbproxy.lab.spec import LabSpec
+from vcbproxy.units import MiB
 
 POOL = """
 [tape.library.vtl]
@@ -110,16 +111,47 @@ def test_encrypted_images_are_read_with_the_identity_and_by_stock_age(tmp_path: 
         assert disks_in(tmp_path / "hand") == lab.truth("vm1")
 
 
-def test_the_drive_encrypts_with_a_key_that_is_named_and_not_told(tmp_path: Path) -> None:
+def test_a_drive_that_cannot_encrypt_is_not_written_in_the_clear(tmp_path: Path) -> None:
     key = tmp_path / "drive.key"
     key.write_text("5a" * 32)
     sealed = f'encryption = "hardware"\nhardware_key_file = "{key}"\n'
-    with lab_with_tape(tmp_path, spec("vm1"), more=sealed) as lab:
-        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+    with lab_with_tape(tmp_path, spec("vm1", disks=1), more=sealed) as lab:
+        done = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", code=1)
+        assert "encrypt" in done.err
+        assert "5a5a" not in done.err
+        assert lab.snapshots("vm1") == []
+        lab.vcbproxy("repo", "init")
+        assert lab.vcbproxy("points", "list", "--json").json == []
+
+
+def test_a_copy_from_the_repository_is_what_the_repository_has(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", size_bytes=16 * MiB, used=0.9), capacity="16M", cartridges=4) as lab:
+        lab.vcbproxy("repo", "init")
+        lab.vcbproxy("backup", "vm1")
+        [row] = lab.vcbproxy("copy", "vm1@latest", "--to", "tape:daily", "--json").json
+        assert row["name"].startswith("vm1@")
+        stored = lab.vcbproxy("points", "list", "--json").json
+        assert [(one["on"], one["time"]) for one in stored] == [
+            ("repository", stored[0]["time"]),
+            ("tape:daily", stored[0]["time"]),
+        ]
         lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")
-        assert disks_in(tmp_path / "back") == lab.truth("vm1")
-        text = (tmp_path / "back" / "vm.json").read_text()
-        assert json.loads(text)["encryption"]["method"] == "hardware"
-        assert "5a5a" not in text
-        key.write_text("5b" * 32)
-        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "no", code=(1, 4, 12))
+        lab.vcbproxy("restore", "vm1@latest", "--to", tmp_path / "other")
+        assert disks_in(tmp_path / "back") == disks_in(tmp_path / "other") == lab.truth("vm1")
+        for path in (tmp_path / "other").glob("vm1*"):
+            assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes()
+        vm_json = json.loads((tmp_path / "back" / "vm.json").read_text())
+        assert vm_json["manifest"]["copied_from"]["point"] == stored[0]["first_id"]
+
+
+def test_a_damaged_chunk_is_not_copied(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
+        lab.vcbproxy("repo", "init")
+        lab.vcbproxy("backup", "vm1")
+        for pack in (lab.repo / "data").glob("*/*"):
+            data = bytearray(pack.read_bytes())
+            data[len(data) // 3] ^= 1
+            pack.chmod(0o600)
+            pack.write_bytes(data)
+        lab.vcbproxy("copy", "vm1@latest", "--to", "tape:daily", "--no-cache", code=4)
+        assert [row["on"] for row in lab.vcbproxy("points", "list", "--json").json] == ["repository"]

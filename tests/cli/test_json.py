@@ -111,6 +111,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "forget": ["--keep-last", "1", "--prune"],
         "restore": ["vm1@latest", "--to", to / "back"],
         "restore --dry-run": ["vm1@latest", "--from", "tape"],
+        "copy": ["vm1@latest", "--to", "tape:daily"],
         "verify": ["vm1@latest"],
         "repo init": ["--repo", to / "new"],
         "repo check": [],

@@ -22,6 +22,7 @@ from vcbproxy.cli.lazy import LazyGroup
 _COMMANDS = {
     "restore": "Bring a restore point's disks back as raw files.",
     "backup": "Back up virtual machines straight off the SAN.",
+    "copy": "Copy restore points from the repository onto tape.",
     "verify": "Re-read restore points and prove that they restore.",
     "points": "Restore points in the repository.",
     "forget": "Forget restore points by rule, and say why each stays or goes.",

@@ -88,7 +88,7 @@ def restore_disk(
         Error: it cannot be written.
         Cancelled: ``cancel`` was set.
     """
-    chunks = _Chunks(ids, lengths)
+    chunks = Chunks(ids, lengths)
     with output.new_file(path, chunks.size_bytes, overwrite=overwrite) as out:
 
         def take(row: int, plain: memoryview) -> None:
@@ -118,11 +118,11 @@ def verify_disk(
         IntegrityError: a chunk is damaged, missing, or not as long as recorded.
         Cancelled: ``cancel`` was set.
     """
-    chunks = _Chunks(ids, lengths)
+    chunks = Chunks(ids, lengths)
     return _load_all(loader, chunks, chunks.first_of_each(), _drop, workers, progress, cancel)
 
 
-class _Chunks:
+class Chunks:
     """A disk's chunks, with what follows from them."""
 
     def __init__(self, ids: Ids, lengths: Lengths) -> None:
@@ -162,7 +162,7 @@ class _Chunks:
 
 def _load_all(
     loader: BlobLoader,
-    chunks: _Chunks,
+    chunks: Chunks,
     rows: NDArray[np.int64],
     take: Callable[[int, memoryview], None],
     workers: int,
@@ -184,7 +184,7 @@ def _load_all(
                 if at >= len(rows):
                     return
                 row = int(rows[at])
-                plain = _load(loader, chunks, row)
+                plain = load_chunk(loader, chunks, row)
                 take(row, plain)
                 with lock:
                     taken += len(plain)
@@ -201,7 +201,12 @@ def _load_all(
     return done
 
 
-def _load(loader: BlobLoader, chunks: _Chunks, row: int) -> memoryview:
+def load_chunk(loader: BlobLoader, chunks: Chunks, row: int) -> memoryview:
+    """One chunk.
+
+    Raises:
+        IntegrityError: it is damaged, missing, or not as long as recorded.
+    """
     blob_id = chunks.ids[row].tobytes()
     plain = memoryview(loader.load_blob(BlobKind.DATA, blob_id))
     if len(plain) != chunks.lengths[row]:
@@ -222,7 +227,7 @@ def _all_zero(plain: memoryview) -> bool:
     return not octets[:4096].any() and (len(octets) <= 4096 or int(octets.max()) == 0)
 
 
-def _write_zeroes(out: output.NewFile, chunks: _Chunks) -> None:
+def _write_zeroes(out: output.NewFile, chunks: Chunks) -> None:
     zeroes = memoryview(bytes(HOLE_STEP))
     for row in np.flatnonzero(chunks.zero).tolist():
         out.write_at(int(chunks.offsets[row]), zeroes[: int(chunks.lengths[row])])

@@ -1,0 +1,130 @@
+"""Restore points copied from the repository onto tape: the same images as a backup makes, from chunks.
+
+    repository ─▶ chunks, some way ahead, digested ─▶ image ─▶ cartridge
+
+What comes back from tape is what would come back from the repository, to the byte; the VM and the SAN are not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.target import Committed, Effort, Lane, Target
+from jobs.watcher import Watcher
+from vcbproxy.clock import Clock
+from vcbproxy.errors import Error, IntegrityError, Partial
+from vcbproxy.pipeline.storeddisk import stored_disk
+from vcbproxy.repository.points import PointSummary
+from vcbproxy.repository.reader import PointReader
+from vcbproxy.repository.target import RepositoryTarget
+from vcbproxy.repository.writer import PointInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What became of one restore point.
+
+    Attributes:
+        source: in the repository.
+        committed: on tape; None when it could not be read.
+        size_bytes: of its disks.
+        bytes_stored: of its images.
+        seconds: how long it took.
+        error: why not.
+    """
+
+    source: PointSummary
+    committed: Committed | None = None
+    size_bytes: int = 0
+    bytes_stored: int = 0
+    seconds: float = 0.0
+    error: IntegrityError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole run."""
+
+    results: tuple[Copied, ...] = field(default=())
+
+    def raise_unless_ok(self) -> None:
+        """Turn damage into the error that has its exit code.
+
+        Raises:
+            IntegrityError: nothing could be copied.
+            Partial: some could not, or is not the whole of its VM, or suspect.
+        """
+        bad = [result for result in self.results if result.error is not None]
+        if bad and len(bad) == len(self.results):
+            raise IntegrityError(f"nothing was copied: {bad[0].source.name}: {bad[0].error}")
+        if bad:
+            raise Partial(f"not copied, damaged in the repository: {', '.join(one.source.name for one in bad)}")
+        doubtful = [result.source for result in self.results if not result.source.good]
+        if doubtful:
+            raise Partial(
+                f"copied, but not the whole of their VMs, or suspect: {', '.join(one.name for one in doubtful)}"
+            )
+
+
+def run(
+    repository: RepositoryTarget,
+    points: Sequence[PointSummary],
+    target: Target,
+    watcher: Watcher,
+    clock: Clock,
+    *,
+    workers: int,
+) -> Report:
+    """Copy restore points, oldest first. What is damaged in the repository fails alone.
+
+    Raises:
+        TargetError: a cartridge could not be written.
+        CartridgeWanted: the pool has none left.
+        Error: whatever else ends it all.
+    """
+    results: list[Copied] = []
+    with target.lane() as lane:
+        for point in sorted(points, key=lambda point: point.time):
+            began_s = clock.monotonic()
+            try:
+                with repository.open(point) as reader:
+                    results.append(_copy(reader, lane, watcher, clock, began_s, workers))
+            except IntegrityError as error:
+                watcher.said(f"{point.name}: {error}")
+                results.append(Copied(point, error=error, seconds=clock.monotonic() - began_s))
+            except Error as error:
+                done = [result.source.name for result in results if result.committed]
+                error.add_note(f"before that, copied: {', '.join(done) or 'nothing'}")
+                raise
+    return Report(tuple(results))
+
+
+def _copy(reader: PointReader, lane: Lane, watcher: Watcher, clock: Clock, began_s: float, workers: int) -> Copied:
+    point = reader.summary
+    watcher.step(f"{point.name}: copying it onto tape")
+    size = stored = 0
+    with lane.begin(PointInfo(point.vm, point.instance_uuid, point.time, policy=point.policy)) as writer:
+        writer.taken_at(point.time)
+        for disk in reader.disks:
+            ids, lengths = reader.disk_content(disk.key)
+            into = writer.disk(disk.key, disk.size_bytes)
+            with (
+                watcher.disk(f"{point.vm} {disk.key}", disk.size_bytes) as advance,
+                stored_disk(reader, f"{point.name} {disk.key}", ids, lengths, workers=workers) as source,
+            ):
+                taken = into.whole(source, Effort(workers, advance))
+            into.keep()
+            size += taken.bytes_total
+            stored += taken.bytes_stored
+        for file in reader.contents.files:
+            writer.file(file.key, reader.file(file.key))
+        committed = writer.commit(_manifest(reader), partial=point.partial)
+    return Copied(point, committed, size, stored, clock.monotonic() - began_s)
+
+
+def _manifest(reader: PointReader) -> dict[str, Any]:
+    """As the backup recorded it, and which restore point this is a copy of."""
+    point = reader.summary
+    return {**reader.manifest, "copied_from": {"point": point.original, "suspect": point.suspect}}

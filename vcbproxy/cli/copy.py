@@ -1,0 +1,82 @@
+"""``vcbproxy copy``: restore points from the repository onto tape."""
+
+from __future__ import annotations
+
+import click
+
+from vcbproxy.cli import archiving, frame
+from vcbproxy.config import Compression, Config
+from vcbproxy.units import human
+
+
+@click.command(
+    cls=frame.Command,
+    exit_codes=(3, 4, 10, 11, 12, 14),
+    examples=(
+        "vcbproxy copy web01@latest db01@latest --to tape:monthly",
+        "vcbproxy copy 4ac8c401 --to tape:monthly --json",
+    ),
+)
+@click.argument("points", metavar="POINT...", nargs=-1, required=True)
+@click.option("--to", "target", metavar="tape:POOL", required=True, help="Onto cartridges of this pool.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads of each kind.")
+@click.option(
+    "--compression",
+    type=click.Choice([value.value for value in Compression]),
+    default=Compression.AUTO.value,
+    show_default=True,
+    help="How small to make it; auto: as small as the drive leaves time for.",
+)
+@frame.repository_options
+@frame.json_option
+def copy(
+    points: tuple[str, ...],
+    target: str,
+    workers: int,
+    compression: str,
+    repository: frame.RepositoryAddress,
+    config: Config,
+    as_json: bool,
+) -> None:
+    """Copy restore points from the repository onto tape, as images that stock tools restore.
+
+    POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
+    Neither the VM nor the SAN is asked; every chunk is checked on its way.
+    """
+    from jobs import tapecopy as job
+    from vcbproxy.cli.progress import Terminal
+    from vcbproxy.clock import SystemClock
+    from vcbproxy.repository.target import RepositoryTarget
+
+    stored = RepositoryTarget(repository.open(), lock=False)  # one lock, below, for all of it
+    chosen = list({point.original: point for point in (stored.find(text) for text in points)}.values())
+    pool = archiving.pool_of(target)
+    with (
+        stored.locked(),
+        archiving.into(config, pool, drives=1, compression=Compression(compression)) as into,
+    ):
+        report = job.run(stored, chosen, into, Terminal(), SystemClock(), workers=workers)
+    frame.emit(
+        [
+            {
+                "name": result.source.name,
+                "source": result.source.short_id,
+                "source_id": result.source.id,
+                "point": result.committed and result.committed.id[:8],
+                "point_id": result.committed and result.committed.id,
+                "size": human(result.size_bytes),
+                "size_bytes": result.size_bytes,
+                "stored": human(result.bytes_stored),
+                "bytes_stored": result.bytes_stored,
+                "seconds": round(result.seconds, 1),
+                "barcodes": list(((result.committed and result.committed.media) or {}).get("barcodes", ())),
+                "tape": result.committed and dict(result.committed.media or {}),
+                "error": None if result.error is None else str(result.error),
+            }
+            for result in report.results
+        ],
+        as_json=as_json,
+        columns=("name", "source", "point", "size", "stored", "seconds", "barcodes"),
+        columns_if_any=("error",),
+    )
+    report.raise_unless_ok()
