@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tape.changer import Changer
 from tape.drive import TapeDrive
@@ -22,10 +22,12 @@ from tape.scsi import cdb
 from tape.scsi.discover import Device, changers, discover, drives
 from tape.scsi.iscsi import IscsiTransport
 from tape.scsi.sg import SgTransport
+from tape.scsi.transport import ScsiTransport
 from tape.scsi.unit import CHANGER, TAPE, Unit
 from tape.sequential import SequentialDrive
 from tape.st.drive import open_drive
 
+T = TypeVar("T")
 _LUNS_BYTES = 8 + 8 * 256
 Opener = Callable[[], SequentialDrive]
 """Begins a session with a device; each user of it has one of his own."""
@@ -118,7 +120,7 @@ def on_this_host(
         wanted = [_named(name, chosen.values(), "drive") for name in only]
         chosen = {device.serial: device for device in wanted}
     openers = {serial: _by_kernel(device) for serial, device in chosen.items()}
-    arm = MtxRobot(str(path), robot.serial) if by_mtx else Changer(SgTransport(path))
+    arm = MtxRobot(str(path), robot.serial) if by_mtx else _taken_over(Changer, SgTransport(path))
     return ScsiDevices(arm, openers, locks)
 
 
@@ -141,20 +143,27 @@ def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> ScsiD
     for lun in _luns(url):
         place = f"{url}/{lun}"
         with closing(IscsiTransport(place)) as transport:
-            unit = Unit(transport)
-            unit.attend()
-            identity = unit.inquiry()
+            identity = Unit(transport).inquiry()  # answered also by a drive that another host has reserved
         if identity.kind == CHANGER:
             robots.append(place)
         elif identity.kind == TAPE:
-            openers[identity.serial] = lambda place=place: TapeDrive(IscsiTransport(place))  # type: ignore[misc]
+            openers[identity.serial] = lambda place=place: _taken_over(TapeDrive, IscsiTransport(place))  # type: ignore[misc]
     if len(robots) != 1:
         raise TapeError(f"{url}: a library has one robot, there are {len(robots)}")
     missing = [serial for serial in only if serial not in openers]
     if missing:
         raise TapeError(f"{url}: there is no drive {', '.join(missing)}; there are: {', '.join(openers) or 'none'}")
     openers = {serial: begin for serial, begin in openers.items() if not only or serial in only}
-    return ScsiDevices(Changer(IscsiTransport(robots[0])), openers, locks)
+    return ScsiDevices(_taken_over(Changer, IscsiTransport(robots[0])), openers, locks)
+
+
+def _taken_over(kind: Callable[[ScsiTransport], T], transport: ScsiTransport) -> T:
+    """A robot or drive behind a transport, which is let go when it is none, or somebody else's."""
+    try:
+        return kind(transport)
+    except BaseException:
+        transport.close()
+        raise
 
 
 def _luns(url: str) -> list[int]:
@@ -180,7 +189,7 @@ def _named(name: str, among: Iterable[Device], what: str) -> Device:
 
 def _by_kernel(device: Device) -> Opener:
     def begin() -> SequentialDrive:
-        return TapeDrive(SgTransport(device.sg)) if device.sg is not None else open_drive(device)
+        return _taken_over(TapeDrive, SgTransport(device.sg)) if device.sg is not None else open_drive(device)
 
     return begin
 
@@ -203,7 +212,7 @@ class EmulatedDevices:
         try:
             self._held.enter_context(LockFolder(folder).held("library"))
             self.library = VirtualLibrary.open(folder)
-            self._robot = Changer(self.library.changer_transport())
+            self._robot = _taken_over(Changer, self.library.changer_transport())
         except ValueError as error:
             self._held.close()
             raise TapeError(str(error)) from error

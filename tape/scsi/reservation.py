@@ -37,8 +37,8 @@ def key_of(host: str) -> bytes:
 
 
 def told(key: bytes) -> str:
-    """A key for people: in hexadecimal, and what of it can be read."""
-    readable = bytes(byte for byte in key if 0x20 < byte < 0x7F).decode("ascii")
+    """A key for people: in hexadecimal, and the beginning of a host's name, if it is one of ours."""
+    readable = bytes(byte for byte in key[:_NAME_BYTES] if 0x20 < byte < 0x7F).decode("ascii")
     return f"key {key.hex()}" + (f" ({readable})" if readable else "")
 
 

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCE = ROOT / "tests" / "tools" / "sgshim.c"
 TARGET_VARIABLE = "SGSHIM_TARGET"
+NEXUS_VARIABLE = "SGSHIM_NEXUS"
 
 
 def compiled(folder: Path) -> Path:
@@ -27,14 +28,23 @@ def compiled(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Shim:
-    """Programs that find a target's logical units as ``/dev/vsg/0``, ``/dev/vsg/1``, ..."""
+    """Programs that find a target's logical units as ``/dev/vsg/0``, ``/dev/vsg/1``, ...
+
+    Attributes:
+        library: the shim.
+        target: its iSCSI URL, without a LUN.
+        nexus: the number of the one way to the target that all of them take, as programs under one kernel do; without
+            it each has its own.
+    """
 
     library: Path
     target: str
+    nexus: int | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "LD_PRELOAD": str(self.library), TARGET_VARIABLE: self.target}
+        nexus = {NEXUS_VARIABLE: str(self.nexus)} if self.nexus is not None else {}
+        return {**os.environ, "LD_PRELOAD": str(self.library), TARGET_VARIABLE: self.target, **nexus}
 
     def __call__(self, program: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         if shutil.which(program) is None:

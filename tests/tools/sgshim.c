@@ -76,6 +76,9 @@ static struct iscsi_context *log_in(const char *lun_text, int *lun)
 	}
 	*lun = url->lun;
 	iscsi_set_targetname(session, url->target);
+	const char *nexus = getenv("SGSHIM_NEXUS"); /* a kernel's programs all come by one I_T nexus; so do those given one */
+	if (nexus)
+		iscsi_set_isid_random(session, (uint32_t)atoi(nexus), 0);
 	iscsi_set_session_type(session, ISCSI_SESSION_NORMAL);
 	iscsi_set_header_digest(session, ISCSI_HEADER_DIGEST_NONE);
 	iscsi_set_noautoreconnect(session, 1);
