@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tape.errors import PositionLost, RefusedCommand
+from tape.errors import PositionLost, RefusedCommand, VolumeOverflow
 from tape.ltfs import coherency, indexxml
 from tape.ltfs.coherency import Coherency
 from tape.ltfs.index import Index, Pointer
@@ -86,9 +86,9 @@ def to_index_partition(
 
 
 def to_index_partition_alone(
-    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, older: int
+    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, older: int, *, appended: bool
 ) -> None:
-    """Write a state that found no room on the data partition: behind what the index partition has.
+    """Write a state that found no room on the data partition: behind what the index partition has, if that can be.
 
     Args:
         drive: the drive.
@@ -96,12 +96,19 @@ def to_index_partition_alone(
         index: the state.
         data_index: where the data partition's last index begins.
         older: the generation of that.
+        appended: nothing there may be written over; else the last index may, which the data partition has as well.
 
     Raises:
-        TapeError: it could not be written either.
+        VolumeOverflow: it found no room there either.
+        TapeError: it could not be written.
     """
     index.previous = data_index
-    _write_small(drive, layout, index, drive.locate_end(layout.index_partition))
+    try:
+        _write_small(drive, layout, index, drive.locate_end(layout.index_partition))
+    except VolumeOverflow:
+        if appended:
+            raise
+        _write_small(drive, layout, index, Position(layout.index_partition, FIRST_CONTENT_BLOCK))
     remember(drive, layout, index, older)
 
 

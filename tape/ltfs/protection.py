@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tape import memory
-from tape.errors import RefusedCommand, TapeError, WriteProtected
+from tape.errors import DeviceFailure, RefusedCommand, TapeError, WriteProtected
 from tape.ltfs.index import Index, Lock
 from tape.memory import Attribute, Form, Id
 from tape.scsi import cdb
@@ -26,6 +26,7 @@ _ANSWER_BYTES = 255
 _DEVICE_CONFIGURATION_EXTENSION = (0x10, 0x01)
 _WORM = 0x80
 _APPEND_ONLY = 1
+_WRITE_FAILED = {0x0C, 0x50, 0x51}
 
 
 class VolumeLock(IntEnum):
@@ -94,6 +95,12 @@ class Protection:
         if reason:
             told = f"volume {index.volume_uuid} takes no writing: {reason}"
             raise WriteProtected(device=drive.name, command="write", reason=told, key=7, asc=0x27, ascq=0)
+
+
+def is_write_error(error: DeviceFailure) -> bool:
+    """Whether the cartridge could not be written; what is merely not found, or not read, may be tried again."""
+    command = str(error.command)
+    return error.asc in _WRITE_FAILED or command.startswith("write") or "earlier command" in command
 
 
 def note_write_error(drive: SequentialDrive, lock: VolumeLock) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tape.errors import FormatError
 from tape.ltfs.index import Extent, File
 from tape.ltfs.layout import Layout
+from tape.ltfs.seat import Seat
 from tape.sequential import Met, Position, SequentialDrive
 
 
@@ -29,8 +30,9 @@ class Piece:
 class FileReader:
     """One file. For one thread; several readers of one drive seek against each other."""
 
-    def __init__(self, drive: SequentialDrive, layout: Layout, file: File, path: str) -> None:
+    def __init__(self, drive: SequentialDrive, layout: Layout, file: File, path: str, seat: Seat | None = None) -> None:
         self._drive = drive
+        self._seat = seat or Seat(drive)
         self._layout = layout
         self._file = file
         self._path = path
@@ -124,6 +126,7 @@ class FileReader:
         return Position(first.partition, first.block + number)
 
     def _read(self, extent: Extent, number: int, buf: memoryview) -> int:
+        self._seat.hold()
         place = self._place(extent, number)
         if self._drive.expected != place:
             self._drive.locate(place)

@@ -25,6 +25,8 @@ from tape.ltfs.reader import FileReader
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
 
+_FOR_READING = "it was mounted for reading"
+
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
@@ -158,3 +160,23 @@ def _put(volume: LtfsVolume, path: str, file: File) -> str:
 def _orphans(data: Tail) -> int:
     """How many blocks lie behind the last index, filemarks and pieces of indexes among them."""
     return data.end - (data.behind_index if data.index is not None else FIRST_CONTENT_BLOCK)
+
+
+def for_reading(drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int]) -> LtfsVolume:
+    """Mount a volume that is only to be read from: one whose last writer did not finish, as it was committed last.
+
+    A restore need not wait until somebody has recovered what last night's job left; and what takes no writing any more
+    can be recovered no other way.
+
+    Raises:
+        FormatError: no LTFS volume, or there is no index left that makes sense.
+        TapeError: it cannot be read.
+    """
+    try:
+        return LtfsVolume(drive, mount(drive), maker, now_ns, read_only=_FOR_READING)
+    except Inconsistent as error:
+        layout = read_layout(drive)
+        data = read_tail(drive, layout, layout.label.data_partition, lenient=True)
+        small = read_tail(drive, layout, layout.label.index_partition, lenient=True)
+        state = _state(drive, layout, data, small)
+        return LtfsVolume(drive, state, maker, now_ns, read_only=f"{error}; it was mounted for reading")

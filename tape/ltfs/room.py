@@ -18,7 +18,7 @@ from tape.ltfs.index import Index
 from tape.ltfs.layout import Layout
 from tape.sequential import SequentialDrive
 
-_INDEXES_KEPT = 3  # so many indexes must still find room on the data partition
+_INDEXES_KEPT = 3  # so many indexes must still find room on the data partition, and on the index partition at all
 _SLACK_BYTES_MAX = 1 << 30
 _SLACK_SHARE = 20  # of a partition; for cartridges that are small because they are emulated
 _CLOSING_SHARE = 4  # of the slack
@@ -58,7 +58,8 @@ class Room:
         slack = min(_SLACK_BYTES_MAX, whole // _SLACK_SHARE)
         closing = min(slack // _CLOSING_SHARE, max(left - indexes - slack // 2, 0))
         warning = min(indexes + slack, whole // _WARNING_SHARE)
-        return cls(left - indexes - slack, closing, warning >> 20)
+        too_many = indexes > (capacity.maximum_mib[layout.index_partition] + 1) << 20  # it is told in whole MiB
+        return cls(0 if too_many else left - indexes - slack, closing, warning >> 20)
 
     def take(self, size_bytes: int, *, full: bool) -> None:
         """So much was written, to a volume that was full before or not."""

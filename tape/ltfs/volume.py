@@ -25,9 +25,10 @@ from tape.ltfs.index import Directory, File, Index
 from tape.ltfs.interval import Interval
 from tape.ltfs.journal import Journal, State
 from tape.ltfs.mount import Mounted, mount
-from tape.ltfs.protection import Protection, VolumeLock, announce_end, note_write_error
+from tape.ltfs.protection import Protection, VolumeLock, announce_end, is_write_error, note_write_error
 from tape.ltfs.reader import FileReader
 from tape.ltfs.room import Room
+from tape.ltfs.seat import Seat
 from tape.ltfs.verify import read_again
 from tape.ltfs.writer import FileWriter
 from tape.scsi.transport import Buffer
@@ -47,9 +48,11 @@ class LtfsVolume:
         journal: Journal | None = None,
         interval: Interval = Interval(),  # noqa: B008  # frozen
         verify: bool = False,
+        read_only: str = "",
     ) -> None:
         """Use ``mount``."""
         self.drive = drive
+        self._seat = Seat(drive)
         self.layout = mounted.layout
         self.index: Index = mounted.index
         self.by_memory = mounted.by_memory
@@ -71,6 +74,7 @@ class LtfsVolume:
         self._indexed_ns = now_ns()
         self._writer: FileWriter | None = None
         self._protection = Protection.of(drive, self.index)
+        self._protection.reason = self._protection.reason or read_only
         self._room = Room.measure(drive, self.layout, self.index)
         self.full = mounted.full or self._room.data_bytes <= 0
         """No more data find room; the indexes, and small closing files, still do."""
@@ -150,7 +154,7 @@ class LtfsVolume:
         found = self.index.find(path)
         if not isinstance(found, File) or found.symlink is not None:
             raise FormatError(where=f"volume {self.uuid}", reason=f"no file {path}")
-        return FileReader(self.drive, self.layout, found, path)
+        return FileReader(self.drive, self.layout, found, path, self._seat)
 
     # ------------------------------------------------------------------ writing
 
@@ -178,6 +182,7 @@ class LtfsVolume:
             FormatError: something is there already, or it cannot be called that.
             WriteProtected: the volume is locked.
         """
+        self._seat.hold()
         self._protection.hold_writable(self.drive, self.index)
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: another file is being written to volume {self.uuid}")
@@ -245,6 +250,8 @@ class LtfsVolume:
     def _hold_committable(self) -> None:
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
+        if self._dirty or self._behind:
+            self._seat.hold()
         if (self._dirty or self._behind) and not self._failed:
             self._protection.hold_writable(self.drive, self.index)
 
@@ -263,9 +270,10 @@ class LtfsVolume:
             self.full = True
             self._commit_alone()
             return
-        except MediumError:
-            self._write_error()
-            self._rescue()
+        except MediumError as error:
+            if is_write_error(error):
+                self._write_error()
+                self._rescue()
             raise
         self._data_generation = self.index.generation
         self._dirty, self._behind = False, True
@@ -278,7 +286,9 @@ class LtfsVolume:
             commits.to_index_partition(
                 self.drive, self.layout, self.index, self._data_index, self._protection, appended=self._shared
             )
-        except MediumError:
+        except MediumError as error:
+            if not is_write_error(error):
+                raise
             self._protection.reason = "its index partition cannot be written: copy what is on it, and retire it"
             note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
             raise
@@ -286,7 +296,10 @@ class LtfsVolume:
 
     def _commit_alone(self) -> None:
         """The data partition takes no index; the index partition's says what is whole."""
-        commits.to_index_partition_alone(self.drive, self.layout, self.index, self._data_index, self._data_generation)
+        appended = self._shared or self._protection.worm
+        commits.to_index_partition_alone(
+            self.drive, self.layout, self.index, self._data_index, self._data_generation, appended=appended
+        )
         self._data_end = self.drive.locate_end(self.layout.data_partition).block
         self._shared = True
         self._dirty = self._behind = False
@@ -316,7 +329,7 @@ class LtfsVolume:
 
     def _write_error(self) -> None:
         """Noted at once, and for ever: a place that failed once is not tried again."""
-        self._failed = self.full = True
+        self._failed = self.full = self._dirty = True
         self._room.end_met()
         self._protection.reason = "its data partition could not be written: copy what is on it, and retire it"
         note_write_error(self.drive, VolumeLock.WRITE_ERROR_DATA)
@@ -371,7 +384,12 @@ class LtfsVolume:
         announce_end(self.drive, self._room.warning_mib)
         if self._journal is not None and not self._journaling:
             self._begin_journal()
-        end = self.drive.locate_end(self.layout.data_partition)
+        try:
+            end = self.drive.locate_end(self.layout.data_partition)
+        except MediumError as error:
+            if is_write_error(error):  # of blocks that the drive had taken before
+                self._write_error()
+            raise
         expected = Position(self.layout.data_partition, self._data_end)
         if end != expected:
             raise PositionLost(device=self.drive.name, expected=expected, found=end)
@@ -385,6 +403,7 @@ class LtfsVolume:
 
     def write_block(self, block: Buffer) -> bool:
         """Write a block at the end of the data; whether it is there. Afterwards ``full`` may be set."""
+        self._seat.hold()
         try:
             warning = self.drive.write(block)
         except VolumeOverflow:
@@ -392,7 +411,6 @@ class LtfsVolume:
             self._room.end_met()
             return False
         except MediumError:
-            self._dirty = True
             self._write_error()
             raise
         self._data_end += 1

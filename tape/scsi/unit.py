@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tape.errors import Reserved, TapeError, TransportError, UnitAttention
+from tape.errors import MediumChanged, Reserved, TapeError, TransportError, UnitAttention
 from tape.scsi import cdb, reservation, sense
 from tape.scsi.sense import Key, Sense
 from tape.scsi.transport import Buffer, Reply, ScsiTransport, Status
@@ -53,6 +53,8 @@ class Unit:
 
     def __init__(self, transport: ScsiTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.transport = transport
+        self.changes = 0
+        """How often there may have come another cartridge: what was known of the one before holds no more."""
         self._sleep = sleep
         self.noticed: Callable[[UnitAttention], None] = lambda _: None
         """Told of every unit attention that is not harmless, whatever command met it, before that command fails."""
@@ -113,6 +115,7 @@ class Unit:
             if not found.deferred and found.key in (Key.NO_SENSE, Key.RECOVERED, *quiet):
                 return reply, found
             failure = sense.failure(found, self.name, what)
+            self.changes += isinstance(failure, MediumChanged)
             if isinstance(failure, UnitAttention):
                 self.noticed(failure)
             raise failure

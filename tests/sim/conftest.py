@@ -16,6 +16,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"interleavings: {seeds} seeds (0-{seeds - 1}), {done} processes done, {busy} found it locked, nothing lost"
         )
 
+    if (told := _told(terminalreporter, "tape faults")) is not None:
+        cases, struck, appended, recovered, full, refused = told
+        terminalreporter.write_line(
+            f"tape faults: {cases} cases, {struck} struck: {appended} appended to, {recovered} recovered, {full} full, "
+            f"{refused} refused with a reason; every listed file whole"
+        )
+
 
 def _told(terminalreporter: pytest.TerminalReporter, name: str) -> list[int] | None:
     """The sums of what the blocks said under that name; pytest gives each as a tuple, or as a list from a worker."""

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
-from tape.emulator.lun import Lun
-from tape.errors import FormatError, Inconsistent, PositionLost, WriteProtected
+from tape.errors import FormatError, PositionLost, WriteProtected
 from tape.ltfs.index import Lock
-from tape.ltfs.recover import recover
 from tape.ltfs.volume import LtfsVolume
 from tests.tape.volumes import (
     BLOCK,
-    MAKER,
     UUID,
-    Ticks,
     cartridge,
     content,
-    drive_with,
     files_of,
     formatted,
     mounted,
@@ -219,85 +212,3 @@ def test_an_end_that_comes_at_any_block_costs_no_committed_file(tmp_path: Path, 
     for search in (False, True):
         again = mounted(lun, search=search)
         assert files_of(again) == {"/committed": content(1, 3 * BLOCK), "/more": data[:length]}
-
-
-# ---------------------------------------------------------------------- crashes
-
-
-class PowerCut(Exception):
-    """The power failed."""
-
-
-def failing_after(commands: int) -> Callable[[Lun, bytes], None]:
-    """Let so many commands pass that write something, and no more."""
-    left = itertools.count(commands, -1)
-
-    def before(_lun: Lun, cdb: bytes) -> None:
-        if cdb[0] in (0x0A, 0x10, 0x8D) and next(left) <= 0:
-            raise PowerCut
-
-    return before
-
-
-def night(volume: LtfsVolume, number: int, safe: dict[str, bytes]) -> None:
-    """Two files and a commit; what is safe is noted as soon as it is."""
-    written = {}
-    for part in range(2):
-        data = content(10 * number + part, part * 2 * BLOCK + 100)
-        put(volume, f"/night{number}/{part}", data)
-        written[f"/night{number}/{part}"] = data
-    volume.commit()
-    safe.update(written)
-
-
-def crashed(folder: Path, seed: int) -> tuple[DriveLun, dict[str, bytes], dict[str, bytes]]:
-    """A volume whose writer died somewhere: the drive, what was safe, and all that may be there."""
-    rng = random.Random(seed)
-    lun = formatted(folder)
-    safe: dict[str, bytes] = {}
-    everything = {
-        f"/night{number}/{part}": content(10 * number + part, part * 2 * BLOCK + 100)
-        for number in range(4)
-        for part in range(2)
-    }
-    volume = mounted(lun)
-    lun.before = failing_after(rng.randrange(1, 60))
-    try:
-        for number in range(4):
-            night(volume, number, safe)
-    except PowerCut:
-        pass
-    lun.before = None
-    lun.power_cut(rng.choice((0, 0, 1, 2, 3)), end_marked=rng.random() < 0.8)
-    return lun, safe, everything
-
-
-def seeds() -> Iterator[int]:
-    return iter(range(int(os.environ.get("VCBPROXY_TAPE_SEEDS", "500"))))
-
-
-def test_after_any_crash_every_committed_file_is_whole_and_the_tape_goes_on(tmp_path: Path) -> None:
-    recovered = by_search = 0
-    count = 0
-    for seed in seeds():
-        folder = tmp_path / f"T{seed:05}L8"
-        lun, safe, everything = crashed(folder, seed)
-        try:
-            volume = mounted(lun)
-            by_search += not volume.by_memory
-        except Inconsistent:
-            recover(drive_with(lun), MAKER, Ticks())
-            volume = mounted(lun, search=True)
-            recovered += 1
-        found = files_of(volume)
-        assert found.items() >= safe.items(), f"seed {seed}: a committed file is gone"
-        assert found.items() <= everything.items(), f"seed {seed}: a file that was never written"
-        put(volume, "/after", b"after")
-        volume.commit()
-        assert files_of(mounted(lun, search=True)) == {**found, "/after": b"after"}, f"seed {seed}"
-        count += 1
-        for path in folder.iterdir():
-            path.unlink()
-    print(f"seeds 0 to {count - 1}: {recovered} rolled back, {by_search} searched, no committed file lost")
-    assert recovered
-    assert by_search
