@@ -14,6 +14,8 @@ but a power cut drops it, and what it was written over comes back.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import re
 from bisect import bisect_left, bisect_right
@@ -28,6 +30,7 @@ _NAME = re.compile(r"([01])_(\d+)_([RFE])")
 _ATTRIBUTE = re.compile(r"attr_([01])_([0-9a-f]{1,4})")
 _OF_ITS_LIFE = {0x0003, *range(0x020A, 0x0800)}  # loads, drives, traffic: what the drive notes of it
 _CONFIG = "filedebug_tc_conf.xml"
+_ASIDE = ".cut"
 _MIB = 1024 * 1024
 
 
@@ -59,6 +62,8 @@ class _Track:
         self.sizes: list[int] = []
         self.bytes = 0
         self.has_end = False
+        self.changed = False
+        """Something was done to it that is not flushed."""
         self.flushed = 0
         """Objects below this are on tape."""
         self.cut: list[tuple[int, str]] = []
@@ -80,12 +85,13 @@ class _Track:
 class Cartridge:
     """One cartridge, taken out of its shelf."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, durable: bool = False) -> None:
         """Look at it.
 
         Args:
             folder: what it is made of.
             read_only: as if its tab were set, whatever it says; so is one whose folder we may not write to.
+            durable: whether what is flushed must outlast a crash of this machine, too.
 
         Raises:
             ValueError: the folder is none.
@@ -96,7 +102,10 @@ class Cartridge:
             self.kind = replace(self.kind, write_protected=True)
         self.limit_bytes: dict[int, int] = {}
         """Where a partition's tape ends earlier than it should: for rehearsals."""
+        self._durable = durable
         self._tracks = [_Track() for _ in range(PARTITIONS)]
+        self._left_over: list[Path] = []
+        """What a program that died had put aside: nobody wants it any more."""
         self._look()
 
     @classmethod
@@ -179,13 +188,14 @@ class Cartridge:
     def overwrite(self, partition: int, number: int) -> None:
         """Let the data end there."""
         track = self._tracks[partition]
+        track.changed = True
         if track.has_end:
             self._path(partition, self.end(partition), "E").unlink()
             track.has_end = False
         for old in range(number, self.end(partition)):
             name = self._path(partition, old, chr(track.kinds[old]))
             if old < track.flushed:
-                name.rename(name.with_name(name.name + ".cut"))
+                name.rename(name.with_name(name.name + _ASIDE))
                 track.cut.append((old, chr(track.kinds[old])))
             else:
                 name.unlink()
@@ -197,22 +207,42 @@ class Cartridge:
         assert number <= self.end(partition), f"a gap before object {number} of partition {partition}"
         if track.has_end or number < self.end(partition):
             self.overwrite(partition, number)
-        fd = os.open(self._path(partition, number, kind), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        track.changed = True
+        path = self._path(partition, number, kind)
         try:
-            if len(data) and os.write(fd, data) != len(data):
-                raise OSError(f"a record of {len(data)} bytes was not written whole")
-        finally:
-            os.close(fd)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                if len(data) and os.write(fd, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            finally:
+                os.close(fd)
+        except OSError:
+            path.unlink(missing_ok=True)  # half a record is none
+            raise
         track.append(kind, len(data))
 
     def flush(self) -> None:
-        """Put on tape what lies in the buffer."""
-        for partition, track in enumerate(self._tracks):
-            self._drop_cut(partition)
-            track.flushed = self.end(partition)
-            if not track.has_end:
+        """Put on tape what lies in the buffer; where there is nothing, nothing is touched.
+
+        Raises:
+            OSError: the folder takes no more.
+        """
+        changed = [partition for partition, track in enumerate(self._tracks) if track.changed]
+        if not changed:
+            return
+        for partition in changed:
+            if not self._tracks[partition].has_end:
                 self._path(partition, self.end(partition), "E").touch()
-                track.has_end = True
+                self._tracks[partition].has_end = True
+        if self._durable:
+            _sync(self.folder)
+        for partition in changed:
+            self._drop_cut(partition)
+            self._tracks[partition].flushed = self.end(partition)
+            self._tracks[partition].changed = False
+        for path in self._left_over:
+            path.unlink(missing_ok=True)
+        self._left_over.clear()
 
     def power_cut(self, keep: int = 0, *, end_marked: bool = True) -> None:
         """Drop what lies in the buffer.
@@ -226,6 +256,7 @@ class Cartridge:
             for number in range(kept, self.end(partition)):
                 self._path(partition, number, chr(track.kinds[number])).unlink()
             track.truncate(kept)
+            track.changed = False
             if track.has_end:
                 continue
             if track.cut and kept == track.flushed:
@@ -241,7 +272,7 @@ class Cartridge:
         track = self._tracks[partition]
         for number, kind in sorted(track.cut):
             path = self._path(partition, number, kind)
-            aside = path.with_name(path.name + ".cut")
+            aside = path.with_name(path.name + _ASIDE)
             aside.rename(path)
             track.append(kind, path.stat().st_size)
         track.cut.clear()
@@ -250,7 +281,7 @@ class Cartridge:
         track = self._tracks[partition]
         for number, kind in track.cut:
             path = self._path(partition, number, kind)
-            path.with_name(path.name + ".cut").unlink()
+            path.with_name(path.name + _ASIDE).unlink()
         track.cut.clear()
 
     # ------------------------------------------------------------------ capacity
@@ -297,6 +328,8 @@ class Cartridge:
         ends: list[set[int]] = [set(), set()]
         for entry in os.scandir(self.folder):
             if not (match := _NAME.fullmatch(entry.name)):
+                if entry.name.endswith(_ASIDE):
+                    self._left_over.append(Path(entry.path))
                 continue
             partition, number = int(match[1]), int(match[2])
             if match[3] == "E":
@@ -311,6 +344,17 @@ class Cartridge:
                 number += 1
             track.has_end = number in ends[partition]
             track.flushed = number
+
+
+def _sync(folder: Path) -> None:
+    """Put the folder's file system on disk: one call, for however many records (syncfs(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def read_kind(folder: Path) -> Kind:

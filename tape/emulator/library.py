@@ -11,6 +11,7 @@ again as it was. A cartridge that lay in a drive then lies in it again, rewound.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -33,11 +34,19 @@ class VirtualLibrary:
     """A library, opened. Its devices may be used by several sessions at once."""
 
     def __init__(
-        self, folder: Path, shelf: Shelf, serials: Sequence[str], serial: str, *, read_only: bool = False
+        self,
+        folder: Path,
+        shelf: Shelf,
+        serials: Sequence[str],
+        serial: str,
+        *,
+        read_only: bool = False,
+        durable: bool = False,
     ) -> None:
         """Use ``create`` or ``open``; drives are empty until ``thread``."""
         self.folder = folder
         self._read_only = read_only
+        self._durable = durable
         self.drives = tuple(DriveLun(number) for number in serials)
         self.robot = RobotLun(serial, shelf, self.drives, self.cartridge, self.save)
 
@@ -52,6 +61,7 @@ class VirtualLibrary:
         mail: int = 2,
         kind: Kind | None = None,
         serial: str = "VLIB0001",
+        durable: bool = False,
     ) -> Self:
         """A new one, its cartridges blank and in the first slots.
 
@@ -63,6 +73,7 @@ class VirtualLibrary:
             mail: how many import/export places.
             kind: what cartridges are like in all that their labels do not say.
             serial: the robot's number; the drives' begin with it.
+            durable: whether what drives flush must outlast a crash of this machine: not for tests, which wait for it.
 
         Raises:
             ValueError: it cannot be: more cartridges than slots, a barcode that none can have or two of one.
@@ -81,7 +92,8 @@ class VirtualLibrary:
         for barcode in barcodes:
             Cartridge.create(folder / barcode, kinds[barcode])
         shelf = Shelf(slots, mail, drives, {SLOTS + number: barcode for number, barcode in enumerate(barcodes)})
-        made = cls(folder, shelf, [f"{serial}-D{number + 1}" for number in range(drives)], serial)
+        serials = [f"{serial}-D{number + 1}" for number in range(drives)]
+        made = cls(folder, shelf, serials, serial, durable=durable)
         made.save()
         return made
 
@@ -104,7 +116,8 @@ class VirtualLibrary:
             full = {int(address): str(barcode) for address, barcode in state["full"].items()}
             sources = {int(address): int(source) for address, source in state["sources"].items()}
             shelf = Shelf(state["slots"], state["mail"], len(state["drives"]), full, sources)
-            opened = cls(folder, shelf, state["drives"], state["serial"], read_only=read_only)
+            durable = bool(state.get("durable", False))
+            opened = cls(folder, shelf, state["drives"], state["serial"], read_only=read_only, durable=durable)
         except FileNotFoundError:
             raise ValueError(f"{folder}: no library is there") from None
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
@@ -126,7 +139,7 @@ class VirtualLibrary:
 
     def cartridge(self, barcode: str) -> Cartridge:
         """The cartridge of a barcode, as its folder has it."""
-        return Cartridge(self.folder / barcode, read_only=self._read_only)
+        return Cartridge(self.folder / barcode, read_only=self._read_only, durable=self._durable)
 
     def kind_of(self, barcode: str) -> Kind:
         """What kind a cartridge is, without taking it in hand.
@@ -239,6 +252,7 @@ class VirtualLibrary:
         state = {
             "format": _FORMAT,
             "serial": self.robot.serial,
+            "durable": self._durable,
             "slots": shelf.slots,
             "mail": shelf.mail,
             "drives": [drive.serial for drive in self.drives],
@@ -246,5 +260,9 @@ class VirtualLibrary:
             "sources": {str(address): source for address, source in sorted(shelf.sources.items())},
         }
         aside = self.folder / f"{_STATE}.new"
-        aside.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(state, indent=2) + "\n")
+            if self._durable:
+                file.flush()
+                os.fsync(file.fileno())
         aside.replace(self.folder / _STATE)

@@ -36,6 +36,9 @@ class LoopTransport:
             answer = self._lun.execute(self._session, cdb, data_out)
         except Hang as error:  # nobody need wait for what is known never to come
             raise TransportError(device=self._name, command=f"{cdb[0]:02X}h", reason="timed out") from error
+        except OSError as error:  # the folder's disk is full, or broken
+            reason = f"{error.filename or 'its folder'}: {error.strerror or error}"
+            raise TransportError(device=self._name, command=f"{cdb[0]:02X}h", reason=reason) from error
         if data_in is None:
             return Reply(answer.status, answer.sense, len(data_out))
         given = min(len(answer.data), len(data_in))

@@ -6,6 +6,7 @@ made on purpose) is never answered; it does not keep what follows from being car
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -20,6 +21,7 @@ from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer, Status
 
 _WINDOW = 64
+_log = logging.getLogger(__name__)
 _OVERFLOW, _UNDERFLOW, _STATUS = 0x04, 0x02, 0x01
 _TESTED, _ABSENT = 0x12, 0x7F
 _REPORT_LUNS = 0xA0
@@ -123,6 +125,9 @@ class Connection:
             except Hang:
                 task.hanging = True
                 continue
+            except OSError as error:  # the folder's disk is full, or broken: no fault of the connection
+                _log.error("%s: %s: %s", self._target.name, error.filename or "its folder", error.strerror or error)
+                answer = Answer(Status.CHECK_CONDITION, b"", Check(Key.HARDWARE_ERROR, 0x44).sense)
             del self._tasks[task.tag]
             self._answer(task, answer)
 

@@ -91,9 +91,9 @@ class IscsiTarget:
                 raise
             wire = Wire(connected, SEGMENT_BYTES)
             thread = threading.Thread(target=self._serve, args=(wire,), name=f"iscsi session {self.port}")
-            with self._lock:
+            with self._lock:  # whoever ends all sessions finds none that has not begun
                 self._serving[thread] = wire
-            thread.start()
+                thread.start()
 
     def _serve(self, wire: Wire) -> None:
         try:

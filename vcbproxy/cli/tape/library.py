@@ -89,6 +89,7 @@ def create(
             mail=mail_slots,
             kind=_kind(capacity),
             serial=serial,
+            durable=True,
         )
     frame.emit(_rows(made), as_json=as_json, columns=_COLUMNS)
     if not as_json:
