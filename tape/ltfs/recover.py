@@ -77,6 +77,19 @@ def recover(
     return done
 
 
+def last_state(drive: SequentialDrive) -> Mounted:
+    """The last committed state of a volume whose last writer did not finish, to be read from: nothing is written.
+
+    Raises:
+        FormatError: there is no index left that makes sense.
+        TapeError: it cannot be read.
+    """
+    layout = read_layout(drive)
+    data = read_tail(drive, layout, layout.label.data_partition, lenient=True)
+    small = read_tail(drive, layout, layout.label.index_partition, lenient=True)
+    return _state(drive, layout, data, small)
+
+
 def _roll_back(
     drive: SequentialDrive, layout: Layout, maker: Maker, now_ns: Callable[[], int], noted: Journaled | None
 ) -> Recovered:

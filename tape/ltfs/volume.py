@@ -78,6 +78,8 @@ class LtfsVolume:
         self._room = Room.measure(drive, self.layout, self.index)
         self.full = mounted.full or self._room.data_bytes <= 0
         """No more data find room; the indexes, and small closing files, still do."""
+        self.before_index: Callable[[], None] | None = None
+        """Told before each new index, so that attributes in it are those of the moment."""
 
     @staticmethod
     def format(drive: SequentialDrive, naming: Naming, maker: Maker, now_ns: Callable[[], int]) -> None:
@@ -335,6 +337,8 @@ class LtfsVolume:
         note_write_error(self.drive, VolumeLock.WRITE_ERROR_DATA)
 
     def _new_generation(self) -> None:
+        if self.before_index is not None:
+            self.before_index()
         self.index.generation += 1
         self.index.update_time_ns = self._now_ns()
         self.index.creator = self._maker.creator

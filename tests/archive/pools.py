@@ -139,6 +139,14 @@ class World:
             catalog.points.add(point)
         return point
 
+    def leave_half_written(self, barcode: str) -> None:
+        """As a writer that died: data behind the last index, and a memory that knows that something was written."""
+        tape = self.cartridge(barcode)
+        tape.write(1, tape.end(1), b"what no index names" * 1000)
+        tape.flush()
+        for coherency in self.folder(barcode).glob("attr_*_80c"):
+            coherency.unlink()
+
     def fill(self, shelf: PoolShelf, name: str) -> str:
         """A file that leaves no room on its cartridge; gives the label."""
         with shelf.for_writing() as cartridge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from tape.emulator.library import VirtualLibrary
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
+from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.catalog.medium import State
 from vcbproxy.config import Allocation
 from vcbproxy.errors import Busy, CartridgeWanted, IntegrityError
@@ -294,13 +296,60 @@ def test_an_error_of_the_writer_leaves_what_was_committed(world):
 
 def test_a_writer_that_died_costs_what_it_had_not_committed(world):
     kept = world.archive("web01")
-    tape = world.cartridge("TAP001L8")
-    tape.write(1, tape.end(1), b"what no index names" * 1000)
-    tape.flush()
+    world.leave_half_written("TAP001L8")
     again = world.archive("web02")
     assert again.barcodes == ("TAP001L8",)
     assert world.read(kept) == content("web01", 1 << 20)
     assert world.read(again) == content("web02", 1 << 20)
+
+
+def test_what_was_left_half_written_can_be_read_at_once(world):
+    """A restore after a crash of the backup: nothing is written for it, not even to mend the volume."""
+    kept = world.archive("web01")
+    world.leave_half_written("TAP001L8")
+    before = sorted(path.name for path in world.folder("TAP001L8").glob("[01]_*"))
+    assert world.read(kept) == content("web01", 1 << 20)
+    assert sorted(path.name for path in world.folder("TAP001L8").glob("[01]_*")) == before
+
+
+def test_a_cartridge_that_somebody_uses_is_passed_over_for_now(world):
+    """Another task reads the one that the set would go on on."""
+    kept = world.archive("web01")
+    with world.shelf() as shelf:
+        with shelf.for_reading("TAP001L8"):
+            other = world.put(shelf, "web02")
+        assert other.barcodes == ("TAP002L8",)
+        assert other.media_set == kept.media_set
+        assert world.put(shelf, "web03").barcodes == ("TAP001L8",)
+
+
+def test_a_writer_waits_for_a_drive_while_others_use_them(world):
+    with world.opened() as (library, keeper):
+        waited = []
+
+        def others_finish(seconds):
+            waited.append(seconds)
+            reading.close()
+
+        shelf = PoolShelf(world.terms(), LIBRARY, library, keeper, wait_s=60, sleep=others_finish)
+        with ExitStack() as reading:
+            for barcode in ("TAP002L8", "TAP003L8"):
+                reading.enter_context(library.loaded(barcode))
+            with shelf.for_writing() as cartridge:
+                assert cartridge.barcode == "TAP001L8"
+        assert waited == [1.0]
+
+
+def test_what_is_written_is_kept_from_its_last_index_on(world):
+    with world.shelf() as shelf, shelf.for_writing() as cartridge:
+        world.clock.pass_(days=2)
+        cartridge.volume.create("/a").finish()
+        cartridge.volume.commit()
+        generation = cartridge.volume.index.generation
+        world.clock.pass_(days=3)
+    assert cartridge.volume.index.generation == generation, "nothing was left to be committed"
+    with world.catalog() as catalog:
+        assert catalog.media.get("TAP001L8").retention_until == world.terms().retention.after(FRIDAY.replace(day=29))
 
 
 def test_worm_is_appended_to_and_never_written_over(tmp_path):
@@ -320,6 +369,8 @@ def test_a_write_protected_cartridge_is_passed_over(tmp_path):
     tabbed = VirtualLibrary.open(world.root / "library")
     tabbed.import_cartridge("TAP001L8", Kind(capacity_mib=100, write_protected=True))
     assert world.archive("a").barcodes == ("TAP002L8",)
+    with world.catalog() as catalog:
+        assert catalog.media.get("TAP001L8").state is State.RETIRED
 
 
 def test_a_cartridge_with_a_damaged_place_is_not_written_again(world):

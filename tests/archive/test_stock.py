@@ -59,6 +59,20 @@ def test_a_lost_catalog_is_made_anew_from_the_cartridges(small):
         assert small.read(point) == content(point.vm, sizes[point.vm])
 
 
+def test_a_cartridge_whose_writer_died_is_told_and_mended_if_one_says_so(world):
+    point = world.archive("web01")
+    world.leave_half_written("TAP001L8")
+    world.catalog_file.unlink()
+    with world.opened() as (library, keeper):
+        [seen] = rebuild(library, keeper, ["TAP001L8"]).seen
+        assert "rebuild --recover" in seen.problem
+        assert seen.medium.state is State.FOREIGN
+        rebuilt = rebuild(library, keeper, ["TAP001L8"], recover=True)
+        assert [one.problem for one in rebuilt.seen] == [""]
+        assert keeper.catalog.points.listed() == [point]
+    assert world.archive("web02").barcodes == ("TAP001L8",)
+
+
 def test_a_set_goes_on_after_the_catalog_was_made_anew(world):
     world.archive("web01")
     world.catalog_file.unlink()

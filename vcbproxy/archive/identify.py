@@ -46,7 +46,7 @@ class Found:
         fingerprint: by which a person who releases it means exactly this; it changes with every writing.
         serial: of the cartridge; nothing when its memory does not tell.
         worm: what is written on it stays.
-        unfinished: an LTFS volume whose last writer died; ``recover`` rolls it back.
+        unfinished: an LTFS volume of ours whose last writer died; ``recover`` rolls it back.
         empty: an LTFS volume of ours without any file.
         volume_uuid: of its LTFS volume.
         note: what it says of itself.
@@ -121,9 +121,10 @@ def _volume(
     try:
         volume = mount(drive)
     except Inconsistent as error:
-        uuid = read_layout(drive).label.volume_uuid
-        what = f"LTFS volume {uuid}, whose last writer did not finish: {error}"
-        return Found(Content.UNREADABLE, what, f"{uuid}@?", serial, worm, unfinished=True, volume_uuid=uuid), None
+        label_of = read_layout(drive).label
+        uuid, ours = label_of.volume_uuid, _is_ours(label_of.creator, maker)
+        what = f"LTFS volume {uuid} of {label_of.creator}, whose last writer did not finish: {error}"
+        return Found(Content.UNREADABLE, what, f"{uuid}@?", serial, worm, unfinished=ours, volume_uuid=uuid), None
     except (FormatError, MediumError, KeyWanted) as error:
         return Found(
             Content.UNREADABLE, f"an LTFS volume that cannot be read: {error}", "unreadable LTFS", serial, worm
@@ -131,7 +132,7 @@ def _volume(
     uuid, creator = volume.uuid, volume.layout.label.creator
     fingerprint = f"{uuid}@{volume.index.generation}"
     empty = not any(isinstance(entry, File) for _, entry in volume.index.root.walk())
-    if not creator.startswith(f"{maker.vendor} {maker.name} "):
+    if not _is_ours(creator, maker):
         what = f"LTFS volume {uuid} of {creator or 'a program that left no name'}"
         return Found(Content.FOREIGN, what, fingerprint, serial, worm, volume_uuid=uuid), volume
     kept: note.Note | None = None
@@ -147,6 +148,10 @@ def _volume(
         return Found(Content.UNREADABLE, what, fingerprint, serial, worm, volume_uuid=uuid), volume
     what = f"LTFS volume {uuid} of pool {kept.pool}" if kept and kept.pool else f"LTFS volume {uuid} of no pool"
     return Found(Content.OURS, what, fingerprint, serial, worm, empty=empty, volume_uuid=uuid, note=kept), volume
+
+
+def _is_ours(creator: str, maker: Maker) -> bool:
+    return creator.startswith(f"{maker.vendor} {maker.name} ")
 
 
 def _text(drive: SequentialDrive, identifier: memory.Id) -> str:

@@ -19,7 +19,7 @@ from tape import errors, logs, memory
 from tape.ltfs.format import Maker, Naming
 from tape.ltfs.index import File
 from tape.ltfs.journal import Journal
-from tape.ltfs.recover import recover
+from tape.ltfs.recover import last_state, recover
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
 from vcbproxy.archive import note as notes
@@ -40,7 +40,7 @@ class Unfit(Error):
 
 
 class Full(Unfit):
-    """... because it has no room left."""
+    """... because it takes no more data. ``reason``: why, if it is not for want of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,18 @@ class Hand:
             TapeError: as ``LtfsVolume.mount``.
         """
         return LtfsVolume.mount(drive, self.maker, self.now_ns, journal=self._journal())
+
+    def mount_to_read(self, drive: SequentialDrive) -> LtfsVolume:
+        """The volume in a drive, to be read from: also one whose last writer did not finish, as it was before.
+
+        Raises:
+            TapeError: as ``LtfsVolume.mount``.
+        """
+        try:
+            return LtfsVolume.mount(drive, self.maker, self.now_ns)
+        except errors.Inconsistent as error:
+            _log.warning("%s; read as it was before", error)
+            return LtfsVolume(drive, last_state(drive), self.maker, self.now_ns)
 
     def recover(self, drive: SequentialDrive) -> None:
         """Make the volume in a drive whole whose writer died.
@@ -155,9 +167,10 @@ class Keeper:
                 f"cartridge {barcode} does not belong to media set {media_set.id}, by its own word", found=found
             )
         if volume.read_only:
-            raise Unfit(f"cartridge {barcode} takes no writing: {volume.read_only}", found=found)
+            why = f"cartridge {barcode} takes no writing: {volume.read_only}"
+            raise Full(why, found=found, reason=volume.read_only)
         if volume.full or found.note.full:
-            raise Full(f"cartridge {barcode} is full", found=found)
+            raise Full(f"cartridge {barcode} is full", found=found, reason="")
         return volume
 
     def take(
@@ -306,7 +319,10 @@ class Keeper:
             if isinstance(error, errors.MediumError):
                 return _damaged(medium, error)
             if isinstance(error, Full):
-                return replace(medium, state=State.FULL)
+                return replace(medium, state=State.FULL, reason=str(error.reason))
+            if isinstance(error, errors.WriteProtected) and medium.state is State.SCRATCH:
+                told = "it takes no writing; once that is mended: `vcbproxy tape media retire --undo`"
+                return replace(medium, state=State.RETIRED, reason=told)
             found = error.found if isinstance(error, Unfit) else None
             if not isinstance(found, Found) or found.content is Content.OURS or medium.state is not State.SCRATCH:
                 return replace(medium, reason=str(error)) if known is not None else medium

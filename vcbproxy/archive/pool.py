@@ -12,10 +12,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 
 from tape import errors
+from tape.elements import ElementKind
 from tape.library import Library
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
@@ -23,11 +25,13 @@ from vcbproxy.archive.boundary import translated
 from vcbproxy.archive.keeper import Full, Keeper, Unfit
 from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.catalog.allocation import Candidates, Terms, candidates, goes_on, may_append
-from vcbproxy.catalog.medium import MediaSet, Medium
+from vcbproxy.catalog.expiry import Hold
+from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
 from vcbproxy.errors import CartridgeWanted, Error, IntegrityError
 
 _log = logging.getLogger(__name__)
 _ASKED_FOR_MAX = 8
+_LOOK_AGAIN_S = 1.0
 
 
 class PoolShelf:
@@ -42,6 +46,8 @@ class PoolShelf:
         *,
         drive_session: Callable[[SequentialDrive], AbstractContextManager[None]] = lambda drive: nullcontext(),
         wait_s: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Use what is open.
 
@@ -52,6 +58,8 @@ class PoolShelf:
             keeper: of its catalog.
             drive_session: what a drive needs from the moment that a cartridge is in it until it is let go, as a key.
             wait_s: how long to wait for a drive.
+            sleep: waits so many seconds.
+            monotonic: a clock, in seconds.
         """
         self._terms = terms
         self._library_name = library_name
@@ -60,6 +68,8 @@ class PoolShelf:
         self._catalog = keeper.catalog
         self._drive_session = drive_session
         self._wait_s = wait_s
+        self._sleep = sleep
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._taken: set[str] = set()
         self._unfit: set[str] = set()
@@ -81,28 +91,20 @@ class PoolShelf:
         """
         with _as_ours(), ExitStack() as held:
             barcode, volume, media_set = self._find(held)
+            volume.before_index = lambda: self._keeper.renote(volume, self._terms.retention)
             try:
-                with self._kept_in_step(volume):
+                with volume:
                     yield Cartridge(barcode, media_set.id, volume)
             except BaseException as error:
                 self._keeper.failed(barcode, error)
                 with suppress(Error, errors.TapeError):  # the first error is the one to be told
                     self._keeper.written(barcode, volume, media_set)
                 raise
-            self._keeper.written(barcode, volume, media_set)
-
-    @contextmanager
-    def _kept_in_step(self, volume: LtfsVolume) -> Iterator[None]:
-        """Commit in the end, with the time until which it is kept from now on, if anything was written."""
-        before = (volume.index.generation, volume.data_end)
-        with volume:
             try:
-                yield
-            finally:
-                if (changed := (volume.index.generation, volume.data_end)) != before:
-                    self._keeper.renote(volume, self._terms.retention)
-            if changed != before:
-                volume.commit_anew()
+                self._keeper.written(barcode, volume, media_set)
+            except Error as error:
+                error.add_note(f"what was written is safe on {barcode}: `vcbproxy tape catalog rebuild {barcode}`")
+                raise
 
     @contextmanager
     def for_reading(self, barcode: str) -> Iterator[Cartridge]:
@@ -121,7 +123,7 @@ class PoolShelf:
                 where = f"; it should be in vault {known.vault}" if known is not None and known.vault else ""
                 raise CartridgeWanted(f"{error}{where}", barcodes=(barcode,)) from error
             held.enter_context(self._drive_session(drive))
-            volume = LtfsVolume.mount(drive, self._keeper.hand.maker, self._keeper.hand.now_ns)
+            volume = self._keeper.hand.mount_to_read(drive)
             if known is not None and known.volume_uuid not in (None, volume.uuid):
                 raise IntegrityError(
                     f"cartridge {barcode} should hold volume {known.volume_uuid}, and holds {volume.uuid}: swapped?"
@@ -145,9 +147,22 @@ class PoolShelf:
             return self._set
 
     def _find(self, held: ExitStack) -> tuple[str, LtfsVolume, MediaSet]:
-        """The best cartridge that will do, in a drive, its volume mounted; what it needs is put on the stack."""
+        """The best cartridge that will do, in a drive, its volume mounted; what it needs is put on the stack.
+
+        One that somebody else works with is passed over for now: waiting comes last.
+        """
         media_set = self._media_set()
-        busy: errors.TapeError | None = None
+        until_s = self._monotonic() + self._wait_s
+        while True:
+            try:
+                return self._try_each(held, media_set)
+            except errors.InUse:
+                if self._monotonic() >= until_s:
+                    raise
+                self._sleep(_LOOK_AGAIN_S)
+
+    def _try_each(self, held: ExitStack, media_set: MediaSet) -> tuple[str, LtfsVolume, MediaSet]:
+        busy: errors.InUse | None = None
         passed: set[str] = set()
         while True:
             chosen, others = self._reserve(media_set, passed)
@@ -159,9 +174,13 @@ class PoolShelf:
                 trial.callback(self._let_go, chosen.barcode)
                 try:
                     volume = self._open(trial, chosen, media_set)
-                except (errors.InUse, errors.CartridgeMissing) as error:
-                    busy = error if isinstance(error, errors.InUse) else busy
+                except errors.CartridgeMissing:
                     passed.add(chosen.barcode)
+                except errors.InUse as error:
+                    busy = error
+                    passed.add(chosen.barcode)
+                    if self._library.inventory().where(chosen.barcode).kind is not ElementKind.DRIVE:
+                        raise  # it lies in its slot: then it is the drives that are all taken
                 except (Unfit, errors.WrongCartridge, errors.MediumError, errors.WriteProtected) as error:
                     self._pass_over(chosen.barcode, error)
                 else:
@@ -185,7 +204,7 @@ class PoolShelf:
             self._taken.discard(barcode)
 
     def _open(self, trial: ExitStack, chosen: Medium, media_set: MediaSet) -> LtfsVolume:
-        drive = trial.enter_context(self._library.loaded(chosen.barcode, wait_s=self._wait_s))
+        drive = trial.enter_context(self._library.loaded(chosen.barcode))
         trial.enter_context(self._drive_session(drive))
         found, volume = self._keeper.look(drive, chosen.barcode)
         if may_append(chosen, media_set.id):
@@ -204,11 +223,18 @@ class PoolShelf:
         ranges = ", ".join(str(one) for one in self._terms.barcodes)
         labels = others.elsewhere[:_ASKED_FOR_MAX]
         would_do = f"bring {' or '.join(labels)}, or a new one" if labels else "bring a new one"
+        kept = [hold for label, hold in self._keeper.holds().items() if self._terms.may_take(label)]
+        first = min(kept, key=lambda hold: hold.until, default=None)
+        later = f"; {first.barcode} may be overwritten from {first.until:%Y-%m-%d}" if first and _ends(first) else ""
         return CartridgeWanted(
             f"pool {self.pool}: no cartridge with room is in library {self._library_name} for media set "
-            f"{media_set.id}; {would_do} with a label of {ranges}",
+            f"{media_set.id}; {would_do} with a label of {ranges}{later}",
             barcodes=labels or tuple(str(one) for one in self._terms.barcodes),
         )
+
+
+def _ends(hold: Hold) -> bool:
+    return hold.until < FOREVER
 
 
 @contextmanager

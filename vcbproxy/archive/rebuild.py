@@ -43,10 +43,11 @@ def rebuild(
     barcodes: Sequence[str] = (),
     *,
     points_too: bool = True,
+    recover: bool = False,
     wait_s: float = 0.0,
     progress: Callable[[str, int, int], None] = lambda barcode, number, count: None,
 ) -> Rebuilt:
-    """Look at cartridges, and bring the catalog up to what is on them. Nothing is written to them.
+    """Look at cartridges, and bring the catalog up to what is on them. Nothing is written to them, unless ``recover``.
 
     What the catalog knows of other cartridges stays.
 
@@ -55,6 +56,7 @@ def rebuild(
         keeper: of the catalog.
         barcodes: which; all data cartridges in the library, if none are given.
         points_too: also which restore points lie on them.
+        recover: volumes of ours whose last writer did not finish are rolled back first; that writes to them.
         wait_s: how long to wait for a drive.
         progress: told before each of them: its label, its number from 1, how many there are.
 
@@ -72,6 +74,9 @@ def rebuild(
         try:
             with library.loaded(barcode, wait_s=wait_s) as drive:
                 seen, found, volume = stock.look(drive, barcode, place, keeper)
+                if found.unfinished and recover:
+                    keeper.hand.recover(drive)
+                    seen, found, volume = stock.look(drive, barcode, place, keeper)
                 rebuilt.seen.append(seen)
                 if points_too and volume is not None and found.content is Content.OURS:
                     media_set = (found.note.media_set if found.note else None) or ""

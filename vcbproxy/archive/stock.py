@@ -99,6 +99,8 @@ def look(drive: SequentialDrive, barcode: str, place: str, keeper: Keeper) -> tu
 
 def _difference(known: Medium | None, found: Found) -> str:
     """What the catalog says and the cartridge denies."""
+    if found.unfinished and (known is None or known.state not in WITH_DATA):
+        return f"it holds {found.what}; see `vcbproxy tape catalog rebuild --recover`"
     if known is None:
         return ""
     if known.serial and found.serial and known.serial != found.serial:
@@ -109,6 +111,8 @@ def _difference(known: Medium | None, found: Found) -> str:
 
 
 def _taken_in(known: Medium, found: Found, volume: LtfsVolume | None, keeper: Keeper, problem: str) -> Medium:
+    if problem and known.state not in WITH_DATA:
+        return replace(known, state=State.FOREIGN, reason=problem)
     if problem:  # what the catalog says is what restores ask for: it is not given up because of one look
         return replace(known, reason=problem)
     known = replace(known, serial=found.serial or known.serial, worm=found.worm)

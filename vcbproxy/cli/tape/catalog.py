@@ -24,19 +24,20 @@ def catalog() -> None:
     examples=("vcbproxy tape catalog rebuild", "vcbproxy tape catalog rebuild TAP001L8 TAP002L8"),
 )
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
+@click.option("--recover", is_flag=True, help="Roll back volumes of ours whose last writer did not finish: writes.")
 @click.option("--library", "library_name", metavar="NAME", help="Which library; the only one configured.")
 @frame.config_option
 @frame.json_option
-def rebuild(barcodes: tuple[str, ...], library_name: str | None, config: Config, as_json: bool) -> None:
+def rebuild(barcodes: tuple[str, ...], recover: bool, library_name: str | None, config: Config, as_json: bool) -> None:
     """Make the catalog anew from cartridges alone: all in the library, or those that are named.
 
-    Each is loaded, and its index read; nothing is written to it. What the catalog knows of other cartridges stays; of
-    these, it says afterwards what they hold.
+    Each is loaded, and its index read; nothing is written to it, unless with --recover. What the catalog knows of other
+    cartridges stays; of these, it says afterwards what they hold.
     """
     from vcbproxy.archive.rebuild import rebuild as rebuilt_from
 
     with shelves.library(config, library_name) as (_, library, keeper), tape_errors():
-        rebuilt = rebuilt_from(library, keeper, barcodes, wait_s=_WAIT_S, progress=_say)
+        rebuilt = rebuilt_from(library, keeper, barcodes, recover=recover, wait_s=_WAIT_S, progress=_say)
     told = [*rebuilt.told, *(f"{barcode}: {problem}" for barcode, problem in rebuilt.problems.items())]
     told += [f"{seen.barcode}: {seen.problem}" for seen in rebuilt.seen if seen.problem]
     row = {
