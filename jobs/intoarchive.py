@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from jobs.manifest import KeptDisk
+from jobs.tapebases import Ledger, TapeBase, TapeBases
 from jobs.target import Committed, Effort, Past, PastPoint, Sample, Taken
 from tape.ltfs.stream import RING_BYTES
+from vcbproxy.archive import layout
 from vcbproxy.archive.agekeys import Recipients
 from vcbproxy.archive.appetite import Appetite
+from vcbproxy.archive.delta import DeltaDevice, DeltaMap
 from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.manifest import Image, Kind
 from vcbproxy.archive.parts import PartedFile
 from vcbproxy.archive.point import Identity, TapePoint
+from vcbproxy.archive.remembered import FrameSums, Remembered
+from vcbproxy.archive.seektable import SeekTable, parse_table
 from vcbproxy.archive.shelf import Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.device import MappedDevice
@@ -33,14 +38,8 @@ from vcbproxy.pipeline.agefilter import encrypted
 from vcbproxy.pipeline.archive import ImageFacts, ImageOptions, image_stream
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit
+from vcbproxy.pipeline.frameaudit import audit_frames, gone, holes_of
 from vcbproxy.repository.writer import PointInfo
-
-
-class Ledger(Protocol):
-    """Where it is written down what lies on which cartridge: the catalog."""
-
-    def add(self, point: ArchivedPoint) -> None:
-        """Note a restore point that is safe on its cartridges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +68,20 @@ class IntoArchive:
         self,
         shelf: Shelf,
         ledger: Ledger,
+        remembered: Remembered,
         options: ArchiveOptions | None = None,
         *,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Use a pool's cartridges, and note what is on them in a catalog."""
+        """Use a pool's cartridges; what is on them is noted in a catalog, and for the next delta remembered here."""
         self.options = options or ArchiveOptions()
+        self.ledger = ledger
+        self.remembered = remembered
+        self.bases = TapeBases(ledger, remembered, shelf.pool)
+        self.new_id = new_id
+        self.monotonic = monotonic
         self._shelf = shelf
-        self._ledger = ledger
-        self._new_id = new_id
-        self._monotonic = monotonic
 
     @property
     def lanes(self) -> int:
@@ -88,68 +90,66 @@ class IntoArchive:
 
     @contextmanager
     def lane(self) -> Iterator[_Lane]:
-        """A drive; its cartridge is loaded when the first image comes."""
+        """A drive with a cartridge in it: when there is none, no VM is frozen for nothing."""
         with TapeLane(self._shelf) as lane:
-            yield _Lane(lane, self._ledger, self.options, self._new_id, self._monotonic)
+            self.bases.sets.add(lane.cartridge.media_set)
+            yield _Lane(lane, self)
 
     def points(self) -> Sequence[PastPoint]:
-        """None yet that others can build on."""
-        return []
+        """Those that deltas can be made upon."""
+        return self.bases.points()
 
     def past(self, point: PastPoint) -> Past:
-        """There is none."""
-        raise AssertionError(f"{point.name} was never offered")
+        """Look into one."""
+        return self.bases.past(point)
 
     def unfit(self, kept: KeptDisk) -> str | None:
-        """There is nothing to build on."""
-        return f"has {kept.key} on tape"
+        """Images are of any disk."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
     lane: TapeLane
-    ledger: Ledger
-    options: ArchiveOptions
-    new_id: Callable[[], str]
-    monotonic: Callable[[], float]
+    target: IntoArchive
 
     def begin(self, info: PointInfo) -> _Point:
-        identity = Identity(self.new_id(), info.vm_name, info.instance_uuid, self.options.encryption)
-        point = TapePoint(self.lane, identity, info.time)
-        return _Point(point, self.ledger, self.options, self.monotonic)
+        target = self.target
+        identity = Identity(target.new_id(), info.vm_name, info.instance_uuid, target.options.encryption)
+        return _Point(TapePoint(self.lane, identity, info.time), target)
 
 
 class _Point:
-    def __init__(
-        self, point: TapePoint, ledger: Ledger, options: ArchiveOptions, monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, point: TapePoint, target: IntoArchive) -> None:
         self._point = point
-        self._ledger = ledger
-        self._options = options
-        self._monotonic = monotonic
+        self._target = target
+        self._sums: dict[str, FrameSums] = {}
         self._streaming_s = 0.0
 
     def taken_at(self, moment: datetime) -> None:
         self._point.taken_at(moment)
 
     def disk(self, key: str, size_bytes: int) -> _Disk:
-        return _Disk(self, self._point, key, size_bytes, self._options, self._monotonic)
+        return _Disk(self, self._point, key, self._target)
 
-    def streamed(self, seconds: float) -> None:
-        """So long a disk took, from its first byte on tape to its last."""
+    def kept(self, key: str, sums: FrameSums, seconds: float) -> None:
+        """A disk is complete, and took so long from its first byte on tape to its last."""
+        self._sums[key] = sums
         self._streaming_s += seconds
 
     def file(self, name: str, data: bytes) -> None:
         self._point.keep(name, data)
 
     def suspect(self, earlier: PastPoint) -> None:
-        raise AssertionError(f"{earlier.name} was never offered as a base")
+        self._target.bases.suspect(earlier)
 
     def commit(self, manifest: Mapping[str, Any], *, partial: bool = False) -> Committed:
-        began_s = self._monotonic()
+        target = self._target
+        began_s = target.monotonic()
         point = self._point.commit(manifest)
-        self._ledger.add(point)
-        return Committed(point.id, media_of(point, self._point, self._streaming_s, self._monotonic() - began_s))
+        target.ledger.add(point)
+        target.remembered.keep(point.id, self._point.vm_json, self._sums)
+        return Committed(point.id, media_of(point, self._point, self._streaming_s, target.monotonic() - began_s))
 
     def __enter__(self) -> Self:
         self._point.__enter__()
@@ -180,23 +180,16 @@ def media_of(point: ArchivedPoint, written: TapePoint, streaming_s: float, closi
 
 
 class _Disk:
-    def __init__(
-        self,
-        above: _Point,
-        point: TapePoint,
-        key: str,
-        size_bytes: int,
-        options: ArchiveOptions,
-        monotonic: Callable[[], float],
-    ) -> None:
+    def __init__(self, above: _Point, point: TapePoint, key: str, target: IntoArchive) -> None:
         self._above = above
         self._point = point
         self._key = key
-        self._size_bytes = size_bytes
-        self._options = options
-        self._monotonic = monotonic
+        self._target = target
         self._file: PartedFile | None = None
+        self._map: PartedFile | None = None
         self._facts: ImageFacts | None = None
+        self._sums: FrameSums | None = None
+        self._base: TapeBase | None = None
         self._began_s = 0.0
 
     @property
@@ -206,49 +199,90 @@ class _Disk:
 
     def whole(self, source: MappedDevice, effort: Effort) -> Taken:
         self._drop()
-        self._began_s = self._monotonic()
-        self._facts = self._stream(f"{self._key}.raw.zst", source, effort)
-        facts = self._facts
+        facts, table = self._stream(f"{self._key}.raw.zst", source, effort)
+        self._sums = FrameSums.of(table, holes_of(source))
         return Taken(facts.size_bytes, facts.bytes_read, facts.bytes_zero, facts.image_bytes)
 
-    def _stream(self, name: str, source: MappedDevice, effort: Effort) -> ImageFacts:
-        """An image onto tape, encrypted on the way where that is wanted."""
-        recipients = self._options.recipients
-        ring_bytes = self._options.ring_bytes
-        self._file = file = self._point.begin_file(name if recipients is None else f"{name}.age", ring_bytes=ring_bytes)
-        fixed = self._options.level
-        level = Appetite(file.fill).level if fixed is None else lambda: fixed
-        options = ImageOptions(workers=effort.workers)
-        with image_stream(source, level, options=options, cancel=effort.cancel, interrupt=effort.interrupt) as stream:
-            sealed = nullcontext(iter(stream)) if recipients is None else encrypted(stream, recipients)
-            with sealed as pieces:
-                for piece in pieces:
-                    file.write(piece)
-                    effort.progress(stream.position)
-            return stream.facts
-
     def changes(self, source: MappedDevice, base: object, changed: Areas, effort: Effort) -> Taken:
-        raise AssertionError(f"{source.name}: no base was offered")
+        """What changed, and what the disk's own map knows to be zeroes by now, whether that was told or not."""
+        assert isinstance(base, TapeBase), "the base of another target"
+        self._drop()
+        areas = changed | gone(source, base.sums)
+        packed = DeltaMap(areas.ranges)
+        self._base = base
+        self._map = self._point.begin_file(f"{self._key}.delta.map", ring_bytes=self._target.options.ring_bytes)
+        for piece in packed.encode():
+            self._map.write(piece)
+        self._map.finish()
+        facts, _ = self._stream(f"{self._key}.delta.raw.zst", DeltaDevice(source, packed), effort)
+        self._sums = base.sums.after(areas.ranges, holes_of(source))
+        return Taken(source.size_bytes, facts.bytes_read, facts.bytes_zero, facts.image_bytes)
 
     def audit(self, source: MappedDevice, base: object, changed: Areas, sample: Sample, effort: Effort) -> Audit:
-        raise AssertionError(f"{source.name}: no base was offered")
+        assert isinstance(base, TapeBase), "the base of another target"
+        areas = changed | gone(source, base.sums)
+        return audit_frames(source, base.sums, areas, sample.seed, share=sample.share, least=sample.least)
 
     def keep(self) -> None:
         assert self._file is not None, "nothing was copied"
         assert self._facts is not None, "nothing was copied"
+        assert self._sums is not None, "nothing was copied"
         parts = self._file.finish()
-        self._above.streamed(self._monotonic() - self._began_s)
-        self._point.add_image(
-            Image(self._key, self._file.name, Kind.FULL, self._facts.size_bytes, self._facts.sha256, parts)
-        )
+        self._above.kept(self._key, self._sums, self._target.monotonic() - self._began_s)
+        if self._base is None or self._map is None:
+            size_bytes = self._facts.size_bytes
+            image = Image(self._key, self._file.name, Kind.FULL, size_bytes, self._facts.sha256, parts)
+        else:
+            self._point.build_on(self._base.point)
+            self._point.add_file(self._map.parts)
+            size_bytes = self._sums.size_bytes
+            image = Image(
+                self._key, self._file.name, Kind.DELTA, size_bytes, self._facts.sha256, parts,
+                ranges=self._map.name, base_key=self._base.key,
+            )  # fmt: skip
+        self._point.add_image(image)
 
     def abandon(self) -> None:
         self._drop()
 
+    def _stream(self, name: str, source: MappedDevice, effort: Effort) -> tuple[ImageFacts, SeekTable]:
+        """An image onto tape, encrypted on the way where that is wanted."""
+        chosen = self._target.options
+        recipients = chosen.recipients
+        self._began_s = self._target.monotonic()
+        whole_name = name if recipients is None else f"{name}{layout.AGE}"
+        self._file = file = self._point.begin_file(whole_name, ring_bytes=chosen.ring_bytes)
+        fixed = chosen.level
+        level = Appetite(file.fill).level if fixed is None else lambda: fixed
+        options = ImageOptions(workers=effort.workers)
+        with image_stream(source, level, options=options, cancel=effort.cancel, interrupt=effort.interrupt) as stream:
+            last = _Last(stream)
+            sealed = nullcontext(iter(last)) if recipients is None else encrypted(last, recipients)
+            with sealed as pieces:
+                for piece in pieces:
+                    file.write(piece)
+                    effort.progress(stream.position)
+            self._facts = stream.facts
+        return self._facts, parse_table(last.piece, name)
+
     def _drop(self) -> None:
         """What was copied before is not to be there."""
-        file, self._file, self._facts = self._file, None, None
-        if file is not None:
-            file.abort()
-            self._point.abandon(file.parts)
-            self._point.forget_name(file.name)
+        for file in (self._file, self._map):
+            if file is not None:
+                file.abort()
+                self._point.abandon(file.parts)
+                self._point.forget_name(file.name)
+        self._file = self._map = self._facts = self._sums = self._base = None
+
+
+class _Last:
+    """Hands pieces on, and keeps the last of them: the seek table of an image."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self.piece = b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.piece = piece
+            yield piece

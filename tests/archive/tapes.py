@@ -17,6 +17,7 @@ from jobs.watcher import Nobody
 from tests.archive.shelves import FolderShelf, Noted
 from tests.jobs.rehearsal import Prompter, Stage
 from tests.jobs.test_main_job import sha256
+from vcbproxy.archive.remembered import Remembered
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, LabSpec, Truth, VmSpec
 from vcbproxy.manager import inventory
@@ -50,6 +51,10 @@ class Tapes:
     ledger: Noted = field(default_factory=Noted)
     said: list[str] = field(default_factory=list)
 
+    @property
+    def remembered(self) -> Remembered:
+        return Remembered(self.shelf.root.parent / "remembered")
+
     @classmethod
     @contextmanager
     def of(cls, folder: Path, lab: LabSpec, *capacities_mib: int) -> Iterator[Tapes]:
@@ -70,7 +75,7 @@ class Tapes:
             around = Surroundings(
                 session=session,
                 storage=storage,
-                target=IntoArchive(self.shelf, self.ledger, options),
+                target=IntoArchive(self.shelf, self.ledger, self.remembered, options),
                 job_run=job_run,
                 registry=registry,
                 clock=self.stage.clock,

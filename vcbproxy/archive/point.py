@@ -12,7 +12,7 @@ that no such file names.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -54,7 +54,10 @@ class TapePoint:
 
     def __init__(self, lane: TapeLane, identity: Identity, time: datetime) -> None:
         self.flow = Flow()
-        self.base: Base | None = None
+        self.vm_json = b""
+        """As it is on tape, once it is committed."""
+        self._base: Base | None = None
+        self._files: list[ArchivedPart] = []
         self._lane = lane
         self._identity = identity
         self._time = time.astimezone(UTC).replace(microsecond=0)
@@ -92,6 +95,15 @@ class TapePoint:
     def add_image(self, image: Image) -> None:
         """A disk is complete."""
         self._images.append(image)
+
+    def add_file(self, parts: Iterable[ArchivedPart]) -> None:
+        """A file of any length that is no image is complete."""
+        self._files += parts
+
+    def build_on(self, base: Base) -> None:
+        """Its deltas are made upon this one; all of them are."""
+        assert self._base in (None, base), "deltas upon two restore points"
+        self._base = base
 
     def keep(self, name: str, data: bytes) -> str:
         """Keep a small file, until ``commit`` in memory; what it is called there.
@@ -182,10 +194,10 @@ class TapePoint:
             time=self._time,
             pool=self._lane.pool,
             media_set=cartridge.media_set,
-            base=self.base,
+            base=self._base,
             encryption=dict(self._identity.encryption),
             images=tuple(self._images),
-            files=(),
+            files=tuple(self._files),
             manifest=manifest,
         )
 
@@ -200,12 +212,13 @@ class TapePoint:
         try:
             for name, data in files.items():
                 written.append(self._put(name, data))
-            document = replace(document, files=tuple(written))
+            document = replace(document, files=(*self._files, *written))
             sums = sums_of(document, self._here, self.path)
             text = restoretext.of(document, self._here, self.path)
             written += [self._put(layout.SUMS, sums), self._put(layout.RESTORE, text)]
-            document = replace(document, files=tuple(written))
-            vm_json = self._put(layout.VM_JSON, encode(document))
+            document = replace(document, files=(*self._files, *written))
+            self.vm_json = encode(document)
+            vm_json = self._put(layout.VM_JSON, self.vm_json)
         except TapeError:
             for part in written:
                 self._unlist(part)

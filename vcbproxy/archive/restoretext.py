@@ -78,7 +78,7 @@ def _whole(document: Document, folder: str) -> Iterator[str]:
     yield "In that directory:"
     yield ""
     for image in document.images:
-        yield from (f"    {command}" for command in _commands(image))
+        yield from (f"    {command}" for command in _commands(document, image))
     yield f"    sha256sum -c {layout.SUMS}"
     yield ""
     yield "The last command must say OK for every file. The *.raw files are the disks, byte for byte: write one to"
@@ -100,12 +100,27 @@ def _base(document: Document) -> Iterator[str]:
     assert document.base is not None, "a delta without a base"
     yield ""
     yield f"Only what changed since {document.base.name} (id {document.base.id}) is in it."
-    yield "Bring that one back first, by its own RESTORE.txt, and put its *.raw files into the directory; they are"
-    yield "changed in place by the commands below."
+    yield "Bring that one back first, by its own RESTORE.txt, in a directory of its own, and put its *.raw files here;"
+    yield "they are changed in place by the commands below: each line of a *.map file is an offset and a length in"
+    yield "bytes, and the image has the bytes of these ranges, one behind the other (dd of coreutils writes them)."
 
 
-def _commands(image: Image) -> Iterator[str]:
+def _commands(document: Document, image: Image) -> Iterator[str]:
     parts = " ".join(shlex.quote(part.path.rpartition("/")[2]) for part in image.parts)
     decrypt = " | age -d -i key.txt" if image.file.endswith(".age") else ""
     if image.kind is Kind.FULL:
         yield f"cat {parts}{decrypt} | zstd -d -q -f -o {shlex.quote(f'{image.key}.raw')}"
+        return
+    assert image.ranges is not None, "a delta without a map"
+    if image.base_key not in (None, image.key):
+        yield f"mv {shlex.quote(f'{image.base_key}.raw')} {shlex.quote(f'{image.key}.raw')}"
+    ranges = shlex.quote(image.ranges)
+    maps = [shlex.quote(part.path.rpartition("/")[2]) for part in document.files if part.file == image.ranges]
+    if len(maps) > 1:
+        whole = shlex.quote(f"{image.ranges}.whole")
+        yield f"cat {' '.join(maps)} > {whole}"
+        ranges = whole
+    yield f"cat {parts}{decrypt} | zstd -d -q -c | while read -r offset length <&3; do"
+    yield f'    dd of={shlex.quote(f"{image.key}.raw")} bs=1M iflag=fullblock,count_bytes count="$length" \\'
+    yield '        oflag=seek_bytes seek="$offset" conv=notrunc status=none'
+    yield f"done 3< {ranges}"

@@ -61,12 +61,15 @@ def into(config: Config, pool: str, *, drives: int, compression: Compression) ->
         Busy: another program has the library.
     """
     from jobs.intoarchive import ArchiveOptions, IntoArchive
+    from vcbproxy.archive.remembered import Remembered
+    from vcbproxy.cli import shelves
 
     with opened(config, pool) as (found, protection):
         options = ArchiveOptions(
             lanes=drives, level=_LEVELS[compression], encryption=protection.told, recipients=protection.recipients
         )
-        yield IntoArchive(found.shelf, found.catalog.points, options)
+        remembered = Remembered(shelves.state_directory(config) / "tape" / "points")
+        yield IntoArchive(found.shelf, found.catalog.points, remembered, options)
 
 
 @contextmanager

@@ -1,0 +1,171 @@
+"""Delta images on tape: what changed since the last restore point of the same media set, audited, and laid over it."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.fromtape import Where
+from jobs.outcome import Outcome, Report
+from jobs.tracking import Tracking
+from tests.archive.tapes import Tapes, by_hand, disks_in, spec
+from tests.archive.test_spanning import surveyed
+from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.errors import CartridgeWanted, IntegrityError
+from vcbproxy.lab.spec import LabSpec
+from vcbproxy.lab.tracking import HONEST
+from vcbproxy.units import KiB, MiB
+
+NODE = "scsi0-0"
+
+
+def tracked(disks: int = 1, size_bytes: int = 24 * MiB) -> LabSpec:
+    lab = spec("vm1", disks=disks, size_bytes=size_bytes)
+    return replace(lab, vms=tuple(replace(vm, change_tracking=True) for vm in lab.vms))
+
+
+def write(tapes: Tapes, *offsets: int, data: bytes = b"changed!" * 64) -> None:
+    for offset in offsets:
+        tapes.stage.datacenter.machine("vm1").guest_write(NODE, offset, data)
+
+
+def night(tapes: Tapes, **tracking: object) -> Report:
+    return tapes.backed_up("vm1", tracking=Tracking(**tracking))  # type: ignore[arg-type]
+
+
+def restores(tapes: Tapes, point: ArchivedPoint, to: Path) -> dict[str, str]:
+    tapes.restoring().run([Where(point, to)], tapes.ledger.points).raise_unless_whole()
+    return disks_in(to)
+
+
+def test_a_week_of_deltas_comes_back_each_night_by_us_and_the_last_by_hand(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    with Tapes.of(tmp_path, tracked(), 32, 64, 64) as tapes:
+        night(tapes).raise_unless_ok()
+        for _ in range(4):
+            write(tapes, *(rng.randrange(24 * MiB - KiB) for _ in range(3)), data=rng.randbytes(KiB))
+            night(tapes).raise_unless_ok()
+        points = tapes.ledger.points
+        assert [point.base for point in points] == [None, *(point.id for point in points[:-1])]
+        full, *deltas = (sum(part.size_bytes for part in point.parts) for point in points)
+        assert all(delta < full / 5 for delta in deltas), (full, deltas)
+        for number, point in enumerate(points):
+            assert restores(tapes, point, tmp_path / f"back{number}") == tapes.truth("vm1", len(points) - number)
+        by_hand_onto(tapes, points, tmp_path / "hand")
+        assert disks_in(tmp_path / "hand") == tapes.truth("vm1")
+        assert surveyed(tapes.shelf) == (points, [])
+
+
+def by_hand_onto(tapes: Tapes, points: list[ArchivedPoint], to: Path) -> None:
+    """Each by its own RESTORE.txt, in its own directory, with the disks of the one before."""
+    before: Path | None = None
+    for number, point in enumerate(points):
+        folder = to if point is points[-1] else to.with_name(f"{to.name}{number}")
+        folder.mkdir()
+        if before is not None:
+            for disk in before.glob("*.raw"):
+                disk.rename(folder / disk.name)
+        assert "FAILED" not in by_hand(tapes.shelf, point, folder)
+        before = folder
+
+
+def test_what_the_guest_gave_back_is_zero_after_a_delta(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        write(tapes, 8 * MiB, data=b"x" * (4 * MiB))
+        night(tapes).raise_unless_ok()
+        write(tapes, 9 * MiB, data=bytes(MiB))
+        night(tapes).raise_unless_ok()
+        assert restores(tapes, tapes.ledger.points[-1], tmp_path / "back") == tapes.truth("vm1")
+
+
+def test_nothing_changed(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked(disks=2)) as tapes:
+        night(tapes).raise_unless_ok()
+        night(tapes).raise_unless_ok()
+        full, delta = tapes.ledger.points
+        assert delta.base == full.id
+        assert restores(tapes, delta, tmp_path / "back") == tapes.truth("vm1")
+        by_hand_onto(tapes, [full, delta], tmp_path / "hand")
+        assert disks_in(tmp_path / "hand") == tapes.truth("vm1")
+
+
+def test_a_lie_about_changes_is_found_out_and_the_disk_read_whole(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, 2 * MiB)
+        night(tapes).raise_unless_ok()
+        tapes.stage.server.centre.area_habits = replace(HONEST, omitted=1)
+        write(tapes, 13 * MiB)
+        report = night(tapes, audit_fraction=1.0)
+        assert report.results[0].outcome is Outcome.ALARM
+        _, delta, last = tapes.ledger.points
+        assert last.base is None
+        assert restores(tapes, last, tmp_path / "back") == tapes.truth("vm1")
+        assert tapes.remembered.is_suspect(delta.id)
+        assert not tapes.remembered.is_suspect(last.id)
+
+
+@pytest.mark.parametrize("lost", ["memory", "catalog", "set"])
+def test_without_its_base_the_next_is_a_full_one(tmp_path: Path, lost: str) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        if lost == "memory":
+            tapes.remembered.forget_all_but(())
+        elif lost == "catalog":
+            tapes.ledger.points.clear()
+        else:
+            tapes.ledger.points = [replace(point, media_set="another") for point in tapes.ledger.points]
+        night(tapes).raise_unless_ok()
+        assert tapes.ledger.points[-1].base is None
+        assert restores(tapes, tapes.ledger.points[-1], tmp_path / "back") == tapes.truth("vm1")
+
+
+def test_damaged_memory_makes_a_full_one(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        [sums] = (tmp_path / "remembered").glob("*/*.sums")
+        sums.write_bytes(b"123")
+        night(tapes).raise_unless_ok()
+        assert tapes.ledger.points[-1].base is None
+
+
+def test_a_delta_whose_base_is_not_known_any_more_is_refused(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        night(tapes).raise_unless_ok()
+        full, delta = tapes.ledger.points
+        tapes.ledger.points = [delta]
+        with pytest.raises(IntegrityError, match=full.id):
+            restores(tapes, delta, tmp_path / "back")
+
+
+def test_the_cartridge_of_the_base_is_asked_for(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked(), 6, 64) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, MiB)
+        night(tapes).raise_unless_ok()
+        last = tapes.ledger.points[-1]
+        assert last.barcodes == ("TAP002L8",)
+        tapes.shelf.away.add("TAP001L8")
+        with pytest.raises(CartridgeWanted, match="TAP001L8"):
+            restores(tapes, last, tmp_path / "back")
+        tapes.shelf.away.clear()
+        assert restores(tapes, last, tmp_path / "again") == tapes.truth("vm1")
+
+
+def test_the_manifest_says_upon_what(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        night(tapes).raise_unless_ok()
+        full, delta = tapes.ledger.points
+        by_hand(tapes.shelf, full, tmp_path / "hand")
+        (tmp_path / "hand" / "RESTORE.txt").unlink()
+        by_hand(tapes.shelf, delta, tmp_path / "hand")
+        vm_json = json.loads((tmp_path / "hand" / "vm.json").read_text())
+        assert vm_json["base"] == {"id": full.id, "name": full.name}
+        assert [image["kind"] for image in vm_json["images"]] == ["delta"]
+        assert full.name in (tmp_path / "hand" / "RESTORE.txt").read_text()
