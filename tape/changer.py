@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tape.elements import Element, ElementKind
-from tape.errors import FormatError, MediumChanged, TapeError, UnitAttention
+from tape.errors import FormatError, MediumChanged, RefusedCommand, TapeError, UnitAttention
 from tape.scsi import cdb
 from tape.scsi.transport import ScsiTransport
 from tape.scsi.unit import CHANGER, Identity, Unit
 
-_STATUS_BYTES = 1 << 20
+_STATUS_BYTES = 64 << 10
+_STATUS_BYTES_MAX = (1 << 24) - 1  # the field has three bytes
+_HEAD_BYTES = 8
+_SPARE_BYTES = 64  # some robots count a little less than they then send
 _PAGE_BYTES = 8
 _MISSING_BYTES_MAX = 8  # tgtd takes its own head for a part of the report: the last page comes without its last bytes
 _MOVE_S = 600.0
@@ -88,19 +91,27 @@ class Changer:
 
     def _of_kind(self, kind: ElementKind) -> list[Element]:
         for identified in (True, False):
-            command = cdb.read_element_status(kind, 0, 0xFFFF, _STATUS_BYTES, identifiers=identified)
             try:
-                return list(decode(self._asked(command), kind, self.name))
-            except (FormatError, TapeError):
+                return list(decode(self._report(kind, identified), kind, self.name))
+            except (FormatError, RefusedCommand):  # older robots know no identifiers
                 if not identified:
                     raise
         return []
 
-    def _asked(self, command: bytes) -> bytes:
+    def _report(self, kind: ElementKind, identified: bool) -> bytes:
+        """The whole report; asked for once more where it is longer than most are: not every adapter carries so much."""
+        length = _STATUS_BYTES
+        while True:
+            data = self._asked(cdb.read_element_status(kind, 0, 0xFFFF, length, identifiers=identified), length)
+            whole = _HEAD_BYTES + int.from_bytes(data[5:8], "big") + _SPARE_BYTES
+            if whole <= length or length == _STATUS_BYTES_MAX:
+                return data
+            length = min(whole, _STATUS_BYTES_MAX)
+
+    def _asked(self, command: bytes, length: int) -> bytes:
         """Ask, also when cartridges may have been moved by hand meanwhile: where they are now is the question."""
         return _past_attentions(
-            lambda: self.unit.ask(command, "read element status", _STATUS_BYTES, timeout_s=_INVENTORY_S),
-            also_moves=True,
+            lambda: self.unit.ask(command, "read element status", length, timeout_s=_INVENTORY_S), also_moves=True
         )
 
     def _patiently(self, command: bytes, what: str, timeout_s: float) -> None:

@@ -9,9 +9,21 @@ import pytest
 from tape.changer import Changer, decode
 from tape.drive import TapeDrive
 from tape.elements import Element, ElementKind, by_barcode
+from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
+from tape.emulator.lun import Lun
 from tape.emulator.robot import DRIVES, MAIL, SLOTS
-from tape.errors import FormatError, MediumChanged, NoMedium, NotReady, RefusedCommand, RemovalPrevented, TapeError
+from tape.errors import (
+    FormatError,
+    HardwareError,
+    MediumChanged,
+    NoMedium,
+    NotReady,
+    RefusedCommand,
+    RemovalPrevented,
+    TapeError,
+)
+from tape.scsi.sense import Key
 
 BARCODES = ("TAP001L8", "TAP002L8", "CLN001L8")
 
@@ -135,6 +147,33 @@ def test_a_library_is_opened_as_it_was_left(library: VirtualLibrary, changer: Ch
     opened.load()
     buf = bytearray(10)
     assert opened.read(memoryview(buf)) == 4
+
+
+def test_a_robot_with_thousands_of_slots_is_asked_for_all_of_them(tmp_path: Path) -> None:
+    barcodes = [f"T{number:05}L8" for number in range(10)]
+    library = VirtualLibrary.create(tmp_path / "large", barcodes=barcodes, slots=4000)
+    found = Changer(library.changer_transport()).elements()
+    assert sum(element.kind is ElementKind.SLOT for element in found) == 4000
+    assert [element.barcode for element in found if element.full] == barcodes
+
+
+def test_a_robot_that_knows_no_identifiers_is_asked_without(library: VirtualLibrary, changer: Changer) -> None:
+    def refuse(lun: Lun, command: bytes) -> None:
+        if command[0] == 0xB8 and command[6] & 1:
+            raise Check(Key.ILLEGAL_REQUEST, 0x24)
+
+    library.robot.before = refuse
+    assert [element.drive_serial for element in changer.elements() if element.kind is ElementKind.DRIVE] == ["", ""]
+
+
+def test_a_look_that_fails_leaves_no_serial_number_out(library: VirtualLibrary, changer: Changer) -> None:
+    def fail(lun: Lun, command: bytes) -> None:
+        if command[0] == 0xB8 and command[6] & 1:
+            raise Check(Key.HARDWARE_ERROR, 0x44)
+
+    library.robot.before = fail
+    with pytest.raises(HardwareError):
+        changer.elements()
 
 
 def test_a_drive_is_no_library(library: VirtualLibrary) -> None:
