@@ -68,7 +68,7 @@ def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
 def test_to_the_vault_and_back(world, tape):
     world.archive("web01")
     [out] = tape("media", "vault", "TAP001L8", "--export", "--due-back", "2027-01-01").json
-    assert (out["vault"], out["mail_slot"]) == ("salt mine", "mail slot 16")
+    assert (out["vault"], out["mail_slot"]) == ("salt mine", "mail 1")
     library = VirtualLibrary.open(world.root / "library")
     library.export_cartridge(16)
     assert tape("media", "show", "TAP001L8").json["location"] == "vault salt mine"

@@ -286,7 +286,7 @@ class Keeper:
         value = volume.index.root.xattrs.get(notes.KEY)
         note = notes.decode(value) if value is not None else Note(barcode)
         return replace(
-            medium,
+            medium.fetched(),
             state=medium.state if settled else state,
             volume_uuid=volume.uuid,
             pool=note.pool,
@@ -299,9 +299,6 @@ class Keeper:
             remaining_bytes=capacity.remaining_mib[partition] << 20 if capacity else medium.remaining_bytes,
             loads=loads.number if loads is not None else medium.loads,
             library=self.library,
-            vault=None,
-            vaulted=None,
-            due_back=None,
             seen=self.hand.now(),
         )
 

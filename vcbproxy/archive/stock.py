@@ -13,6 +13,7 @@ from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
 from vcbproxy.archive.identify import Content, Found
 from vcbproxy.archive.keeper import Keeper, cleared
+from vcbproxy.archive.places import number, place
 from vcbproxy.catalog.medium import WITH_DATA, MediaSet, Medium, State
 
 
@@ -49,13 +50,19 @@ def by_labels(inventory: Inventory, keeper: Keeper) -> list[Seen]:
                 medium = Medium(barcode, State.CLEANING)
             if medium is not None:
                 medium = replace(
-                    medium, library=library, slot=_slot(element), vault=None, vaulted=None, due_back=None, seen=now
+                    medium,
+                    library=library,
+                    slot=_slot(element, inventory),
+                    vault=None,
+                    vaulted=None,
+                    due_back=None,
+                    seen=now,
                 )
                 keeper.catalog.media.put(medium)
             problem = "" if barcode else "its label cannot be read"
             if barcode and inventory.barcodes.count(barcode) > 1:
                 problem = "two cartridges bear this label: neither is used"
-            seen.append(Seen(barcode, _place(element), medium, problem=problem))
+            seen.append(Seen(barcode, place(element, inventory), medium, problem=problem))
         present = set(inventory.barcodes)
         for medium in known.values():
             if medium.library == library and medium.barcode not in present:
@@ -65,12 +72,12 @@ def by_labels(inventory: Inventory, keeper: Keeper) -> list[Seen]:
     return sorted(seen, key=lambda one: (one.barcode, one.place))
 
 
-def _slot(element: Element) -> int | None:
-    return element.address if element.kind is ElementKind.SLOT else element.source
-
-
-def _place(element: Element) -> str:
-    return f"drive {element.drive_serial}" if element.drive_serial else str(element)
+def _slot(element: Element, inventory: Inventory) -> int | None:
+    """The slot that it lies in or came from, counted from 1."""
+    home = element if element.kind is ElementKind.SLOT else None
+    if element.source is not None and element.kind is ElementKind.DRIVE:
+        home = next((one for one in inventory.of_kind(ElementKind.SLOT) if one.address == element.source), None)
+    return None if home is None else number(home, inventory)
 
 
 def look(drive: SequentialDrive, barcode: str, place: str, keeper: Keeper) -> tuple[Seen, Found, LtfsVolume | None]:
@@ -88,7 +95,7 @@ def look(drive: SequentialDrive, barcode: str, place: str, keeper: Keeper) -> tu
         if problem:
             problems.append(problem)
         medium = _taken_in(known or Medium(barcode, State.SCRATCH), found, volume, keeper, problem)
-        return replace(medium, library=keeper.library, vault=None, vaulted=None, due_back=None, seen=now)
+        return replace(medium.fetched(), library=keeper.library, seen=now)
 
     with keeper.catalog.transaction():
         medium = keeper.catalog.media.change(barcode, noted)

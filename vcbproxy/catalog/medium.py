@@ -8,7 +8,7 @@ SCRATCH ───────▶ APPENDABLE ────────────
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -57,7 +57,7 @@ class Medium:
         remaining_bytes: of that.
         worm: what is written stays.
         library: in which it was last seen; None elsewhere.
-        slot: there.
+        slot: there, counted from 1.
         vault: where it was taken to; None in a library.
         vaulted: when that was.
         due_back: when it should be fetched from there.
@@ -91,6 +91,10 @@ class Medium:
     reason: str = ""
     released: str | None = None
     seen: datetime | None = None
+
+    def fetched(self) -> Medium:
+        """In no vault any more."""
+        return replace(self, vault=None, vaulted=None, due_back=None)
 
     @property
     def location(self) -> str:

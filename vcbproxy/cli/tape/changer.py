@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcbproxy.archive import places
 from vcbproxy.cli import frame
 from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
@@ -128,7 +129,7 @@ def import_(library: str | None, config: Config, as_json: bool) -> None:
         taken = used.import_()
         after = used.inventory()
     _show(after, taken, as_json=as_json)
-    left = [libraries.place(one, after) for one in _mail(after) if one.full]
+    left = [places.place(one, after) for one in _mail(after) if one.full]
     if left:
         raise Partial(f"without a label that can be read, and left where it is: {', '.join(left)}; put a label on it")
     if not taken:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcbproxy.archive import places
 from vcbproxy.cli import frame
 from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
@@ -144,7 +145,7 @@ def unload(drive: str, wait_s: float, library: str | None, config: Config, as_js
     with libraries.opened(config, library) as used:
         serial = libraries.drive_named(drive, used.inventory())
         carried = used.unload(serial, wait_s=wait_s)
-        place = libraries.place(carried, used.inventory())
+        place = places.place(carried, used.inventory())
     frame.emit({"drive": serial, "cartridge": carried.barcode or None, "place": place}, as_json=as_json)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vcbproxy.archive.places import place
 from vcbproxy.cli import frame
 from vcbproxy.cli.shelves import state_directory
 from vcbproxy.config import Config
@@ -97,17 +98,6 @@ def place_named(name: str, inventory: Inventory) -> Element:
         if place(element, inventory) == f"{matched[1]} {int(matched[2])}":
             return element
     raise UsageError(f"there is no {matched[1]} {matched[2]}: see `vcbproxy tape changer status`")
-
-
-def place(element: Element, inventory: Inventory) -> str:
-    """What people call an element: slots and mail slots are counted from 1, drives from 0, as mtx and libraries do."""
-    from tape.elements import ElementKind
-
-    words = {ElementKind.SLOT: "slot", ElementKind.MAIL_SLOT: "mail", ElementKind.DRIVE: "drive"}
-    if element.kind not in words:
-        return "robot"
-    alike = [one.address for one in inventory.of_kind(element.kind)]
-    return f"{words[element.kind]} {alike.index(element.address) + (element.kind is not ElementKind.DRIVE)}"
 
 
 def row(element: Element, inventory: Inventory) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.archive.boundary import tape_errors
+from vcbproxy.archive.places import place
 from vcbproxy.cli import frame, shelves
 from vcbproxy.cli.tape import rows
 from vcbproxy.config import Config
@@ -198,7 +199,7 @@ def vault(
     slots: dict[str, str] = {}
     if by_robot:
         with shelves.library(config, library_name) as (_, library, _keeper), tape_errors():
-            slots = {barcode: str(library.export(barcode, wait_s=_WAIT_S)) for barcode in places}
+            slots = {barcode: place(library.export(barcode, wait_s=_WAIT_S), library.inventory()) for barcode in places}
     now = datetime.now(UTC)
 
     def vaulted(known: Medium | None, barcode: str) -> Medium:
@@ -235,7 +236,7 @@ def return_(names: tuple[str, ...], config: Config, as_json: bool) -> None:
         if away := [medium.barcode for medium in wanted if medium.vault is None]:
             raise UsageError(f"not in a vault: {', '.join(away)}")
         for medium in wanted:
-            catalog.media.put(replace(medium, vault=None, vaulted=None, due_back=None))
+            catalog.media.put(medium.fetched())
     result = [{"barcode": medium.barcode, "vault": medium.vault} for medium in wanted]
     frame.emit(result, as_json=as_json, columns=("barcode", "vault"))
 
