@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tape import drivemap
 from tape.cleaning import CleaningLog
 from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host
-from tape.library import Library
+from tape.library import Heard, Library
 from tape.locks import LockFolder
 from vcbproxy import config as configuration
 from vcbproxy.archive.boundary import tape_errors
@@ -18,7 +18,14 @@ from vcbproxy.errors import ConfigError
 
 
 @contextmanager
-def opened(name: str, configured: configuration.Library, state: Path, *, keep_loaded: bool = True) -> Iterator[Library]:
+def opened(
+    name: str,
+    configured: configuration.Library,
+    state: Path,
+    *,
+    keep_loaded: bool = True,
+    heard: Callable[[Heard], None] | None = None,
+) -> Iterator[Library]:
     """A library for the length of a ``with``; cartridges left in drives are then brought home.
 
     Args:
@@ -26,6 +33,7 @@ def opened(name: str, configured: configuration.Library, state: Path, *, keep_lo
         configured: what it says of it.
         state: the state directory: locks lie there, and what was learnt of drives.
         keep_loaded: whether cartridges stay in their drives until the drives are wanted for others.
+        heard: told what drives complain of; else it is logged.
 
     The tape's errors become ours, also those of what is done inside.
 
@@ -43,6 +51,7 @@ def opened(name: str, configured: configuration.Library, state: Path, *, keep_lo
             known_drives=known,
             keep_loaded=keep_loaded,
             cleaning=cleaning_log(state),
+            heard=heard,
             reserve_as=socket.gethostname() if configured.reserve else None,
         )
         yield held.enter_context(library)

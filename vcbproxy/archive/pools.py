@@ -12,6 +12,7 @@ from tape.library import Library
 from tape.sequential import SequentialDrive
 from vcbproxy import config as configuration
 from vcbproxy.archive import libraries
+from vcbproxy.archive.condition import noting
 from vcbproxy.archive.keeper import Hand, Keeper
 from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.catalog.allocation import Terms
@@ -102,7 +103,7 @@ def opened(
     """
     pool = chosen(tape, name)
     library_name = tape.library_of(name)
-    with libraries.opened(library_name, tape.library[library_name], state) as library:
+    with libraries.opened(library_name, tape.library[library_name], state, heard=noting(catalog)) as library:
         keeper = Keeper(catalog, library_name, retention_of(tape), hand)
         terms = terms_of(name, pool, zone)
         shelf = PoolShelf(terms, library_name, library, keeper, drive_session=drive_session, wait_s=wait_s)

@@ -79,11 +79,12 @@ def library(config: Config, name: str | None) -> Iterator[tuple[str, Library, Ke
         Error: it cannot be opened.
     """
     from vcbproxy.archive import libraries
+    from vcbproxy.archive.condition import noting
 
     library_name, configured = libraries.chosen(config.tape, name)
     with (
         catalog(config) as known,
-        libraries.opened(library_name, configured, state_directory(config)) as opened,
+        libraries.opened(library_name, configured, state_directory(config), heard=noting(known)) as opened,
     ):
         yield library_name, opened, keeper(config, known, library_name)
 
