@@ -21,6 +21,7 @@ from tape.emulator.drive import DriveLun
 from tape.emulator.kinds import kind_of
 from tape.emulator.loop import LoopTransport
 from tape.emulator.lun import MEDIUM_CHANGED, Lun
+from tape.emulator.pace import AT_ONCE, Clock, Pace, Timing
 from tape.emulator.robot import DRIVES, MAIL_ACCESSED, SLOTS, ElementKind, RobotLun, Shelf
 
 _STATE = "library.json"
@@ -42,12 +43,14 @@ class VirtualLibrary:
         *,
         read_only: bool = False,
         durable: bool = False,
+        timing: Timing = AT_ONCE,
+        clock: Clock | None = None,
     ) -> None:
         """Use ``create`` or ``open``; drives are empty until ``thread``."""
         self.folder = folder
         self._read_only = read_only
         self._durable = durable
-        self.drives = tuple(DriveLun(number) for number in serials)
+        self.drives = tuple(DriveLun(number, pace=Pace(timing, clock)) for number in serials)
         self.robot = RobotLun(serial, shelf, self.drives, self.cartridge, self.save)
 
     @classmethod
@@ -98,13 +101,23 @@ class VirtualLibrary:
         return made
 
     @classmethod
-    def open(cls, folder: Path, *, read_only: bool = False, look_only: bool = False) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        read_only: bool = False,
+        look_only: bool = False,
+        timing: Timing = AT_ONCE,
+        clock: Clock | None = None,
+    ) -> Self:
         """One that is there.
 
         Args:
             folder: where it is.
             read_only: as if the tab of every cartridge were set.
             look_only: only to see what lies where, which may be done while another program uses it.
+            timing: how long drives take for everything.
+            clock: by which they take that.
 
         Raises:
             ValueError: the folder holds none, or what it says cannot be.
@@ -117,7 +130,16 @@ class VirtualLibrary:
             sources = {int(address): int(source) for address, source in state["sources"].items()}
             shelf = Shelf(state["slots"], state["mail"], len(state["drives"]), full, sources)
             durable = bool(state.get("durable", False))
-            opened = cls(folder, shelf, state["drives"], state["serial"], read_only=read_only, durable=durable)
+            opened = cls(
+                folder,
+                shelf,
+                state["drives"],
+                state["serial"],
+                read_only=read_only,
+                durable=durable,
+                timing=timing,
+                clock=clock,
+            )
         except FileNotFoundError:
             raise ValueError(f"{folder}: no library is there") from None
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:

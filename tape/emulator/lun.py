@@ -20,6 +20,10 @@ class Hang(Exception):
     """A command that is never answered: raised by whoever makes faults."""
 
 
+class Busy(Exception):
+    """Not now; ask again: likewise."""
+
+
 RESET = (0x29, 0x00)
 MEDIUM_CHANGED = (0x28, 0x00)
 
@@ -79,6 +83,7 @@ class Lun:
                 if cdb[0] not in self._ATTENTIONS_PASSED:
                     _tell_first(waiting)
                 self._reservations.hold(session, cdb[0])
+                self.session = session
                 if self.before is not None:
                     self.before(self, cdb)
                 if cdb[0] in RESERVING:
@@ -87,13 +92,14 @@ class Lun:
                 handler = self._handlers.get(cdb[0])
                 if handler is None:
                     raise invalid_command()
-                self.session = session
                 given = handler(cdb, data)
                 if self.after is not None:
                     self.after(self, cdb)
                 return Answer(Status.GOOD, given)
             except Conflict:
                 return Answer(Status.RESERVATION_CONFLICT)
+            except Busy:
+                return Answer(Status.BUSY)
             except Check as check:
                 return Answer(Status.CHECK_CONDITION, check.data, check.sense)
 
@@ -103,6 +109,14 @@ class Lun:
             for session, waiting in self._attentions.items():
                 if session is not but:
                     waiting.append(code)
+
+    def tell_waiting(self) -> None:
+        """Tell the session whose command this is what waits for it, in place of an answer.
+
+        Raises:
+            Check: something waits.
+        """
+        _tell_first(self._attentions[self.session])
 
     def leave(self, session: Session) -> None:
         """A session has ended."""

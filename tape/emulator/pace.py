@@ -10,6 +10,7 @@ Time is a clock's that is passed in: rehearsals wait for no minute of it, and a 
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,6 +40,21 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
         time.sleep(seconds)
+
+
+class StoppableClock(SystemClock):
+    """The machine's; once it is stopped nobody sleeps any more, and who slept wakes up."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        """Let that much time pass, or what is left until it is stopped."""
+        self._stopped.wait(seconds)
+
+    def stop(self) -> None:
+        """Have nobody wait any longer."""
+        self._stopped.set()
 
 
 @dataclass(frozen=True, slots=True)

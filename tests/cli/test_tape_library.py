@@ -13,7 +13,7 @@ import pytest
 from tape.changer import Changer
 from tape.drive import Position, TapeDrive
 from tape.elements import ElementKind
-from tape.errors import MediumChanged, NotReady, TransportError, WriteProtected
+from tape.errors import HardwareError, MediumChanged, NotReady, TransportError, WriteProtected
 from tape.scsi.iscsi import IscsiTransport
 from tests.program import Program
 
@@ -175,6 +175,33 @@ def test_a_library_served_read_only_takes_no_writing(vcbproxy: Program, folder: 
             drive.write(b"no")
         drive.close()
         changer.close()
+
+
+def test_faults_are_made_as_ordered_and_told(vcbproxy: Program, folder: Path) -> None:
+    with serving(vcbproxy, folder, "--fault", "robot:move:1=hardware-error") as (url, process):
+        changer = Changer(IscsiTransport(f"{url}/0"))
+        elements = {element.address: element for element in changer.elements()}
+        with pytest.raises(HardwareError):
+            changer.move(elements[SLOT], elements[DRIVE])
+        changer.move(elements[SLOT], elements[DRIVE])
+        changer.close()
+        process.send_signal(signal.SIGTERM)
+        assert "robot: hardware-error at A5h" in process.communicate(timeout=30)[1]
+    assert "is no fault" in vcbproxy("tape", "library", "serve", folder, "--fault", "often", code=2).err
+
+
+def test_a_drive_that_takes_its_time_is_ended_at_once(vcbproxy: Program, folder: Path) -> None:
+    with serving(vcbproxy, folder, "--real-time", "--fault-seed", "1", "--fault-rate", "0") as (url, process):
+        changer = Changer(IscsiTransport(f"{url}/0"))
+        elements = {element.address: element for element in changer.elements()}
+        changer.move(elements[SLOT], elements[DRIVE])
+        drive = TapeDrive(IscsiTransport(f"{url}/1"))
+        with pytest.raises(NotReady, match="it is becoming ready"):
+            drive.wait_ready(timeout_s=0)
+        drive.close()
+        changer.close()
+        process.send_signal(signal.SIGTERM)
+        assert "--fault-seed 1 --fault-rate 0" in process.communicate(timeout=10)[1]
 
 
 @pytest.mark.parametrize("listen", ["3260", "127.0.0.1:", "127.0.0.1:99999", ":3260"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,25 @@ def test_logging_out_is_answered_and_ends_it(raw: RawInitiator) -> None:
     assert raw.receive().op == LOGOUT_RESPONSE
     with pytest.raises(ConnectionError):
         raw.receive()
+
+
+def test_pings_are_answered_while_a_drive_seeks(library: Served, raw: RawInitiator) -> None:
+    """Linux gives a session up whose pings are not answered within seconds; a seek may take a minute."""
+    seeking, go_on = threading.Event(), threading.Event()
+
+    def seek(_lun: Lun, _command: bytes) -> None:
+        seeking.set()
+        assert go_on.wait(30)
+
+    raw.log_in()
+    raw.past_attention(lun=1)
+    library.library.drives[0].before = seek
+    tag = raw.command(TUR, lun=1)
+    assert seeking.wait(30)
+    raw.send(NOP | IMMEDIATE, at16=9, at20=NO_TAG, at24=raw.command_number)
+    assert raw.receive().op == NOP_IN
+    go_on.set()
+    assert raw.receive().number(16) == tag
 
 
 # ---------------------------------------------------------------------- data

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from enum import IntEnum
 
 from tape.emulator.check import Session
-from tape.emulator.iscsi.task import Task
+from tape.emulator.iscsi.taskset import TaskSet
 from tape.emulator.lun import Lun
 from tape.scsi.pdu import Head
 
@@ -35,16 +34,14 @@ class Outcome(IntEnum):
     NOT_SUPPORTED = 5
 
 
-def manage(
-    luns: Sequence[Lun], session: Session, tasks: OrderedDict[int, Task], head: Head, number: int | None
-) -> Outcome:
+def manage(luns: Sequence[Lun], session: Session, tasks: TaskSet, head: Head, number: int | None) -> Outcome:
     """Do it; ``tasks`` are those of this session that are not answered yet."""
     function = head.flags & 0x7F
     unit = luns[number] if number is not None and number < len(luns) else None
     if function == Function.REASSIGN:
         return Outcome.NO_REASSIGNMENT
     if function in (Function.RESET_TARGET_WARM, Function.RESET_TARGET_COLD):
-        tasks.clear()
+        tasks.abort_all()
         for lun in luns:
             lun.reset()
         return Outcome.COMPLETE
@@ -53,9 +50,8 @@ def manage(
     if unit is None:
         return Outcome.NO_UNIT
     if function == Function.ABORT_TASK:
-        return Outcome.COMPLETE if tasks.pop(head.get(20), None) is not None else Outcome.NO_TASK
-    for tag in [tag for tag, task in tasks.items() if task.lun == head.lun]:
-        del tasks[tag]
+        return Outcome.COMPLETE if tasks.abort(head.get(20)) else Outcome.NO_TASK
+    tasks.abort_all(head.lun)
     if function == Function.RESET_UNIT:
         unit.reset()
     if function == Function.CLEAR_TASK_SET:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from vcbproxy.errors import Busy, Cancelled, Error, Terminated, UsageError
 
 if TYPE_CHECKING:
     from tape.emulator.cartridge import Kind
+    from tape.emulator.faults import Mischief
     from tape.emulator.iscsi.target import IscsiTarget
     from tape.emulator.library import VirtualLibrary
 
@@ -111,25 +112,64 @@ def create(
     help="Where; port 0 takes a free one. Nobody is asked for a password: whoever reaches it may write.",
 )
 @click.option("--read-only", is_flag=True, help="As if the tab of every cartridge were set.")
-def serve(folder: Path, listen: str, read_only: bool) -> None:
+@click.option(
+    "--real-time", is_flag=True, help="Take the time that LTO-8 drives take, for loading, seeking and writing."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT",
+    help="Make a fault, such as drive1:write:100=medium-error; repeatable. docs/tape.md lists them.",
+)
+@click.option("--fault-seed", type=int, metavar="N", help="Make faults by chance: the same number, the same faults.")
+@click.option("--fault-rate", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="How many of them.")
+def serve(
+    folder: Path,
+    listen: str,
+    read_only: bool,
+    real_time: bool,
+    faults: Sequence[str],
+    fault_seed: int | None,
+    fault_rate: float,
+) -> None:
     """Serve the library in FOLDER over iSCSI until Ctrl-C or SIGTERM: LUN 0 is the robot, the next ones its drives.
 
     When it is ready its address is printed. One program at a time has the folder; `import` and `export` may be used.
     """
     from tape.emulator.door import Door
     from tape.emulator.iscsi.target import IscsiTarget
+    from tape.emulator.pace import AT_ONCE, LTO8, StoppableClock
 
     host, port = _address(listen)
-    with _opened(folder, read_only=read_only) as library:
+    clock = StoppableClock()
+    with ExitStack() as stack:
+        library = stack.enter_context(
+            _opened(folder, read_only=read_only, timing=LTO8 if real_time else AT_ONCE, clock=clock)
+        )
+        _mischief(faults, fault_seed, fault_rate).befall(library)
         try:
             target = IscsiTarget(library.luns, library.iscsi_name, host=host, port=port)
         except OSError as error:
             raise Error(f"cannot listen on {listen}: {error.strerror or error}") from error
-        with target, Door(library):
-            click.echo(target.url(0).rpartition("/")[0])
-            _explain(target, host)
-            with suppress(Cancelled, Terminated):
-                threading.Event().wait()
+        stack.enter_context(target)
+        stack.enter_context(Door(library))
+        stack.callback(clock.stop)  # first of all: nobody waits for a seek of a minute
+        click.echo(target.url(0).rpartition("/")[0])
+        _explain(target, host)
+        with suppress(Cancelled, Terminated):
+            threading.Event().wait()
+
+
+def _mischief(faults: Sequence[str], seed: int | None, rate: float) -> Mischief:
+    from tape.emulator.faults import Chance, Fault, Mischief
+
+    with _wrong_is_usage():
+        ordered = [Fault.parse(text) for text in faults]
+    chance = Chance(seed, rate) if seed is not None else None
+    if chance is not None:
+        frame.say(f"Faults by chance: --fault-seed {seed} --fault-rate {rate:g}")
+    return Mischief(ordered, chance, told=frame.say)
 
 
 @library.command(
@@ -194,7 +234,7 @@ def show(folder: Path, as_json: bool) -> None:
 
 
 @contextmanager
-def _opened(folder: Path, *, read_only: bool = False) -> Iterator[VirtualLibrary]:
+def _opened(folder: Path, **how: Any) -> Iterator[VirtualLibrary]:
     """The library, for this program alone."""
     from tape.emulator.library import VirtualLibrary
     from tape.errors import InUse, TapeError
@@ -205,7 +245,7 @@ def _opened(folder: Path, *, read_only: bool = False) -> Iterator[VirtualLibrary
     try:
         with LockFolder(folder).held("library"):
             with _wrong_is_usage():
-                opened = VirtualLibrary.open(folder, read_only=read_only)
+                opened = VirtualLibrary.open(folder, **how)
             yield opened
     except InUse as error:
         raise Busy(str(error)) from error
