@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from tape.emulator.check import Check, Session
 from tape.emulator.iscsi.outlet import Outlet
@@ -56,10 +55,11 @@ class Work:
 
     def run(self) -> None:
         """Until there will be no more commands, or nobody is there to hear answers."""
-        with suppress(OSError):  # the thread that reads notices as well, and tells
+        try:
             while (task := self._tasks.next()) is not None:
                 self._do(task)
-        self._outlet.close()
+        except OSError:
+            self._outlet.close()  # the thread that reads notices, and tells
 
     def _do(self, task: Task) -> None:
         try:
