@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 import pytest
 
-from tape.encryption import Key
-from tape.errors import KeyWanted, UnitAttention
+from tape.drive import TapeDrive
+from tape.emulator.check import Check
+from tape.emulator.drive import DriveLun
+from tape.emulator.lun import Lun
+from tape.encryption import Key, encrypted, status, wanted_key
+from tape.errors import CannotEncrypt, KeyWanted, TapeError, UnitAttention
+from tape.ltfs.volume import LtfsVolume
 from tape.scsi import security, sense
-from tape.scsi.security import Algorithm, NextBlock, Status
+from tape.scsi.security import Algorithm, Encryption, NextBlock, Status
+from tape.scsi.sense import Key as SenseKey
+from tape.sequential import Position
+from tests.tape.volumes import MAKER, Ticks, cartridge, drive_with, files_of, formatted, put
 
 SECRET = bytes(range(32))
 
@@ -76,3 +87,93 @@ def test_a_change_of_the_key_is_an_error_of_its_own() -> None:
     found = sense.decode(bytes.fromhex("70 00 06 00000000 0A 00000000 2A 11 00000000"))
     assert found is not None
     assert type(sense.failure(found, "drive", "write")) is UnitAttention
+
+
+# ---------------------------------------------------------------------- on an emulated drive that encrypts
+
+KEY, OTHER = Key(SECRET), Key(bytes(32))
+TEXT = b"what nobody is to read " * 300
+
+
+@pytest.fixture
+def lun(tmp_path: Path) -> DriveLun:
+    return formatted(tmp_path / "TAP001L8")
+
+
+@pytest.fixture
+def drive(lun: DriveLun) -> TapeDrive:
+    return drive_with(lun)
+
+
+def volume_in(drive: TapeDrive) -> LtfsVolume:
+    return LtfsVolume.mount(drive, MAKER, Ticks())
+
+
+def on_tape(lun: DriveLun) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(cartridge(lun).folder.glob("*_R")))
+
+
+def test_what_is_written_with_a_key_lies_encrypted_on_the_tape_and_is_read_with_it(
+    lun: DriveLun, drive: TapeDrive
+) -> None:
+    with encrypted(drive, KEY), volume_in(drive) as volume:
+        put(volume, "/secret", TEXT)
+        assert files_of(volume) == {"/secret": TEXT}
+    assert TEXT[:23] not in on_tape(lun)
+    assert b"/secret" not in on_tape(lun)
+    assert b"<name>secret" not in on_tape(lun)
+    with encrypted(drive, KEY):
+        assert files_of(volume_in(drive)) == {"/secret": TEXT}
+
+
+def test_without_the_key_the_cartridge_says_which_one_it_wants(drive: TapeDrive) -> None:
+    with encrypted(drive, KEY), volume_in(drive) as volume:
+        put(volume, "/secret", TEXT)
+    with pytest.raises(KeyWanted):
+        volume_in(drive)
+    assert wanted_key(drive) in (KEY.identity, None)
+    drive.locate(Position(0, 5))
+    assert wanted_key(drive) == KEY.identity
+    with encrypted(drive, OTHER):
+        with pytest.raises(KeyWanted):
+            volume_in(drive)
+        drive.locate(Position(0, 5))
+        assert wanted_key(drive) == KEY.identity
+    drive.locate(Position(0, 0))
+    assert wanted_key(drive) is None, "the label is for everybody"
+
+
+def test_the_key_is_forgotten_at_the_end_whatever_happened(drive: TapeDrive) -> None:
+    with encrypted(drive, KEY):
+        assert status(drive).encryption == Encryption.ON
+    assert status(drive).encryption == Encryption.OFF
+    with pytest.raises(KeyboardInterrupt), encrypted(drive, KEY):
+        raise KeyboardInterrupt
+    assert status(drive).encryption == Encryption.OFF
+
+
+def test_a_drive_that_lost_its_key_writes_nothing_more(lun: DriveLun, drive: TapeDrive) -> None:
+    """Its power failed: it would go on in the clear."""
+
+    def writing() -> None:
+        volume = volume_in(drive)
+        put(volume, "/secret", TEXT)
+        lun.power_cut()
+        put(volume, "/more", TEXT)
+
+    with pytest.raises(TapeError), encrypted(drive, KEY):
+        writing()
+    assert TEXT[:23] not in on_tape(lun)
+
+
+def test_no_error_tells_the_key(lun: DriveLun, drive: TapeDrive) -> None:
+    def refuse(_lun: Lun, command: bytes) -> None:
+        if command[0] == 0xB5:
+            raise Check(SenseKey.ILLEGAL_REQUEST, 0x26)
+
+    lun.before = refuse
+    with pytest.raises(CannotEncrypt) as caught, encrypted(drive, KEY):
+        pass
+    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert SECRET.hex() not in told.lower()
+    assert repr(SECRET) not in told
