@@ -29,6 +29,7 @@
     │  ├─ MoveFailed         a cartridge was not carried; where it lies now is said, if that could be seen
     │  └─ LibraryChanged     somebody has moved cartridges by hand
     └─ FormatError        what is recorded is not what the format prescribes
+       ├─ IncrementalIndex  an index of LTFS 2.5 that only says what changed: its own program has to finish the volume
        └─ Inconsistent    a volume whose last writer did not finish: `recover` rolls it back
 
 Facts are attributes, the message is one line that names device and place.
@@ -208,3 +209,7 @@ class FormatError(TapeError):
 
 class Inconsistent(FormatError):
     """The volume's last writer did not finish; what it had committed before is whole."""
+
+
+class IncrementalIndex(FormatError):
+    """An index that only says what changed since another one: LTFS 2.5 may write such while a volume is mounted."""

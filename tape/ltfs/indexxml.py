@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
-from tape.errors import FormatError
+from tape.errors import FormatError, IncrementalIndex
 from tape.ltfs import names, times
 from tape.ltfs.index import ROOT_UID, Directory, Extent, File, Index, Lock, Pointer, Times
 from tape.ltfs.label import FIRST_CONTENT_BLOCK, VERSION, letter_in, uuid_in
@@ -28,6 +28,7 @@ _ROOT = (
     "creator", "comment", "volumeuuid", "generationnumber", "updatetime", "location", "previousgenerationlocation",
     "allowpolicyupdate", "dataplacementpolicy", "volumelockstate", "highestfileuid", "directory",
 )  # fmt: skip
+_INCREMENTAL = "<previousincrementallocation"  # of LTFS 2.5; an index that we write comes after no incremental one
 _UID_MAX = (1 << 64) - 1
 
 
@@ -55,6 +56,11 @@ class _Reader:
         self._uids: set[int] = set()
 
     def index(self, root: Element) -> Index:
+        if root.tag == "ltfsincrementalindex":
+            reason = (
+                "an incremental index of LTFS 2.5: let the program that wrote it mount and unmount the volume first"
+            )
+            raise IncrementalIndex(where=self._where, reason=reason)
         if root.tag != "ltfsindex":
             raise FormatError(where=self._where, reason=f"an index is <ltfsindex>, this is <{root.tag[:40]}>")
         version = root.attributes.get("version", "")
@@ -78,7 +84,7 @@ class _Reader:
             allow_policy_update=read.truth("allowpolicyupdate"),
             policy=read.element("dataplacementpolicy").written() if read.has("dataplacementpolicy") else "",
             version=version,
-            unknown=tuple(read.unknown),
+            unknown=tuple(one for one in read.unknown if not one.startswith(_INCREMENTAL)),
         )
         greatest = max(self._uids, default=ROOT_UID)
         if index.highest_uid and index.highest_uid < greatest:

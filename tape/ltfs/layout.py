@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tape.errors import FormatError, Inconsistent, MediumError
+from tape.errors import FormatError, Inconsistent, IncrementalIndex, MediumError
 from tape.ltfs import indexxml, label
 from tape.ltfs.index import Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK, LABEL_BYTES_MAX, Label
@@ -160,7 +160,9 @@ class Tail:
         return self.behind_index == self.end
 
 
-def read_tail(drive: SequentialDrive, layout: Layout, letter: str, *, lenient: bool = False) -> Tail:
+def read_tail(
+    drive: SequentialDrive, layout: Layout, letter: str, *, lenient: bool = False, over_incremental: bool = False
+) -> Tail:
     """Find the last whole index of a partition, from its end.
 
     Args:
@@ -168,8 +170,10 @@ def read_tail(drive: SequentialDrive, layout: Layout, letter: str, *, lenient: b
         layout: of the volume.
         letter: of the partition.
         lenient: pass over indexes that are damaged, to one before them.
+        over_incremental: pass over incremental ones, too; what they say is then not known.
 
     Raises:
+        IncrementalIndex: the last index only says what changed.
         FormatError: what should be the last index is none.
         MediumError: it cannot be read.
     """
@@ -183,7 +187,12 @@ def read_tail(drive: SequentialDrive, layout: Layout, letter: str, *, lenient: b
         # What lies between two filemarks is an index; a torn one has no filemark behind it.
         if closing - opening > 1:
             pointer = Pointer(letter, opening + 1)
-            index = _index_or_none(drive, layout, pointer, lenient=lenient)
+            try:
+                index = _index_or_none(drive, layout, pointer, lenient=lenient)
+            except IncrementalIndex:
+                if not over_incremental:
+                    raise
+                index = None
             if index is not None:
                 return Tail(end, index, closing + 1)
         closing = opening
@@ -210,6 +219,8 @@ def _index_or_none(drive: SequentialDrive, layout: Layout, pointer: Pointer, *, 
         return None
     try:
         return read_index(drive, layout, pointer)
+    except IncrementalIndex:
+        raise
     except (FormatError, MediumError):
         if lenient:
             return None
