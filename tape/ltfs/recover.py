@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tape.errors import EndOfData, FormatError, Inconsistent, MediumError
+from tape.errors import EndOfData, FormatError, Inconsistent, IncrementalIndex, MediumError
 from tape.ltfs import index as model
 from tape.ltfs.format import Maker
 from tape.ltfs.index import DIGEST, Directory, File
@@ -60,6 +60,7 @@ def recover(
 
     Raises:
         FormatError: there is no index left that makes sense; or the journal is damaged.
+        IncrementalIndex: another program has to finish it.
         WriteProtected: the cartridge takes no writing.
         TapeError: it cannot be read, or not be written.
     """
@@ -67,6 +68,8 @@ def recover(
     noted = None if journal is None else journal.read(layout.label.volume_uuid)
     try:
         mounted = mount(drive, search=True)
+    except IncrementalIndex:
+        raise  # rolled back, it would lose what its own program can still make of it
     except FormatError:
         done = _roll_back(drive, layout, maker, now_ns, noted)
     else:
@@ -75,19 +78,6 @@ def recover(
     if journal is not None:
         journal.settle(layout.label.volume_uuid)
     return done
-
-
-def last_state(drive: SequentialDrive) -> Mounted:
-    """The last committed state of a volume whose last writer did not finish, to be read from: nothing is written.
-
-    Raises:
-        FormatError: there is no index left that makes sense.
-        TapeError: it cannot be read.
-    """
-    layout = read_layout(drive)
-    data = read_tail(drive, layout, layout.label.data_partition, lenient=True)
-    small = read_tail(drive, layout, layout.label.index_partition, lenient=True)
-    return _state(drive, layout, data, small)
 
 
 def _roll_back(
@@ -175,11 +165,23 @@ def _orphans(data: Tail) -> int:
     return data.end - (data.behind_index if data.index is not None else FIRST_CONTENT_BLOCK)
 
 
-def for_reading(drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int]) -> LtfsVolume:
+def for_reading(
+    drive: SequentialDrive,
+    maker: Maker,
+    now_ns: Callable[[], int],
+    *,
+    older: Callable[[FormatError], None] = lambda _: None,
+) -> LtfsVolume:
     """Mount a volume that is only to be read from: one whose last writer did not finish, as it was committed last.
 
     A restore need not wait until somebody has recovered what last night's job left; and what takes no writing any more
     can be recovered no other way.
+
+    Args:
+        drive: with the cartridge.
+        maker: as in ``LtfsVolume.mount``.
+        now_ns: likewise.
+        older: told why, when an older state is shown.
 
     Raises:
         FormatError: no LTFS volume, or there is no index left that makes sense.
@@ -187,9 +189,10 @@ def for_reading(drive: SequentialDrive, maker: Maker, now_ns: Callable[[], int])
     """
     try:
         return LtfsVolume(drive, mount(drive), maker, now_ns, read_only=_FOR_READING)
-    except Inconsistent as error:
+    except (Inconsistent, IncrementalIndex) as error:
+        older(error)
         layout = read_layout(drive)
-        data = read_tail(drive, layout, layout.label.data_partition, lenient=True)
+        data = read_tail(drive, layout, layout.label.data_partition, lenient=True, over_incremental=True)
         small = read_tail(drive, layout, layout.label.index_partition, lenient=True)
         state = _state(drive, layout, data, small)
-        return LtfsVolume(drive, state, maker, now_ns, read_only=f"{error}; it was mounted for reading")
+        return LtfsVolume(drive, state, maker, now_ns, read_only=f"{_FOR_READING}, as it was before: {error}")

@@ -224,7 +224,7 @@ class LtfsVolume:
         self._hold_committable()
         if self._dirty:
             self._commit_data()
-        if self._behind:
+        if self._behind and not self.read_only:
             self._commit_small()
         if self._journal is not None and self._journaling:
             self._journal.settle(self.uuid)
@@ -254,7 +254,7 @@ class LtfsVolume:
             raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
         if self._dirty or self._behind:
             self._seat.hold()
-        if (self._dirty or self._behind) and not self._failed:
+        if self._dirty and not self._failed:
             self._protection.hold_writable(self.drive, self.index)
 
     def _commit_data(self) -> None:

@@ -15,7 +15,7 @@ from tape.emulator.lun import Lun
 from tape.errors import FilesLost, MediumError, TapeError, WriteProtected
 from tape.ltfs.format import Naming, make_volume
 from tape.ltfs.protection import VolumeLock
-from tape.ltfs.recover import recover
+from tape.ltfs.recover import for_reading, recover
 from tape.ltfs.volume import LtfsVolume
 from tape.memory import Attribute, Form, Id
 from tape.scsi.sense import Key
@@ -141,7 +141,9 @@ def test_an_index_partition_that_cannot_be_written_costs_no_file(lun: DriveLun) 
     again = mounted(lun, search=True)
     assert set(files_of(again)) == {"/before", "/more"}
     with pytest.raises(WriteProtected, match="index partition"):
-        again.commit()
+        again.create("/x")
+    again.unmount()
+    assert again.index_partition_behind
 
 
 def test_neither_partition_takes_an_index(lun: DriveLun) -> None:
@@ -161,6 +163,8 @@ def test_neither_partition_takes_an_index(lun: DriveLun) -> None:
     assert kept.number == VolumeLock.WRITE_ERROR_BOTH
     with pytest.raises(WriteProtected):
         recover(drive_with(lun), MAKER, Ticks())
+    with for_reading(drive_with(lun), MAKER, Ticks()) as again:
+        assert set(files_of(again)) == {"/before"}
 
 
 # ---------------------------------------------------------------------- written once

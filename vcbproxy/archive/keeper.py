@@ -19,7 +19,7 @@ from tape import errors, logs, memory
 from tape.ltfs.format import Maker, Naming
 from tape.ltfs.index import File
 from tape.ltfs.journal import Journal
-from tape.ltfs.recover import last_state, recover
+from tape.ltfs.recover import for_reading, recover
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
 from vcbproxy.archive import note as notes
@@ -76,11 +76,9 @@ class Hand:
         Raises:
             TapeError: as ``LtfsVolume.mount``.
         """
-        try:
-            return LtfsVolume.mount(drive, self.maker, self.now_ns)
-        except errors.Inconsistent as error:
-            _log.warning("%s; read as it was before", error)
-            return LtfsVolume(drive, last_state(drive), self.maker, self.now_ns)
+        return for_reading(
+            drive, self.maker, self.now_ns, older=lambda error: _log.warning("%s; read as it was before", error)
+        )
 
     def recover(self, drive: SequentialDrive) -> None:
         """Make the volume in a drive whole whose writer died.
