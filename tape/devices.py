@@ -6,6 +6,7 @@ EmulatedDevices    an emulated library in a folder, opened in this process and b
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
@@ -25,8 +26,9 @@ from tape.scsi.sg import SgTransport
 from tape.scsi.transport import ScsiTransport
 from tape.scsi.unit import CHANGER, TAPE, Unit
 from tape.sequential import SequentialDrive
-from tape.st.drive import open_drive
+from tape.st import drive as st
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LUNS_BYTES = 8 + 8 * 256
 Opener = Callable[[], SequentialDrive]
@@ -188,8 +190,15 @@ def _named(name: str, among: Iterable[Device], what: str) -> Device:
 
 
 def _by_kernel(device: Device) -> Opener:
+    """By its generic device; where that is not to be had, by the tape driver's."""
+
     def begin() -> SequentialDrive:
-        return _taken_over(TapeDrive, SgTransport(device.sg)) if device.sg is not None else open_drive(device)
+        if device.sg is not None and (device.nst is None or os.access(device.sg, os.R_OK | os.W_OK)):
+            return _taken_over(TapeDrive, SgTransport(device.sg))
+        if device.nst is None:
+            raise TapeError(f"{device}: the kernel has no generic device for it: `modprobe sg`")
+        _log.info("%s: used through the tape driver: its generic device cannot be had", device)
+        return st.open_drive(device)
 
     return begin
 

@@ -150,11 +150,20 @@ class TapeDrive:
             yield
         except BaseException:
             with suppress(TapeError):  # the first error is the one to be told
-                self._release()
+                self.release()
             raise
-        self._release()
+        self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Hold the cartridge no longer, whoever it was that held it.
+
+        Raises:
+            TapeError: it cannot be told to.
+        """
+        for _ in range(_RETRIES_MAX):
+            with suppress(UnitAttention):  # noticed, and of no matter to one who lets go
+                self.unit.run(cdb.prevent_removal(False), "allow removal")
+                return
         self.unit.run(cdb.prevent_removal(False), "allow removal")
 
     def partition_in_two(self) -> None:
@@ -362,7 +371,7 @@ class TapeDrive:
     def _hold_known(self) -> None:
         """Nothing is written where nobody knows what lies there."""
         if self._expected is None:
-            raise PositionLost(device=self.name, expected="a known place", found="an unknown one")
+            raise PositionLost(device=self.name, expected="one that is known", found="a place that nobody knows")
 
     def _recheck(self, because: UnitAttention) -> None:
         """After a reset: the command was not carried out, and may be sent again if nothing has moved."""

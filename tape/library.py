@@ -37,7 +37,6 @@ from tape.errors import (
     TapeError,
     WrongCartridge,
 )
-from tape.scsi import cdb
 from tape.scsi.reservation import key_of
 from tape.seats import LOOK_AGAIN_S, Seats
 from tape.sequential import SequentialDrive
@@ -435,7 +434,7 @@ class Library:
             return  # it may be one that gives out by itself; if not, the robot will say so
         with self._seats.session(serial) as drive:
             # A program that died may have left it held; now nobody else on this host can be using it.
-            drive.unit.run(cdb.prevent_removal(False), "allow removal")
+            drive.release()
             try:
                 drive.unload()
             except NotReady:  # it has been given out already

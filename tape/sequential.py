@@ -107,6 +107,13 @@ class SequentialDrive(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """Let nobody take the cartridge out for the length of a ``with``."""
 
+    def release(self) -> None:
+        """Hold the cartridge no longer, whoever it was that held it.
+
+        Raises:
+            TapeError: it cannot be told to.
+        """
+
     def partition_in_two(self) -> None:
         """A small partition 0, and the rest as partition 1: all that is on the cartridge is lost.
 

@@ -103,9 +103,14 @@ class StDrive:
         return self._expected
 
     def _set_up(self) -> None:
-        with suppress(PermissionError):
-            self._device.operate(Op.SET_OPTIONS, SET | _MUST | _BETTER)
-            self._device.operate(Op.SET_OPTIONS, CLEAR | _MUST_NOT)
+        for options in (SET | _MUST | _BETTER, CLEAR | _MUST_NOT):
+            try:
+                self._device.operate(Op.SET_OPTIONS, options)
+            except PermissionError:
+                break
+            except OSError:
+                self._wake()
+                self._do(Op.SET_OPTIONS, options)
         found = self._device.options
         if found & _MUST != _MUST or found & _MUST_NOT:
             raise TapeError(
@@ -144,9 +149,20 @@ class StDrive:
         self._expected = None
         try:
             self._device.reopen()
-            return self._device.status().state
         except OSError as error:
             raise TransportError(device=self.name, command="open", reason=error.strerror) from error
+        return self._status()
+
+    def _status(self) -> State:
+        """What the driver says of the cartridge."""
+        try:
+            return self._device.status().state
+        except OSError:  # before Linux 6.13 it does not say even this after a reset
+            self._wake()
+        try:
+            return self._device.status().state
+        except OSError as error:
+            raise TransportError(device=self.name, command="status", reason=error.strerror) from error
 
     def load(self, timeout_s: float = LOAD_S) -> None:
         """Thread the cartridge that lies in the drive, and let blocks have any length.
@@ -160,9 +176,23 @@ class StDrive:
             with suppress(OSError):  # most drives begin to thread as soon as the robot has let go
                 self._device.operate(Op.LOAD)
         self.wait_ready(timeout_s)
+        self._have_out_old_resets()
         self._do(Op.SET_BLOCK_LENGTH, 0)
         self._do(Op.REWIND)
         self._expected = self.position()
+
+    def _have_out_old_resets(self) -> None:
+        """Have the driver forget a reset that came to nothing: it would complain of it at the next filemark.
+
+        It complains at the first answer of the drive that is more than "good": going back from the beginning gives one.
+        """
+        with suppress(OSError):
+            self._device.operate(Op.REWIND)
+            self._device.operate(Op.SPACE_FILEMARKS_BACK)
+        try:
+            self._device.block()
+        except OSError:
+            self._wake()
 
     def unload(self) -> None:
         """Rewind, and give the cartridge out, so that the robot can take it.
@@ -182,9 +212,22 @@ class StDrive:
             yield
         except BaseException:
             with suppress(TapeError):  # the first error is the one to be told
-                self._do(Op.UNLOCK)
+                self.release()
             raise
-        self._do(Op.UNLOCK)
+        self.release()
+
+    def release(self) -> None:
+        """Hold the cartridge no longer, whoever it was that held it.
+
+        Raises:
+            TapeError: it cannot be told to.
+        """
+        try:
+            self._device.operate(Op.UNLOCK)
+        except OSError:
+            self._expected = None
+            self._wake()
+            self._do(Op.UNLOCK)
 
     def partition_in_two(self) -> None:
         """A small partition 0, and the rest as partition 1: all that is on the cartridge is lost.
@@ -404,7 +447,7 @@ class StDrive:
     def _hold_known(self) -> Position:
         """Nothing is written where nobody knows what lies there."""
         if self._expected is None:
-            raise PositionLost(device=self.name, expected="a known place", found="an unknown one")
+            raise PositionLost(device=self.name, expected="one that is known", found="a place that nobody knows")
         return self._expected
 
     def _settle(self) -> None:
@@ -422,8 +465,18 @@ class StDrive:
         with suppress(OSError):  # it refuses after a reset of its own making, and then writes no filemark either
             self._device.operate(Op.WRITE_FILEMARKS, 0)
 
+    def _wake(self) -> None:
+        """After a reset of its own making the driver does nothing before a rewind, whoever has it open.
+
+        Twice, because it asks the drive where the tape stands while it forgets the reset: the drive's answer is that
+        there was one.
+        """
+        for _ in range(2):
+            with suppress(OSError):
+                self._device.operate(Op.REWIND)
+
     def _change_partition(self, partition: int) -> None:
-        """With the next movement. After a reset the driver wants a rewind before it does anything."""
+        """With the next movement."""
         self._expected = None
         try:
             self._device.operate(Op.SET_PARTITION, partition)
@@ -433,7 +486,7 @@ class StDrive:
                     device=self.name, command="locate", reason=f"the cartridge has no partition {partition}",
                     key=5, asc=0x24, ascq=0,
                 ) from error  # fmt: skip
-            self._do(Op.REWIND)
+            self._wake()
             self._do(Op.SET_PARTITION, partition)
 
     def _do(self, op: Op, count: int = 1) -> None:
@@ -496,5 +549,6 @@ def open_drive(found: Device) -> StDrive:
     try:
         return StDrive(device, StTransport(device), identity)
     except BaseException:
-        device.close()
+        with suppress(OSError):
+            device.close()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from pathlib import Path
@@ -29,6 +30,7 @@ class Op(IntEnum):
     SPACE_FILEMARKS_BACK = 2
     WRITE_FILEMARKS = 5
     REWIND = 6
+    UNLOAD = 7  # MTOFFL; unlike MTUNLOAD it is allowed after a reset
     END_OF_DATA = 12
     SET_BLOCK_LENGTH = 20
     SEEK = 22
@@ -36,7 +38,6 @@ class Op(IntEnum):
     LOCK = 28
     UNLOCK = 29
     LOAD = 30
-    UNLOAD = 31
     SET_PARTITION = 33
     MAKE_PARTITIONS = 34
 
@@ -167,11 +168,12 @@ class NstDevice:
 
     def reopen(self) -> None:
         """Open it anew. Without O_NONBLOCK an open of an empty drive waits two minutes."""
-        self.close()
+        with suppress(OSError):  # it is closed all the same; the driver minds a reset
+            self.close()
         self.fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Let it go."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import grp
+import time
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tape.changer import Changer, ElementKind
+from tape.changer import Changer
+from tape.devices import on_this_host
 from tape.drive import TapeDrive
+from tape.elements import ElementKind
+from tape.errors import TapeError
+from tape.library import Library
+from tape.locks import LockFolder
+from tape.ltfs.recover import recover
+from tape.ltfs.volume import LtfsVolume
 from tape.scsi import discover
 from tape.scsi.sg import SgTransport
 from tape.scsi.unit import CHANGER, TAPE
@@ -21,8 +30,13 @@ from tape.sequential import SequentialDrive
 from tape.st import drive as st
 from tests.contract.drive import PROMISES
 from tests.guest.inside import tapes
+from tests.guest.inside import tapevolumes as volumes
 from tests.guest.inside.commands import call
 from tests.guest.inside.suite import StepFunction, say
+from tests.guest.inside.users import as_user
+
+LIBRARY, GENERIC, BY_DRIVER = "VLIB0001", "TAP001L8", "TAP004L8"
+LOCKS = Path("/tmp/locks")
 
 
 class Tape:
@@ -38,6 +52,14 @@ class Tape:
             self.stock_programs_work,
             self.generic_devices_keep_promises,
             self.tape_devices_keep_promises,
+            self.a_volume_by_generic_devices,
+            self.a_volume_by_the_tape_driver,
+            self.as_a_member_of_the_group_tape,
+            self.as_nobody,
+            self.resets,
+            self.resets_under_the_tape_driver,
+            self.the_door_is_opened,
+            self.a_cartridge_is_pulled_out,
         ]
 
     def library_comes_up(self) -> dict[str, Any]:
@@ -92,6 +114,137 @@ class Tape:
             drive.load()
             return _kept(drive)
 
+    # ------------------------------------------------------------------ volumes
+
+    def a_volume_by_generic_devices(self) -> dict[str, Any]:
+        """The library loads it; it is formatted, written, mounted anew, appended to, and read."""
+        with self._opened() as library, library.loaded(GENERIC) as drive:
+            assert isinstance(drive, TapeDrive)
+            volumes.format_volume(drive, GENERIC)
+            volumes.append(drive, ["one", "two"])
+            volumes.append(drive, ["three"])
+            return {"drive": drive.name} | volumes.told(drive)
+
+    def a_volume_by_the_tape_driver(self) -> dict[str, Any]:
+        """The same where there are no generic drives; then read through one."""
+        with self._opened(by_driver=True) as library, library.loaded(BY_DRIVER) as drive:
+            assert isinstance(drive, st.StDrive)
+            volumes.format_volume(drive, BY_DRIVER)
+            volumes.append(drive, ["one", "two"])
+            volumes.append(drive, ["three"])
+            facts = {"drive": drive.name, "by_driver": volumes.told(drive)}
+        return facts | self._seen_by_generic(BY_DRIVER)
+
+    def as_a_member_of_the_group_tape(self) -> dict[str, Any]:
+        """No root, no capabilities: by generic devices; and by the driver, which root has set up before."""
+
+        def generic() -> dict[str, Any]:
+            with self._opened() as library, library.loaded(GENERIC) as drive:
+                volumes.append(drive, ["by a member"])
+                return {"drive": drive.name} | volumes.told(drive)
+
+        def driver() -> dict[str, Any]:
+            with self._opened(by_driver=True) as library, library.loaded(BY_DRIVER) as drive:
+                volumes.append(drive, ["by a member"])
+                return {"drive": drive.name} | volumes.told(drive)
+
+        return {
+            "generic": as_user(generic, "tape"),
+            "driver": as_user(driver, "tape"),
+            "driver's, seen by generic": self._seen_by_generic(BY_DRIVER),
+        }
+
+    def as_nobody(self) -> dict[str, Any]:
+        def tries() -> dict[str, Any]:
+            return {"said": _said(lambda: self._drive(0))}
+
+        return as_user(tries, "nogroup")
+
+    def _seen_by_generic(self, barcode: str) -> dict[str, Any]:
+        with self._opened() as library, library.loaded(barcode) as drive:
+            return {"by_generic": volumes.told(drive), "searched": volumes.told(drive, search=True)}
+
+    # ------------------------------------------------------------------ what may go wrong
+
+    def resets(self) -> dict[str, Any]:
+        """In the middle of writing: one that moves nothing, of our own kernel's making; one by others, that rewinds."""
+        facts: dict[str, Any] = {}
+        with self._opened() as library, library.loaded(GENERIC) as drive:
+            with volumes.mount(drive) as volume:
+                facts |= self._reset_in_the_middle(volume, "own", lambda: call("sg_reset", "--device", drive.name))
+            with volumes.mount(drive) as volume:
+                facts |= self._reset_in_the_middle(volume, "others", lambda: self._rewinding_reset(drive))
+        return facts | self._seen_by_generic(GENERIC)
+
+    def resets_under_the_tape_driver(self) -> dict[str, Any]:
+        """Closed right after: the driver must not end with a filemark what it believes to have written."""
+        facts: dict[str, Any] = {}
+        sg_of = {device.serial: device.sg for device in self._drives}
+        for name in ("own", "others"):
+            with self._opened(by_driver=True) as library, library.loaded(BY_DRIVER) as drive:
+                sg = sg_of[drive.identity.serial]
+                facts[f"orphans before {name}"] = recover(drive, volumes.MAKER, time.time_ns).orphan_blocks
+                volume = volumes.mount(drive)
+                deed = (
+                    (lambda sg=sg: call("sg_reset", "--device", sg))
+                    if name == "own"
+                    else (lambda drive=drive: self._rewinding_reset(drive))
+                )
+                facts |= self._reset_in_the_middle(volume, name, deed)
+        with self._opened() as library, library.loaded(BY_DRIVER) as drive:
+            facts["orphans after both"] = recover(drive, volumes.MAKER, time.time_ns).orphan_blocks
+        return facts | self._seen_by_generic(BY_DRIVER)
+
+    def _rewinding_reset(self, drive: SequentialDrive) -> None:
+        number = [device.serial for device in self._drives].index(drive.identity.serial)
+        self._hands.do(f"reset drive {number}, which rewinds")
+
+    def _reset_in_the_middle(self, volume: LtfsVolume, name: str, deed: Callable[[], object]) -> dict[str, Any]:
+        data = volumes.content(name)
+        writer = volume.create(f"/{name}")
+        writer.write(data[: len(data) - 1000])
+        deed()
+        said = _said(lambda: (writer.write(data[len(data) - 1000 :]), writer.finish()))
+        if said:
+            writer.abort()
+        return {name: said}
+
+    def the_door_is_opened(self) -> dict[str, Any]:
+        with self._opened() as library:
+            mail_slot = library.inventory().empty_mail_slot()
+            self._hands.do("open the door")
+            facts = {"move": _said(lambda: library.transfer(GENERIC, mail_slot))}
+            self._hands.do("close the door")
+            return facts | {"after": [one.barcode for one in library.inventory().elements if one.full]}
+
+    def a_cartridge_is_pulled_out(self) -> dict[str, Any]:
+        """While it is written; and then put back: where the tape stands now, nothing may be written."""
+        facts: dict[str, Any] = {}
+        with self._opened() as library, library.loaded(GENERIC) as drive:
+            number = [device.serial for device in self._drives].index(drive.identity.serial)
+            volume = volumes.mount(drive)
+            writer = volume.create("/pulled")
+            writer.write(volumes.content("pulled")[: 600 * 1024])
+            drive.flush()
+            self._hands.do(f"pull the cartridge out of drive {number}")
+            facts["without"] = _said(lambda: writer.write(bytes(1 << 20)))
+            self._hands.do(f"put the cartridge back into drive {number}")
+            facts["back"] = _said(lambda: writer.write(bytes(1 << 20)))
+            facts["commit"] = _said(volume.commit)
+        with self._opened() as library, library.loaded(GENERIC) as drive:
+            facts["orphans"] = recover(drive, volumes.MAKER, time.time_ns).orphan_blocks
+        return facts | self._seen_by_generic(GENERIC)
+
+    # ------------------------------------------------------------------ helpers
+
+    def _opened(self, *, by_driver: bool = False) -> Library:
+        """The library of this host; on request as if there were no generic devices of drives."""
+        found = [
+            dataclasses.replace(device, sg=None) if by_driver and device.kind == TAPE else device
+            for device in self._devices
+        ]
+        return Library(on_this_host(LIBRARY, LockFolder(LOCKS, command="the guest"), found=found))
+
     def _mtx(self, *words: object) -> None:
         call("mtx", "-f", self._library, *words)
 
@@ -99,6 +252,15 @@ class Tape:
         path = self._drives[number].sg
         assert path is not None
         return TapeDrive(SgTransport(path))
+
+
+def _said(act: Callable[[], object]) -> str:
+    """What went wrong; nothing when it went well."""
+    try:
+        act()
+    except TapeError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _kept(drive: SequentialDrive) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def log_in(target: str, port: int) -> None:
     etc = Path("/etc/iscsi")
     etc.mkdir(exist_ok=True)
     (etc / "initiatorname.iscsi").write_text("InitiatorName=iqn.2026-01.example:proxy\n")
-    (etc / "iscsid.conf").write_text("node.startup = manual\n")
+    # No pings: on a busy host their answers may take longer than a session is given.
+    pings = "".join(f"node.conn[0].timeo.noop_out_{what} = 0\n" for what in ("interval", "timeout"))
+    (etc / "iscsid.conf").write_text(f"node.startup = manual\n{pings}")
     call("iscsid")
     node = ("iscsiadm", "--mode", "node", "--targetname", target, "--portal", f"{HOST}:{port}")
     call(*node, "--op", "new")
