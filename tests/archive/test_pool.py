@@ -13,6 +13,7 @@ from tape import memory
 from tape.drive import TapeDrive
 from tape.emulator.cartridge import Kind
 from tape.emulator.library import VirtualLibrary
+from tape.errors import VerifyFailed
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
@@ -350,6 +351,26 @@ def test_what_is_written_is_kept_from_its_last_index_on(world):
     assert cartridge.volume.index.generation == generation, "nothing was left to be committed"
     with world.catalog() as catalog:
         assert catalog.media.get("TAP001L8").retention_until == world.terms().retention.after(FRIDAY.replace(day=29))
+
+
+def test_what_does_not_come_back_is_never_listed(world):
+    """With read-back: a bit turns on its way to the drive."""
+    with world.opened() as (library, keeper):
+        shelf = PoolShelf(world.terms(), LIBRARY, library, keeper, verify=True)
+        good = world.put(shelf, "web01")
+        with shelf.for_writing() as cartridge:
+            assert cartridge.volume.verifies
+            tape, block = world.cartridge(cartridge.barcode), cartridge.volume.data_end
+            writer = cartridge.volume.create("/bad")
+            writer.write(content("bad", 3 << 19))
+            writer.finish()
+            assert tape.folder == world.folder("TAP001L8")
+            turned = world.folder("TAP001L8") / f"1_{block}_R"
+            turned.write_bytes(bytes((turned.read_bytes()[0] ^ 1,)) + turned.read_bytes()[1:])
+            with pytest.raises(VerifyFailed, match="/bad"):
+                cartridge.volume.commit()
+            assert cartridge.volume.index.find("/bad") is None
+    assert world.read(good) == content("web01", 1 << 20)
 
 
 def test_worm_is_appended_to_and_never_written_over(tmp_path):

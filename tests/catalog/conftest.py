@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,6 +21,11 @@ class Place:
 
     url: str
     password: str | None = None
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """For an engine of one's own."""
+        return {"connect_args": {"password": self.password}} if self.password else {}
 
     def open(self) -> Catalog:
         return Catalog.open(self.url, self.password)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
 
 from tests import postgresql
 from vcbproxy.catalog import schema
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.database import Database
+from vcbproxy.catalog.medium import Medium, State
 from vcbproxy.catalog.tables import Table
 from vcbproxy.errors import ConfigError, CredentialsError, Error
 
@@ -31,6 +34,23 @@ def test_the_newest_step_is_the_one_that_is_asked_for():
     config = Config()
     config.set_main_option("script_location", "vcbproxy.catalog:migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [schema.NEWEST]
+
+
+def test_an_older_catalog_comes_up_with_all_that_is_in_it(place):
+    """Made by the first step alone, as the version that had no other made it."""
+    database = create_engine(place.url.replace("postgresql:", "postgresql+pg8000:"), **place.login)
+    if place.url.startswith("sqlite"):
+        Path(place.url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    with database.begin() as connection:
+        schema.migrate(connection, "0001")
+        columns = "barcode, state, serial, bytes_written, worm, errors, reason"
+        connection.execute(text(f"INSERT INTO medium ({columns}) VALUES ('TAP001L8', 'full', 's', 7, false, 0, 'old')"))
+    database.dispose()
+    with place.open() as catalog:
+        assert catalog.media.get("TAP001L8") == Medium(
+            "TAP001L8", State.FULL, serial="s", bytes_written=7, reason="old"
+        )
+    place.open().close()
 
 
 def test_a_catalog_of_a_newer_version_is_refused(place):

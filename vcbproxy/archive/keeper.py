@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from tape import errors, logs, memory
+from tape import errors, health, logs, memory
 from tape.ltfs.format import Maker, Naming
 from tape.ltfs.index import File
 from tape.ltfs.journal import Journal
@@ -279,13 +279,14 @@ class Keeper:
         medium = known or Medium(barcode, state)
         settled = medium.state in (State.RETIRED, State.DAMAGED)
         capacity = logs.capacity(volume.drive)
-        loads = memory.read(volume.drive, 0, memory.Id.LOADS)
+        life = health.of(volume.drive)
         partition = volume.layout.data_partition
         value = volume.index.root.xattrs.get(notes.KEY)
         note = notes.decode(value) if value is not None else Note(barcode)
         return replace(
             medium.fetched(),
             state=medium.state if settled else state,
+            reason=medium.reason if settled else "",
             volume_uuid=volume.uuid,
             pool=note.pool,
             media_set=note.media_set,
@@ -295,7 +296,11 @@ class Keeper:
             bytes_written=sum(entry.length for _, entry in volume.index.root.walk() if isinstance(entry, File)),
             capacity_bytes=capacity.maximum_mib[partition] << 20 if capacity else medium.capacity_bytes,
             remaining_bytes=capacity.remaining_mib[partition] << 20 if capacity else medium.remaining_bytes,
-            loads=loads.number if loads is not None else medium.loads,
+            loads=life.loads if life.loads is not None else medium.loads,
+            made_on=life.made_on or medium.made_on,
+            life_written_mib=life.written_mib if life.written_mib is not None else medium.life_written_mib,
+            life_read_mib=life.read_mib if life.read_mib is not None else medium.life_read_mib,
+            last_drive=next(iter(life.last_drives), medium.last_drive),
             library=self.library,
             seen=self.hand.now(),
         )

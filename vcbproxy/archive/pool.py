@@ -45,6 +45,7 @@ class PoolShelf:
         keeper: Keeper,
         *,
         drive_session: Callable[[SequentialDrive], AbstractContextManager[None]] = lambda drive: nullcontext(),
+        verify: bool = False,
         wait_s: float = 0.0,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -57,6 +58,7 @@ class PoolShelf:
             library: the same, open.
             keeper: of its catalog.
             drive_session: what a drive needs from the moment that a cartridge is in it until it is let go, as a key.
+            verify: read everything again before an index lists it.
             wait_s: how long to wait for a drive.
             sleep: waits so many seconds.
             monotonic: a clock, in seconds.
@@ -67,6 +69,7 @@ class PoolShelf:
         self._keeper = keeper
         self._catalog = keeper.catalog
         self._drive_session = drive_session
+        self._verify = verify
         self._wait_s = wait_s
         self._sleep = sleep
         self._monotonic = monotonic
@@ -91,6 +94,7 @@ class PoolShelf:
         """
         with _as_ours(), ExitStack() as held:
             barcode, volume, media_set = self._find(held)
+            volume.verifies = self._verify
             volume.before_index = lambda: self._keeper.renote(volume, self._terms.retention)
             try:
                 with volume:

@@ -103,8 +103,15 @@ def opened(
     """
     pool = chosen(tape, name)
     library_name = tape.library_of(name)
+    keeper = Keeper(catalog, library_name, retention_of(tape), hand)
     with libraries.opened(library_name, tape.library[library_name], state, heard=noting(catalog)) as library:
-        keeper = Keeper(catalog, library_name, retention_of(tape), hand)
-        terms = terms_of(name, pool, zone)
-        shelf = PoolShelf(terms, library_name, library, keeper, drive_session=drive_session, wait_s=wait_s)
+        shelf = PoolShelf(
+            terms_of(name, pool, zone),
+            library_name,
+            library,
+            keeper,
+            drive_session=drive_session,
+            verify=pool.verify is configuration.WriteVerify.READ_BACK,
+            wait_s=wait_s,
+        )
         yield OpenPool(shelf, library, catalog, keeper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vcbproxy.catalog.medium import WITH_DATA, MediaSet, Medium
+from vcbproxy.catalog.medium import MediaSet, Medium
 from vcbproxy.catalog.records import ArchivedPoint
 
 
@@ -42,9 +42,9 @@ def complaints(
     for point in points:
         yield from _of_point(point, known, ids)
     for medium in media:
-        if medium.state in WITH_DATA and medium.media_set is not None and medium.media_set not in known_sets:
+        if medium.has_data and medium.media_set is not None and medium.media_set not in known_sets:
             yield Complaint(medium.barcode, f"it belongs to media set {medium.media_set}, which is not known")
-        if medium.state in WITH_DATA and medium.volume_uuid is None:
+        if medium.has_data and medium.volume_uuid is None:
             yield Complaint(medium.barcode, "it has data, and it is not known of which volume")
         if medium.library is not None and medium.barcode not in present.get(medium.library, (medium.barcode,)):
             yield Complaint(medium.barcode, f"it should be in library {medium.library}, and is not")

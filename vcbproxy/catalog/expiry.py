@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vcbproxy.catalog.length import Length
-from vcbproxy.catalog.medium import FOREVER, WITH_DATA, MediaSet, Medium
+from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
 from vcbproxy.catalog.records import ArchivedPoint
 
 
@@ -46,7 +46,7 @@ def ends(
         known = [one.retention_until, _by_rule(one.last_written, one.pool, retention)]
         found[one.id] = max((end for end in known if end is not None), default=None)
     for medium in media:
-        if medium.media_set is None or medium.state not in WITH_DATA:
+        if medium.media_set is None or not medium.has_data:
             continue
         known = [
             found.get(medium.media_set),
@@ -85,7 +85,7 @@ def holds(
     end_of = ends(media, sets, retention)
     kept: dict[str, Hold] = {}
     for medium in media:
-        if medium.state not in WITH_DATA:
+        if not medium.has_data:
             continue
         hold = _own(medium, end_of, retention)
         if hold.until > now:

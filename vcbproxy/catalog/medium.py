@@ -62,6 +62,10 @@ class Medium:
         vaulted: when that was.
         due_back: when it should be fetched from there.
         loads: how often it was ever threaded.
+        made_on: YYYYMMDD.
+        life_written_mib: what drives ever wrote to it.
+        life_read_mib: what they ever read.
+        last_drive: vendor and serial number of the drive that loaded it last.
         errors: how often it failed us.
         reason: why it is in its state, where there is something to say.
         released: what a person allowed to be overwritten, by its fingerprint: only exactly that.
@@ -87,6 +91,10 @@ class Medium:
     vaulted: datetime | None = None
     due_back: datetime | None = None
     loads: int | None = None
+    made_on: str | None = None
+    life_written_mib: int | None = None
+    life_read_mib: int | None = None
+    last_drive: str | None = None
     errors: int = 0
     reason: str = ""
     released: str | None = None
@@ -95,6 +103,12 @@ class Medium:
     def fetched(self) -> Medium:
         """In no vault any more."""
         return replace(self, vault=None, vaulted=None, due_back=None)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether something lies on it that may be wanted. One put aside before it was ever written to has nothing."""
+        put_aside = self.state in (State.RETIRED, State.DAMAGED)
+        return self.state in WITH_DATA and not (put_aside and self.volume_uuid is None)
 
     @property
     def location(self) -> str:

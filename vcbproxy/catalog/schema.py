@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from vcbproxy.errors import Error
 
-NEWEST = "0001"
+NEWEST = "0002"
 
 
 def bring_up(connection: Connection, name: str) -> None:
@@ -34,7 +34,7 @@ def bring_up(connection: Connection, name: str) -> None:
             f"the catalog {name} was made by a newer vcbproxy (schema {found}, this one knows {NEWEST}): "
             "use that version, or keep another catalog with this one"
         )
-    _migrate(connection)
+    migrate(connection, "head")
 
 
 def _found(connection: Connection) -> str | None:
@@ -43,11 +43,12 @@ def _found(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _migrate(connection: Connection) -> None:
+def migrate(connection: Connection, to: str) -> None:
+    """Take the steps up to one of them, or to the last: ``head``."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "vcbproxy.catalog:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

@@ -58,6 +58,10 @@ class MediumRow(Table):
     vaulted: Mapped[datetime | None] = mapped_column(UtcTime)
     due_back: Mapped[datetime | None] = mapped_column(UtcTime)
     loads: Mapped[int | None]
+    made_on: Mapped[str | None] = mapped_column(String(8))
+    life_written_mib: Mapped[int | None] = mapped_column(BigInteger)
+    life_read_mib: Mapped[int | None] = mapped_column(BigInteger)
+    last_drive: Mapped[str | None] = mapped_column(String(64))
     errors: Mapped[int]
     reason: Mapped[str] = mapped_column(Text)
     released: Mapped[str | None] = mapped_column(Text)
