@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tape.drive import TapeDrive
 from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.library import VirtualLibrary
+from tape.library import Library
 from tape.locks import LockFolder
+from tape.ltfs.format import Maker, Naming, make_volume
 from tape.scsi.iscsi import IscsiTransport
 from tape.scsi.reservation import key_of, reserved
 from tests.program import Program
@@ -140,6 +143,43 @@ def test_an_emulated_library_that_another_program_has_is_busy(vcbproxy: Program,
     assert "vcbproxy tape library serve" in told
 
 
+# ---------------------------------------------------------------------- volumes in drives
+
+
+def formatted(folder: Path, barcode: str) -> None:
+    with Library.in_folder(folder) as library, library.loaded(barcode) as drive:
+        make_volume(drive, Naming(barcode, str(uuid4())), Maker("TESTERS", "Tester", "1"), 0)
+
+
+def test_a_volume_in_a_librarys_drive_is_looked_into_there(vcbproxy: Program, folder: Path) -> None:
+    formatted(folder, "TAP001L8")
+    vcbproxy("tape", "drive", "load", "0", "TAP001L8")
+    assert vcbproxy("tape", "volume", "check", "0", "--json").json["generation"] == 1
+    assert vcbproxy("tape", "volume", "check", ONE, "--library", "main", "--json").json["files"] == 0
+    assert "no cartridge" in vcbproxy("tape", "volume", "check", "1", code=1).err
+    assert places(vcbproxy)["TAP001L8"] == "drive 0"
+
+
+def test_a_cartridge_of_a_library_that_is_in_use_is_read_and_not_written(vcbproxy: Program, folder: Path) -> None:
+    formatted(folder, "TAP001L8")
+    with LockFolder(folder, command="vcbproxy tape library serve").held("library"):
+        vcbproxy("tape", "volume", "check", folder / "TAP001L8")
+        vcbproxy("tape", "volume", "recover", folder / "TAP001L8", "--dry-run")
+        assert "library serve" in vcbproxy("tape", "volume", "recover", folder / "TAP001L8", code=11).err
+    vcbproxy("tape", "volume", "recover", folder / "TAP001L8")
+
+
+def test_a_device_file_that_is_none_is_told(vcbproxy: Program) -> None:
+    assert "/dev/null" in vcbproxy("tape", "volume", "ls", "/dev/null", code=1).err
+    assert "No such file" in vcbproxy("tape", "drive", "status", "/dev/sg4711", code=1).err
+
+
+def test_a_drive_that_another_program_writes_is_not_rewound_by_a_look(portal: str, tmp_path: Path) -> None:
+    vcbproxy = behind(portal, tmp_path)
+    with LockFolder(tmp_path / "state" / "tape", command="vcbproxy backup --to tape:daily").held(ONE):
+        assert "vcbproxy backup" in vcbproxy("tape", "volume", "ls", "0", code=11).err
+
+
 # ---------------------------------------------------------------------- behind a portal, several programs
 
 
@@ -150,10 +190,14 @@ def portal(folder: Path) -> Iterator[str]:
         yield f"iscsi://{target.portal}/{NAME}"
 
 
-def test_a_drive_in_use_is_busy_and_its_user_named(portal: str, tmp_path: Path) -> None:
+def behind(portal: str, tmp_path: Path) -> Program:
     config = tmp_path / "portal.toml"
     config.write_text(f'[state]\ndirectory = "{tmp_path / "state"}"\n[tape.library.main]\nportal = "{portal}"\n')
-    vcbproxy = Program(config)
+    return Program(config)
+
+
+def test_a_drive_in_use_is_busy_and_its_user_named(portal: str, tmp_path: Path) -> None:
+    vcbproxy = behind(portal, tmp_path)
     with LockFolder(tmp_path / "state" / "tape", command="vcbproxy backup --to tape:daily").held(ONE):
         assert "(vcbproxy backup --to tape:daily)" in vcbproxy("tape", "drive", "status", "0", code=11).err
         listed = vcbproxy("tape", "drive", "list", "--json").json

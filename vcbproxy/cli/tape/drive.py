@@ -12,6 +12,7 @@ from vcbproxy.archive import places
 from vcbproxy.cli import frame
 from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
+from vcbproxy.cli.tape.loaded import alone
 from vcbproxy.config import Config
 from vcbproxy.errors import Error, Partial, UsageError
 from vcbproxy.units import MiB, human
@@ -262,7 +263,7 @@ def _chosen(
 ) -> Iterator[tuple[SequentialDrive, str | None]]:
     """The drive of that name, and the label of what lies in it; or one that stands alone, by its device file."""
     if name.startswith("/dev/"):
-        with _alone(name, wait_s, config) as device:
+        with alone(name, config, wait_s) as device:
             yield device, None
         return
     with libraries.opened(config, library) as used:
@@ -270,19 +271,3 @@ def _chosen(
         serial = libraries.drive_named(name, inventory)
         with used.drive(serial, wait_s=wait_s) as device:
             yield device, inventory.drive(serial).barcode or None
-
-
-@contextmanager
-def _alone(path: str, wait_s: float, config: Config) -> Iterator[SequentialDrive]:
-    from contextlib import closing
-
-    from tape.drive import TapeDrive
-    from tape.locks import LockFolder
-    from tape.scsi.sg import SgTransport
-    from vcbproxy.archive.boundary import tape_errors
-    from vcbproxy.archive.libraries import folder_of
-
-    serial = next((device.serial for device in _seen() if str(device.path) == path), path)
-    locks = LockFolder(folder_of(state_directory(config)))
-    with tape_errors(), locks.held(serial, wait_s=wait_s), closing(SgTransport(path)) as transport:
-        yield TapeDrive(transport)

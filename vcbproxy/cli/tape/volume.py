@@ -1,6 +1,7 @@
 """``vcbproxy tape volume``: look into LTFS volumes, ours or anybody's, in a drive or in a folder.
 
-A volume is named by the drive that holds its cartridge (``/dev/sg3``), or by the folder of an emulated cartridge.
+A volume is named by the drive that holds its cartridge (``/dev/sg3``, or a drive of a library), or by the folder of an
+emulated cartridge.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.tape.loaded import Place, loaded, place_argument
 from vcbproxy.cli.tape.maker import maker
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.units import MiB, human
 
 if TYPE_CHECKING:
-    from tape.drive import TapeDrive
     from tape.ltfs.index import Directory, File
     from tape.ltfs.reader import FileReader
     from tape.ltfs.volume import LtfsVolume
 
-_VOLUME = click.argument("volume", metavar="DRIVE|FOLDER")
 _COPY_BYTES = 4 * MiB
 
 
@@ -38,28 +38,32 @@ def volume() -> None:
 @volume.command(
     "ls",
     cls=frame.Command,
-    exit_codes=(4,),
-    examples=("vcbproxy tape volume ls /dev/sg3", "vcbproxy tape volume ls /srv/library/TAP001L8 /web01"),
+    exit_codes=(4, 11),
+    examples=(
+        "vcbproxy tape volume ls /dev/sg3",
+        "vcbproxy tape volume ls 0 --library main",
+        "vcbproxy tape volume ls /srv/library/TAP001L8 /web01",
+    ),
 )
-@_VOLUME
+@place_argument
 @click.argument("path", default="/")
 @frame.json_option
-def list_(volume: str, path: str, as_json: bool) -> None:
+def list_(place: Place, path: str, as_json: bool) -> None:
     """List what the volume's index names, below PATH."""
-    with _mounted(volume) as found:
+    with _mounted(place) as found:
         top = _named(found, path)
         rows = [_row(f"{path.rstrip('/')}{below}", entry) for below, entry in top]
     frame.emit(rows, as_json=as_json, columns=("type", "size", "modified", "path"), columns_if_any=("target",))
 
 
 @volume.command(
-    "cat", cls=frame.Command, exit_codes=(4,), examples=("vcbproxy tape volume cat /dev/sg3 /a/RESTORE.txt",)
+    "cat", cls=frame.Command, exit_codes=(4, 11), examples=("vcbproxy tape volume cat /dev/sg3 /a/RESTORE.txt",)
 )
-@_VOLUME
+@place_argument
 @click.argument("path")
-def cat(volume: str, path: str) -> None:
+def cat(place: Place, path: str) -> None:
     """Write a file's bytes to standard output."""
-    with _mounted(volume) as found:
+    with _mounted(place) as found:
         for piece in _pieces(found.open(path)):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
@@ -68,18 +72,18 @@ def cat(volume: str, path: str) -> None:
 @volume.command(
     "check",
     cls=frame.Command,
-    exit_codes=(4,),
+    exit_codes=(4, 11),
     examples=("vcbproxy tape volume check /dev/sg3", "vcbproxy tape volume check /dev/sg3 --read-data"),
 )
-@_VOLUME
+@place_argument
 @click.option("--read-data", is_flag=True, help="Read every file too, and hold it against the digest that it bears.")
 @frame.json_option
-def check(volume: str, read_data: bool, as_json: bool) -> None:
+def check(place: Place, read_data: bool, as_json: bool) -> None:
     """Prove that the volume is whole: labels, both indexes, and how they hang together. Writes nothing.
 
     What the cartridge's memory claims is not believed; the tape is searched.
     """
-    with _mounted(volume, search=True) as found:
+    with _mounted(place, search=True) as found:
         files = list(_files(found))
         damaged = [path for path, entry in files if read_data and not _is_whole(found, path, entry)]
         row = {
@@ -104,13 +108,13 @@ def check(volume: str, read_data: bool, as_json: bool) -> None:
 @volume.command(
     "recover",
     cls=frame.Command,
-    exit_codes=(4,),
+    exit_codes=(4, 11),
     examples=(
         "vcbproxy tape volume recover /dev/sg3 --dry-run",
         "vcbproxy tape volume recover /dev/sg3 --journal /var/lib/vcbproxy/tape/journals",
     ),
 )
-@_VOLUME
+@place_argument
 @click.option("--dry-run", is_flag=True, help="Only say whether anything must be done.")
 @click.option(
     "--journal",
@@ -118,7 +122,7 @@ def check(volume: str, read_data: bool, as_json: bool) -> None:
     help="The folder of journals that the writer kept: files that were complete are read, and listed again.",
 )
 @frame.json_option
-def recover(volume: str, dry_run: bool, journal: Path | None, as_json: bool) -> None:
+def recover(place: Place, dry_run: bool, journal: Path | None, as_json: bool) -> None:
     """Roll a volume back to its last committed state, when its last writer did not finish.
 
     Nothing on the tape is written over; what lies behind the last index stays there, and no file shows it, but for
@@ -129,7 +133,7 @@ def recover(volume: str, dry_run: bool, journal: Path | None, as_json: bool) -> 
     from tape.ltfs.mount import mount
     from tape.ltfs.recover import recover as roll_back
 
-    with _drive(volume) as drive:
+    with loaded(place, writes=not dry_run) as drive:
         if dry_run:
             try:
                 mounted = mount(drive, search=True)
@@ -158,39 +162,11 @@ def recover(volume: str, dry_run: bool, journal: Path | None, as_json: bool) -> 
 
 
 @contextmanager
-def _mounted(name: str, *, search: bool = False) -> Iterator[LtfsVolume]:
+def _mounted(place: Place, *, search: bool = False) -> Iterator[LtfsVolume]:
     from tape.ltfs.volume import LtfsVolume
 
-    with _drive(name) as drive:
+    with loaded(place) as drive:
         yield LtfsVolume.mount(drive, maker(), time.time_ns, search=search)
-
-
-@contextmanager
-def _drive(name: str) -> Iterator[TapeDrive]:
-    """The drive of that name, or one that holds the cartridge in that folder. The tape's errors become ours here."""
-    from tape.drive import TapeDrive
-    from tape.emulator.cartridge import Cartridge
-    from tape.emulator.drive import DriveLun
-    from tape.emulator.loop import LoopTransport
-    from tape.scsi.sg import SgTransport
-    from tape.scsi.transport import ScsiTransport
-    from vcbproxy.archive.boundary import tape_errors
-
-    with tape_errors():
-        transport: ScsiTransport
-        if Path(name).is_dir():
-            lun = DriveLun("FOLDER")
-            lun.insert(Cartridge(Path(name)))
-            transport = LoopTransport(lun, name)
-        else:
-            transport = SgTransport(name)
-        try:
-            drive = TapeDrive(transport)
-            drive.load()
-            with drive.held():
-                yield drive
-        finally:
-            transport.close()
 
 
 def _named(found: LtfsVolume, path: str) -> list[tuple[str, File | Directory]]:
