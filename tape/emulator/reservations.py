@@ -95,6 +95,7 @@ class Reservations:
             case 0x02:
                 self._release(nexus)
             case 0x03:
+                self._generation += 1
                 self._keys.clear()
                 self._holder = None
             case 0x04:

@@ -352,6 +352,10 @@ def test_a_session_that_ends_lets_go_of_what_it_held(library: Served, raw: RawIn
         lambda raw: raw.command(b"\x0a\0\0\0\4\0", flags=FINAL | WRITES, length=4, data=b"more than that"),
         lambda raw: raw.command(b"\x0a\0\0\0\4\0", flags=WRITES, length=65 << 20),
         lambda raw: raw.send_raw(b"\x01\x80\0\0\0\xff\xff\xff" + bytes(40)),  # a segment of 16 MiB
+        lambda raw: (
+            raw.command(b"\x0a\0\0\0\4\0", flags=WRITES, length=4)
+            and raw.send(DATA_OUT, data=b"four", at16=raw.tag, at20=NO_TAG, at36=3)
+        ),  # a piece that is not due
         lambda raw: raw.send(TEXT, data=b"no equals sign\0", at16=1, at24=raw.command_number),
     ],
 )

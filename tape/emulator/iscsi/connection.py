@@ -106,7 +106,7 @@ class Connection:
         if task is None:  # it was aborted meanwhile
             self._wire.receive_data(head)
             return
-        task.take(self._wire, head, head.get(40))
+        task.take(self._wire, head)
         if head.flags & 0x80 and head.get(20) == NO_TAG:
             task.unsolicited_ended = True
         self._ask_for_data()

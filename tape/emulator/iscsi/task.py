@@ -29,6 +29,7 @@ class Task:
         received: how much of that is there.
         solicited: up to where data were asked for; 0 as long as the first burst is on its way.
         solicitations: how often (R2TSN).
+        pieces: how many came of the burst that is on its way (DataSN).
         hanging: it was given to the device, which never answers.
     """
 
@@ -41,6 +42,7 @@ class Task:
     received: int = 0
     solicited: int = 0
     solicitations: int = 0
+    pieces: int = 0
     unsolicited_ended: bool = True
     hanging: bool = False
 
@@ -64,15 +66,21 @@ class Task:
             data=bytearray(expected if writes else 0),
             unsolicited_ended=bool(head.flags & _FINAL),
         )
-        task.take(wire, head, 0)
+        task._receive(wire, head, 0)
         return task
 
-    def take(self, wire: Wire, head: Head, offset: int) -> None:
-        """Take a piece of its data; pieces come in order (DataPDUInOrder).
+    def take(self, wire: Wire, head: Head) -> None:
+        """Take a piece of its data; pieces come in order (DataPDUInOrder), and are numbered so.
 
         Raises:
             Disconnected: it does not belong there.
         """
+        if head.get(36) != self.pieces:
+            raise Disconnected(f"piece {head.get(36)} of task {self.tag:#x} came where piece {self.pieces} was due")
+        self.pieces += 1
+        self._receive(wire, head, head.get(40))
+
+    def _receive(self, wire: Wire, head: Head, offset: int) -> None:
         end = offset + head.data_bytes
         if offset != self.received or end > len(self.data):
             raise Disconnected(f"data from {offset} to {end} where {self.received} to {len(self.data)} were missing")
@@ -90,6 +98,7 @@ class Task:
             return None
         length = min(burst_bytes, len(self.data) - self.received)
         self.solicited = self.received + length
+        self.pieces = 0
         return self.received, length
 
 

@@ -60,6 +60,9 @@ class Work:
                 self._do(task)
         except OSError:
             self._outlet.close()  # the thread that reads notices, and tells
+        except BaseException:  # a fault of ours: nobody shall wait for the answer
+            self._outlet.close()
+            raise
 
     def _do(self, task: Task) -> None:
         try:
