@@ -21,6 +21,8 @@ from vcbproxy.units import MiB
 FRAME_BYTES = 4 * MiB  # plain; larger ones compress no better, and damage more when they are damaged
 CHECKSUM_BYTES = 4
 
+Octets = bytes | memoryview
+
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _HEADER_BYTES_MAX = 18
 _BLOCK_BYTES_MAX = 128 << 10
@@ -64,7 +66,7 @@ def _context(level: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=fast)
 
 
-def checksum_of(frame: bytes) -> int:
+def checksum_of(frame: Octets) -> int:
     """The checksum that ends a frame of ours."""
     return int.from_bytes(frame[-CHECKSUM_BYTES:], "little")
 
@@ -75,7 +77,7 @@ def zero_frame(plain_bytes: int) -> bytes:
     return _context(1).compress(bytes(plain_bytes))
 
 
-def is_zero_frame(frame: bytes, plain_bytes: int) -> bool:
+def is_zero_frame(frame: Octets, plain_bytes: int) -> bool:
     """Whether it is just that."""
     return len(frame) <= _zero_frame_bytes_max(plain_bytes) and frame == zero_frame(plain_bytes)
 
@@ -90,7 +92,7 @@ def all_zero(plain: memoryview) -> bool:
     return not octets[:4096].any() and not octets.any()
 
 
-def plain_checksum(plain: bytes | memoryview) -> int:
+def plain_checksum(plain: Octets) -> int:
     """The low half of the XXH64 of plain bytes; zstd computes it, so let it."""
     return checksum_of(_context(-1000).compress(plain))
 
@@ -103,7 +105,7 @@ class Decoder:
         self._name = name
         self._context = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
 
-    def decode(self, frame: Frame, data: bytes | memoryview) -> bytes:
+    def decode(self, frame: Frame, data: Octets) -> bytes:
         """The frame's plain bytes, checked: their length, the checksum in the frame, and the one in the table.
 
         Raises:
@@ -122,7 +124,7 @@ class Decoder:
         if len(plain) != frame.plain_bytes:
             raise self.damaged(frame, f"it has {len(plain)} bytes")
         if frame.checksum is not None and frame.plain_bytes:
-            found = checksum_of(bytes(data[-CHECKSUM_BYTES:])) if has_checksum else plain_checksum(plain)
+            found = checksum_of(data) if has_checksum else plain_checksum(plain)
             if found != frame.checksum:
                 raise self.damaged(frame, f"its checksum is {found:08x}, by the seek table {frame.checksum:08x}")
         return plain
@@ -150,7 +152,7 @@ class Whole:
     """A frame of a stream, whole, and what is known of it; ``frame.checksum`` is the one that it ends with."""
 
     frame: Frame
-    data: bytes
+    data: Octets
 
 
 class Splitter:
@@ -161,7 +163,7 @@ class Splitter:
         name: what messages call it.
     """
 
-    def __init__(self, pieces: Iterable[bytes | memoryview], name: str) -> None:
+    def __init__(self, pieces: Iterable[Octets], name: str) -> None:
         self._pieces = iter(pieces)
         self._name = name
         self._held = bytearray()
@@ -183,7 +185,7 @@ class Splitter:
         size = self._parameters().content_size
         return bool(size != zstandard.CONTENTSIZE_UNKNOWN and size <= FRAME_PLAIN_BYTES_MAX)
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[Octets]:
         """The stream as it is, block by block: for frames that are too large to be held.
 
         Raises:
@@ -214,7 +216,7 @@ class Splitter:
         while self._want(1):
             self._hold(4)
             if self._is_skippable():
-                yield Skippable(self._take(self._skippable_bytes()))
+                yield Skippable(bytes(self._take(self._skippable_bytes())))
                 continue
             parameters = self._parameters()
             if (
@@ -273,11 +275,16 @@ class Splitter:
         except zstandard.ZstdError as error:
             raise self._damaged(str(error)) from error
 
-    def _take(self, count: int) -> bytes:
-        taken = bytes(memoryview(self._held)[:count])
-        del self._held[:count]
+    def _take(self, count: int) -> Octets:
+        """The first bytes of what is held; only the smaller part of that is copied."""
         self._at += count
-        return taken
+        if 2 * count < len(self._held):
+            taken = bytes(memoryview(self._held)[:count])
+            del self._held[:count]
+            return taken
+        whole = memoryview(self._held)
+        self._held = bytearray(whole[count:])
+        return whole[:count]
 
     def _hold(self, count: int) -> None:
         if not self._want(count):

@@ -14,9 +14,6 @@ from vcbproxy.archive.sums import digest
 from vcbproxy.archive.survey import read_document
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
 from vcbproxy.errors import IntegrityError, UsageError
-from vcbproxy.units import MiB
-
-_STEP_BYTES = 4 * MiB
 
 
 def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
@@ -26,11 +23,9 @@ def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
         IntegrityError: it is not there, not as long as was recorded, or cannot be read.
     """
     file = opened(cartridge, part)
-    for at in range(0, file.size_bytes, _STEP_BYTES):
-        piece = bytearray(min(_STEP_BYTES, file.size_bytes - at))
-        with tape_errors():
-            file.read_into(at, memoryview(piece))
-        yield memoryview(piece)
+    with tape_errors():
+        for piece in file.pieces():
+            yield piece.data
 
 
 def opened(cartridge: Cartridge, part: ArchivedPart) -> FileReader:

@@ -273,9 +273,9 @@ def _read(reader: zstandard.ZstdDecompressionReader, name: str, position: int) -
 class _Source:
     """Pieces, to be read like a file."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
         self._pieces = pieces
 
-    def read(self, _size_bytes: int = -1) -> bytes:
+    def read(self, _size_bytes: int = -1) -> bytes | memoryview:
         """The next piece, however long."""
         return next(self._pieces, b"")
