@@ -11,6 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from tape.encryption import Key
 from tests.archive.shelves import read_file
 from tests.archive.tapes import disks_in, follow, spec
 from tests.program import Lab, served
@@ -111,17 +112,22 @@ def test_encrypted_images_are_read_with_the_identity_and_by_stock_age(tmp_path: 
         assert disks_in(tmp_path / "hand") == lab.truth("vm1")
 
 
-def test_a_drive_that_cannot_encrypt_is_not_written_in_the_clear(tmp_path: Path) -> None:
+def test_the_drive_encrypts_with_a_key_that_is_named_and_not_told(tmp_path: Path) -> None:
     key = tmp_path / "drive.key"
     key.write_text("5a" * 32)
     sealed = f'encryption = "hardware"\nhardware_key_file = "{key}"\n'
     with lab_with_tape(tmp_path, spec("vm1", disks=1), more=sealed) as lab:
-        done = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", code=1)
-        assert "encrypt" in done.err
-        assert "5a5a" not in done.err
-        assert lab.snapshots("vm1") == []
-        lab.vcbproxy("repo", "init")
-        assert lab.vcbproxy("points", "list", "--json").json == []
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")
+        assert disks_in(tmp_path / "back") == lab.truth("vm1")
+        text = (tmp_path / "back" / "vm.json").read_text()
+        identity = Key(b"\x5a" * 32).identity
+        assert json.loads(text)["encryption"] == {"method": "hardware", "key": identity}
+        assert "5a5a" not in text
+        key.write_text("5b" * 32)
+        done = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "no", code=12)
+        assert identity in done.err, "which key is wanted"
+        assert not list((tmp_path / "no").glob("*.raw"))
 
 
 def test_a_copy_from_the_repository_is_what_the_repository_has(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tape import errors
-from vcbproxy.errors import Busy, CartridgeWanted, Error, IntegrityError, TargetError, UsageError
+from vcbproxy.errors import Busy, CartridgeWanted, CredentialsError, Error, IntegrityError, TargetError, UsageError
 
 
 @contextmanager
@@ -17,6 +17,7 @@ def tape_errors() -> Iterator[None]:
         CartridgeWanted: it is not in the library.
         Busy: another program or host, or another task of this one, uses the drive or the robot.
         IntegrityError: what is on the cartridge is damaged, or is not what it should be.
+        CredentialsError: a drive encrypted it, and this one has no key that fits.
         TargetError: nothing more can be written.
         UsageError: there is no such thing.
         Error: anything else.
@@ -33,6 +34,8 @@ def translated(error: errors.TapeError) -> Error:
     """The same in our terms."""
     if isinstance(error, errors.CartridgeMissing):
         return CartridgeWanted(f"{error}; put it in, and ask again", barcodes=(str(error.barcode),))
+    if isinstance(error, errors.KeyWanted):
+        return CredentialsError(f"{error}; which key it was written with, its vm.json says")
     if isinstance(error, errors.InUse | errors.Reserved):
         return Busy(str(error))
     if isinstance(error, errors.FormatError | errors.MediumError | errors.EndOfData | errors.WrongCartridge):

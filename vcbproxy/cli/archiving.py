@@ -146,17 +146,26 @@ def identities_of(protection: Protection, given: Path | None) -> Identities | No
 
 def _by_drive(name: str, pool: Pool) -> Protection:
     from tape.drive import TapeDrive
-    from tape.encryption import Key, encrypted
+    from tape.encryption import Key, encrypted, wanted_key
+    from tape.errors import KeyWanted
 
     try:
         key = Key.parse(_key_bytes(name, pool))
     except ValueError as error:
         raise CredentialsError(f"the key of pool {name}: {error}") from error
 
-    def session(drive: SequentialDrive) -> AbstractContextManager[None]:
+    @contextmanager
+    def session(drive: SequentialDrive) -> Iterator[None]:
         if not isinstance(drive, TapeDrive):
             raise ConfigError(f"pool {name}: {drive.name} is not driven by SCSI commands, and cannot be given a key")
-        return encrypted(drive, key)
+        with encrypted(drive, key):
+            try:
+                yield
+            except KeyWanted as error:
+                wanted = wanted_key(drive) or "of an unknown name"
+                raise CredentialsError(
+                    f"{drive.name}: the cartridge wants the key {wanted}, pool {name} has {key.identity}"
+                ) from error
 
     return Protection({"method": "hardware", "key": key.identity}, drive_session=session)
 
