@@ -12,24 +12,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from jobs.restore import RestoredDisk, make_directory, require_free, write_small
+from jobs.tapedevice import Loaded, open_disk
 from jobs.tapedisk import Place, Step, TapeDisk
+from jobs.tapesalvage import Salvaged, salvage_disk
 from jobs.watcher import Watcher
 from vcbproxy.archive import layout, reader
 from vcbproxy.archive.agekeys import Identities
 from vcbproxy.archive.bases import with_bases
 from vcbproxy.archive.manifest import Document, Image, Kind
+from vcbproxy.archive.remembered import Remembered
 from vcbproxy.archive.shelf import Cartridge, Shelf
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
 from vcbproxy.clock import Clock
+from vcbproxy.device import read
 from vcbproxy.errors import CartridgeWanted, IntegrityError, Partial, UsageError
+from vcbproxy.pipeline import output
+from vcbproxy.units import MiB
 
 _LOOK_AGAIN_S = 10.0
+_STEP_BYTES = 4 * MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,14 @@ class Where:
         keys: the disks that are wanted; none: all.
         directory: for all that is restored.
         output: for one disk alone, in its stead.
+        prove: nothing is written, all is read and proved to be whole.
     """
 
     point: ArchivedPoint
     directory: Path | None = None
     output: Path | None = None
     keys: tuple[str, ...] = ()
+    prove: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class TapeRestore:
         overwrite: files that exist, once the new ones are whole.
         workers: threads that decompress, for each disk.
         identities: for images that are encrypted.
+        remembered: what this proxy knows without a cartridge.
+        salvage: of damaged disks, write what can still be read, under another name.
     """
 
     shelf: Shelf
@@ -70,6 +81,8 @@ class TapeRestore:
     overwrite: bool = False
     workers: int = 2
     identities: Identities | None = None
+    remembered: Remembered | None = None
+    salvage: bool = False
 
     def run(
         self,
@@ -90,9 +103,39 @@ class TapeRestore:
             IntegrityError: what says where everything lies is damaged.
             Error: something can be neither read nor written any more.
         """
-        points = with_bases([where.point for where in wanted], known)
+        proved = [where.point for where in wanted if where.prove]
+        built = with_bases([where.point for where in wanted if not where.prove], known)
+        points = list({point.id: point for point in (*proved, *built)}.values())
         with _Pass(self, wanted, points, documents or self.documents(points)) as reading:
             return reading.run()
+
+    def part(
+        self, point: ArchivedPoint, key: str, path: Path, part: tuple[int, int], known: Sequence[ArchivedPoint]
+    ) -> RestoredDisk:
+        """Write a part of a disk to a file: (offset, length).
+
+        Raises:
+            UsageError: there is no such disk, the part is not in it, or it is encrypted.
+            IntegrityError: it is damaged.
+            CartridgeWanted: a cartridge is not there, and is not waited for.
+        """
+        require_free(path, overwrite=self.overwrite)
+        points = with_bases([point], known)
+        documents = self.documents(points)
+        document = documents[point.id]
+        [image] = chosen(document, (key,))
+        offset, length = part
+        if offset + length > image.size_bytes:
+            raise UsageError(f"{document.name} {key} has {image.size_bytes} bytes; the range ends at {offset + length}")
+        steps = steps_of(document, image, documents)
+        files = [next(one.parts for one in points if one.id == step.point_id) for step in steps]
+        with Loaded(self.loaded) as loaded, output.new_file(path, length, overwrite=self.overwrite) as out:
+            disk = open_disk(steps, files, loaded)
+            for at in range(0, length, _STEP_BYTES):
+                piece = read(disk, offset + at, min(_STEP_BYTES, length - at))
+                out.write_at(at, memoryview(piece))
+            out.commit()
+        return RestoredDisk(key, path, length, 0)
 
     def documents(self, points: Sequence[ArchivedPoint]) -> Mapping[str, Document]:
         """What restore points consist of, by their ids.
@@ -101,12 +144,19 @@ class TapeRestore:
             CartridgeWanted: a cartridge is not there, and is not waited for.
             IntegrityError: a ``vm.json`` cannot be read.
         """
-        found: dict[str, Document] = {}
-        for barcode in dict.fromkeys(reader.last_word(point).barcode for point in points):
-            here = [point for point in points if reader.last_word(point).barcode == barcode]
+        found = {point.id: known for point in points if (known := self._remembered(point)) is not None}
+        unknown = [point for point in points if point.id not in found]
+        for barcode in dict.fromkeys(reader.last_word(point).barcode for point in unknown):
+            here = [point for point in unknown if reader.last_word(point).barcode == barcode]
             with self.loaded(barcode) as cartridge:
                 found.update((point.id, reader.document_of(cartridge, point)) for point in here)
         return found
+
+    def _remembered(self, point: ArchivedPoint) -> Document | None:
+        """By this proxy's own copy, where that is what lies on the cartridge."""
+        if self.remembered is None:
+            return None
+        return self.remembered.document_like(point.id, reader.last_word(point).sha256)
 
     @contextmanager
     def loaded(self, barcode: str) -> Iterator[Cartridge]:
@@ -132,17 +182,36 @@ class TapeRestore:
 
 
 @dataclass(frozen=True, slots=True)
+class Proved:
+    """An image that is whole: of which restore point and disk, and how large what came out of it was."""
+
+    point: str
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
-    """What came back, and what did not: reasons by disk."""
+    """What came back, and what did not: reasons by disk, or by file."""
 
     disks: list[RestoredDisk]
     failed: dict[str, str]
     missing: dict[str, str]
     """Disks that are not in the restore points."""
+    salvaged: dict[str, Salvaged] = field(default_factory=dict)
+    """What could still be had of disks that failed."""
+    proved: list[Proved] = field(default_factory=list)
+    """Images that are whole."""
 
     def __add__(self, other: Restored) -> Restored:
         """Both together."""
-        return Restored(self.disks + other.disks, {**self.failed, **other.failed}, {**self.missing, **other.missing})
+        return Restored(
+            self.disks + other.disks,
+            {**self.failed, **other.failed},
+            {**self.missing, **other.missing},
+            {**self.salvaged, **other.salvaged},
+            self.proved + other.proved,
+        )
 
     def raise_unless_whole(self) -> None:
         """Turn damage into the error that has its exit code.
@@ -153,7 +222,12 @@ class Restored:
         """
         if self.failed:
             told = "; ".join(f"{what}: {reason}" for what, reason in self.failed.items())
-            raise IntegrityError(f"not restored: {told}")
+            hint = "" if self.salvaged else "; --salvage writes what can still be read"
+            saved = "".join(
+                f"; {one.path} lacks {one.missing_bytes} bytes, by {one.path.name}.map"
+                for one in self.salvaged.values()
+            )
+            raise IntegrityError(f"not restored: {told}{saved}{hint}")
         if self.missing:
             told = "; ".join(self.missing.values())
             raise Partial(f"restored, but not the whole of each VM, these disks are not on tape: {told}")
@@ -177,6 +251,8 @@ class _Pass:
         self._consumers: dict[tuple[str, str], list[tuple[TapeDisk, int]]] = {}  # by restore point and file
         self._small: dict[tuple[str, str], list[Path]] = {}
         self._missing: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+        self._proved: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -199,23 +275,45 @@ class _Pass:
                     self._read(cartridge, here)
         for disk in self._disks:
             disk.close(None)
-        restored = [disk.restored for disk in self._disks if disk.restored is not None]
-        failed = {disk.place.title: str(disk.error) for disk in self._disks if disk.error is not None}
-        return Restored(restored, failed, self._missing)
+        whole = [(disk, disk.restored) for disk in self._disks if disk.restored is not None]
+        restored = [done for disk, done in whole if disk.place.path is not None]
+        proved = [
+            Proved(disk.steps[-1].name, done.key, done.size_bytes) for disk, done in whole if disk.place.path is None
+        ]
+        damaged = [disk for disk in self._disks if disk.error is not None]
+        failed = {**{disk.place.title: str(disk.error) for disk in damaged}, **self._failed}
+        salvaged = {disk.place.title: self._salvage(disk) for disk in damaged} if self._job.salvage else {}
+        return Restored(restored, failed, self._missing, salvaged, proved)
+
+    def _salvage(self, disk: TapeDisk) -> Salvaged:
+        assert disk.place.path is not None, "nothing is salvaged where nothing is restored"
+        self._job.watcher.said(f"{disk.place.title}: salvaging what can be read")
+        files = [self._point(step.point_id).parts for step in disk.steps]
+        with Loaded(self._job.loaded) as loaded:
+            return salvage_disk(
+                disk.steps, files, disk.place.path, loaded, self._job.watcher, overwrite=self._job.overwrite
+            )
+
+    def _point(self, point_id: str) -> ArchivedPoint:
+        return next(point for point in self._points if point.id == point_id)
 
     def _needs(self, point_id: str, part: ArchivedPart) -> bool:
-        return (point_id, part.file) in self._consumers or (point_id, part.file) in self._small
+        key = point_id, part.file
+        return key in self._consumers or key in self._small or key in self._proved
 
     def _plan(self, where: Where) -> None:
         """See what is to be read of a restore point, and that nothing stands in the way of its last file."""
         job, document = self._job, self._documents[where.point.id]
+        if where.prove:
+            self._plan_proof(where, document)
+            return
         if where.directory is not None:
             make_directory(where.directory)
-        for image in _chosen(document, where):
+        for image in _images(document, where):
             path = _path_of(image, where)
             require_free(path, overwrite=job.overwrite)
             place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers, job.identities)
-            self._add(TapeDisk(place, self._steps(document, image), job.watcher))
+            self._add(TapeDisk(place, steps_of(document, image, self._documents), job.watcher))
         if where.directory is not None:
             streamed = {image.file for image in document.images} | {image.ranges for image in document.images}
             for part in where.point.parts:
@@ -226,22 +324,15 @@ class _Pass:
         if not where.keys:
             self._missing |= {f"{document.name} {told.partition(':')[0]}": told for told in document.missing_disks}
 
-    def _steps(self, document: Document, image: Image) -> list[Step]:
-        """A disk's images, the whole one first.
-
-        Raises:
-            IntegrityError: something that it builds on is not there.
-        """
-        steps = [Step(document.id, document.name, image)]
-        while image.kind is Kind.DELTA:
-            base = self._documents.get(document.base.id) if document.base is not None else None
-            key = image.base_key or image.key
-            found = next((one for one in base.images if one.key == key), None) if base is not None else None
-            if base is None or found is None or found.size_bytes != image.size_bytes:
-                raise IntegrityError(f"{document.name} {image.key}: what it builds on is not there")
-            document, image = base, found
-            steps.append(Step(document.id, document.name, image))
-        return steps[::-1]
+    def _plan_proof(self, where: Where, document: Document) -> None:
+        """Everything of it is read, and each image proved by itself."""
+        for image in document.images:
+            place = Place(f"{document.name} {image.key}", None, False, self._job.workers, self._job.identities)
+            disk = TapeDisk(place, [Step(document.id, document.name, image)], self._job.watcher)
+            self._disks.append(disk)
+            self._consumers.setdefault((document.id, image.file), []).append((disk, 0))
+        images = {image.file for image in document.images}
+        self._proved |= {(document.id, part.file) for part in where.point.parts if part.file not in images}
 
     def _add(self, disk: TapeDisk) -> None:
         self._disks.append(disk)
@@ -254,14 +345,28 @@ class _Pass:
         owners = {part.path: point_id for point_id, part in here}
         for part in reader.by_place(cartridge, [part for _, part in here]):
             point_id = owners[part.path]
-            for path in self._small.get((point_id, part.file), ()):
-                write_small(path, reader.small(cartridge, part), overwrite=self._job.overwrite)
+            self._read_small(cartridge, point_id, part)
             consumers = [one for one in self._consumers.get((point_id, part.file), ()) if one[0].error is None]
             if consumers:
                 self._feed(cartridge, part, consumers, last=self._is_last(point_id, part))
 
+    def _read_small(self, cartridge: Cartridge, point_id: str, part: ArchivedPart) -> None:
+        """A small file, to wherever it is wanted."""
+        key = point_id, part.file
+        paths = self._small.get(key, ())
+        if not paths and key not in self._proved:
+            return
+        try:
+            data = reader.small(cartridge, part)
+        except IntegrityError as error:
+            self._failed[f"{self._point(point_id).name} {part.file}"] = str(error)
+            self._job.watcher.said(str(error))
+            return
+        for path in paths:
+            write_small(path, data, overwrite=self._job.overwrite)
+
     def _is_last(self, point_id: str, part: ArchivedPart) -> bool:
-        point = next(one for one in self._points if one.id == point_id)
+        point = self._point(point_id)
         return part.number == max(other.number for other in point.parts if other.file == part.file)
 
     def _feed(
@@ -281,20 +386,53 @@ class _Pass:
                 disk.end(step, part.file)
 
 
-def _chosen(document: Document, where: Where) -> list[Image]:
+def steps_of(document: Document, image: Image, documents: Mapping[str, Document]) -> list[Step]:
+    """A disk's images, the whole one first.
+
+    Args:
+        document: of the restore point.
+        image: of the disk in it.
+        documents: of all that it builds on, too.
+
+    Raises:
+        IntegrityError: something that it builds on is not there.
+    """
+    steps = [Step(document.id, document.name, image)]
+    while image.kind is Kind.DELTA:
+        base = documents.get(document.base.id) if document.base is not None else None
+        key = image.base_key or image.key
+        found = next((one for one in base.images if one.key == key), None) if base is not None else None
+        if base is None or found is None or found.size_bytes != image.size_bytes:
+            raise IntegrityError(f"{document.name} {image.key}: what it builds on is not there")
+        document, image = base, found
+        steps.append(Step(document.id, document.name, image))
+    return steps[::-1]
+
+
+def chosen(document: Document, keys: Sequence[str]) -> list[Image]:
+    """The disks that are wanted; all when none is named.
+
+    Raises:
+        UsageError: there is no such disk.
+    """
+    available = [image.key for image in document.images]
+    for key in keys:
+        if key not in available:
+            raise UsageError(f"{document.name} has no disk {key!r}; it has {', '.join(available) or 'none'}")
+    return [image for image in document.images if not keys or image.key in keys]
+
+
+def _images(document: Document, where: Where) -> list[Image]:
     """The disks that are wanted.
 
     Raises:
         UsageError: there is no such disk, or not one where one is wanted.
     """
-    available = [image.key for image in document.images]
-    for key in where.keys:
-        if key not in available:
-            raise UsageError(f"{document.name} has no disk {key!r}; it has {', '.join(available) or 'none'}")
-    chosen = [image for image in document.images if not where.keys or image.key in where.keys]
-    if where.output is not None and len(chosen) != 1:
-        raise UsageError(f"--output takes one disk; choose with --disk among {', '.join(available)}")
-    return chosen
+    found = chosen(document, where.keys)
+    if where.output is not None and len(found) != 1:
+        available = ", ".join(image.key for image in document.images)
+        raise UsageError(f"--output takes one disk; choose with --disk among {available}")
+    return found
 
 
 def _path_of(image: Image, where: Where) -> Path:

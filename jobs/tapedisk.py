@@ -41,20 +41,30 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a disk goes, and how."""
+    """Where a disk goes, and how. Without a path it goes nowhere, and is only proved to be whole."""
 
     title: str
-    path: Path
+    path: Path | None
     overwrite: bool
     workers: int
     identities: Identities | None = None
+
+
+class _Nowhere:
+    """A sink without a bottom."""
+
+    def write_at(self, offset: int, plain: memoryview) -> None:
+        """Drop it."""
+
+    def zero_at(self, offset: int, length: int) -> None:
+        """Drop it."""
 
 
 class TapeDisk:
     """One disk; everything of it has to come in the order of its steps."""
 
     def __init__(self, place: Place, steps: Sequence[Step], watcher: Watcher) -> None:
-        assert steps[0].image.kind is Kind.FULL, "a delta upon nothing"
+        assert place.path is None or steps[0].image.kind is Kind.FULL, "a delta upon nothing"
         self.place = place
         self.steps = tuple(steps)
         self.error: IntegrityError | None = None
@@ -165,10 +175,26 @@ class TapeDisk:
             yield plain
 
     def _unpack(self) -> None:
+        if self.place.path is None:
+            self._prove()
+        else:
+            self._restore(self.place.path)
+
+    def _prove(self) -> None:
+        """Take it apart, and drop it."""
+        place, step = self.place, self.steps[0]
+        image = step.image
+        expected = Expected(image.size_bytes if image.kind is Kind.FULL else None, image.sha256)
+        name = f"{step.name}: {image.file}"
+        with self._watcher.disk(place.title, image.size_bytes) as advance, self._opened(0, name) as pieces:
+            done = unpack(pieces, _Nowhere(), expected, name=name, workers=place.workers, progress=advance)
+        self.restored = RestoredDisk(image.key, Path(), done.size_bytes, done.bytes_zero)
+
+    def _restore(self, path: Path) -> None:
         place, image = self.place, self.steps[-1].image
         with (
             self._watcher.disk(place.title, image.size_bytes) as advance,
-            output.new_file(place.path, image.size_bytes, overwrite=place.overwrite) as out,
+            output.new_file(path, image.size_bytes, overwrite=place.overwrite) as out,
         ):
             done = Unpacked(0, "", 0)
             for number, step in enumerate(self.steps):
@@ -184,4 +210,4 @@ class TapeDisk:
                         onto = DeltaSink(FilledFile(out), changed)
                         unpack(pieces, onto, expected, name=name, workers=place.workers)
             out.commit()
-        self.restored = RestoredDisk(image.key, place.path, image.size_bytes, done.bytes_zero)
+        self.restored = RestoredDisk(image.key, path, image.size_bytes, done.bytes_zero)

@@ -91,8 +91,8 @@ class Tapes:
         ours = [one for one in self.stage.datacenter.truths(vm) if Marker.read(one.description) is not None]
         return {node: held.sha256 for node, held in ours[-back].disks.items()}
 
-    def restoring(self) -> TapeRestore:
-        return TapeRestore(self.shelf, Nobody(), self.stage.clock)
+    def restoring(self, *, salvage: bool = False) -> TapeRestore:
+        return TapeRestore(self.shelf, Nobody(), self.stage.clock, salvage=salvage)
 
     def restored(self, to: Path, *points: ArchivedPoint) -> Restored:
         """All of these, each in a folder called like its VM."""

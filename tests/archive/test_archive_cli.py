@@ -161,3 +161,26 @@ def test_a_damaged_chunk_is_not_copied(tmp_path: Path) -> None:
             pack.write_bytes(data)
         lab.vcbproxy("copy", "vm1@latest", "--to", "tape:daily", "--no-cache", code=4)
         assert [row["on"] for row in lab.vcbproxy("points", "list", "--json").json] == ["repository"]
+
+
+def test_tape_is_verified_and_read_in_parts(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1")) as lab:
+        assert "nothing could be verified" in lab.vcbproxy("verify", "--from", "tape", code=1).err
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+        [row] = lab.vcbproxy("verify", "--from", "tape:daily", "--json").json
+        assert (row["result"], row["disks"], row["bytes_read"]) == ("ok", ["scsi0-0", "scsi0-1"], 8 * MiB)
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")
+        part = ("restore", "vm1@latest", "--from", "tape", "--disk", "scsi0-1", "--range", "1M:64K")
+        lab.vcbproxy(*part, "--output", tmp_path / "part")
+        whole = (tmp_path / "back" / "scsi0-1.raw").read_bytes()
+        assert (tmp_path / "part").read_bytes() == whole[MiB : MiB + 65536]
+        assert "--range takes" in lab.vcbproxy(*part, "--to", tmp_path / "x", code=2).err
+        for record in (lab.directory / "vtl" / "TAP001L8").glob("1_*_R"):
+            data = bytearray(record.read_bytes())
+            if b"\x28\xb5\x2f\xfd" in data[:64]:
+                data[-9] ^= 1
+                record.write_bytes(data)
+        [row] = lab.vcbproxy("verify", "--from", "tape:daily", "--json", code=4).json
+        assert row["result"] == "DAMAGED"
+        done = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "again", "--salvage", code=4)
+        assert ".raw.damaged lacks" in done.err

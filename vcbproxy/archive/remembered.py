@@ -26,6 +26,7 @@ from vcbproxy.archive import layout
 from vcbproxy.archive.frames import FRAME_BYTES
 from vcbproxy.archive.manifest import Document, decode
 from vcbproxy.archive.seektable import SeekTable
+from vcbproxy.archive.sums import digest
 from vcbproxy.errors import IntegrityError, TargetError
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -94,6 +95,15 @@ class Remembered:
     def has(self, point_id: str) -> bool:
         """Whether it is remembered."""
         return (self._folder(point_id) / layout.VM_JSON).exists()
+
+    def document_like(self, point_id: str, sha256: str) -> Document | None:
+        """What its ``vm.json`` says, where it is remembered as it lies on the cartridge."""
+        path = self._folder(point_id) / layout.VM_JSON
+        try:
+            data = path.read_bytes()
+            return decode(data, str(path)) if digest(data) == sha256 else None
+        except (OSError, IntegrityError):
+            return None
 
     def document(self, point_id: str) -> Document:
         """What its ``vm.json`` says.

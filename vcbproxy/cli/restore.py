@@ -11,7 +11,7 @@ import click
 from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
-from vcbproxy.units import human
+from vcbproxy.units import human, parse_size
 
 if TYPE_CHECKING:
     from jobs.restore import RestoredDisk
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Of tape: file with the age identity that reads encrypted images; else the pool's identity_file.",
 )
+@click.option("--salvage", is_flag=True, help="Of tape: of damaged disks, write what can be read to KEY.raw.damaged.")
+@click.option(
+    "--range",
+    "part",
+    metavar="OFFSET:LENGTH",
+    help="Of tape, with --disk and --output: only these bytes of the disk (4096:1M), found by the seek table.",
+)
 @click.option("--dry-run", is_flag=True, help="Of tape: only say which cartridges are needed, and where they are.")
 @frame.optional_repository_options
 @frame.json_option
@@ -56,6 +63,8 @@ def restore(
     no_lock: bool,
     wait: bool,
     identity: Path | None,
+    salvage: bool,
+    part: str | None,
     dry_run: bool,
     repository: frame.RepositoryAddress | None,
     config: Config,
@@ -74,19 +83,25 @@ def restore(
         from vcbproxy.cli import tapereading
 
         wanted = tapereading.Wanted(
-            points, archiving.source_of(source), disks, directory, output, overwrite, workers, wait, identity
+            points, archiving.source_of(source), disks, directory, output, overwrite, workers, wait, identity, salvage
         )
-        _from_tape(config, wanted, as_json, dry_run=dry_run)
+        _from_tape(config, wanted, as_json, part, dry_run=dry_run)
         return
-    if dry_run or wait or len(points) != 1:
-        raise UsageError("--dry-run, --wait and several restore points go with --from tape")
+    if dry_run or wait or salvage or part or identity or len(points) != 1:
+        raise UsageError("several restore points, and what help says is of tape, go with --from tape")
     _from_repository(
         points[0], frame.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
     )
 
 
-def _from_tape(config: Config, wanted: Wanted, as_json: bool, *, dry_run: bool) -> None:
+def _from_tape(config: Config, wanted: Wanted, as_json: bool, part: str | None, *, dry_run: bool) -> None:
     from vcbproxy.cli import tapereading
+
+    if part is not None:
+        if len(wanted.texts) != 1 or len(wanted.disks) != 1 or wanted.output is None or dry_run:
+            raise UsageError("--range takes one restore point, one --disk and --output FILE")
+        _show([tapereading.read_range(config, wanted, *_range(part))], as_json)
+        return
 
     if dry_run:
         columns = ("barcode", "where", "points")
@@ -125,6 +140,19 @@ def _from_repository(
             restored = [one]
     _show(restored, as_json)
     job.require_whole(opened, disks)
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Offset and length of ``OFFSET:LENGTH``.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    offset, _, length = text.partition(":")
+    try:
+        return parse_size(offset), parse_size(length)
+    except ValueError:
+        raise UsageError(f"{text!r}: a range is OFFSET:LENGTH in bytes, or as in 1G:64K") from None
 
 
 def _show(restored: Sequence[RestoredDisk], as_json: bool) -> None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from vcbproxy.cli import archiving, frame, shelves
 from vcbproxy.config import Config
+from vcbproxy.errors import NothingProtected
+from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from jobs.fromtape import Restored, TapeRestore
+    from jobs.restore import RestoredDisk
     from vcbproxy.archive.pools import OpenPool
     from vcbproxy.catalog.records import ArchivedPoint
 
@@ -35,6 +38,7 @@ class Wanted:
     workers: int = 2
     wait: bool = False
     identity: Path | None = None
+    salvage: bool = False
 
 
 def needed(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
@@ -96,9 +100,64 @@ def restore(config: Config, wanted: Wanted) -> Restored:
     return restored
 
 
+def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
+    """Read restore points whole and prove each; all, when none is named. A row for each.
+
+    Raises:
+        UsageError: there is no such restore point.
+        NothingProtected: there is none at all.
+        CartridgeWanted: a cartridge is not in the library, and is not waited for.
+    """
+    from jobs.fromtape import Where
+
+    points = archiving.found(config, wanted.pool, wanted.texts)
+    if not points:
+        raise NothingProtected("there is no restore point on tape: nothing could be verified")
+    rows: list[dict[str, Any]] = []
+    for pool, ours in _by_pool(points):
+        with _reading(config, pool, wanted) as (opened, job):
+            done = job.run([Where(point, prove=True) for point in ours], opened.catalog.points.listed())
+        rows += [_verified(point, done) for point in ours]
+    return rows
+
+
+def _verified(point: ArchivedPoint, done: Restored) -> dict[str, Any]:
+    errors = [
+        f"{what.removeprefix(point.name).strip()}: {why}" for what, why in done.failed.items() if point.name in what
+    ]
+    proved = [disk for disk in done.proved if disk.point == point.name]
+    size = sum(disk.size_bytes for disk in proved)
+    return {
+        "point": point.id[:8],
+        "point_id": point.id,
+        "name": point.name,
+        "result": "DAMAGED" if errors else "ok",
+        "disks": [disk.key for disk in proved],
+        "size": human(size),
+        "size_bytes": size,
+        "read": human(size),
+        "bytes_read": size,
+        "errors": errors,
+    }
+
+
+def read_range(config: Config, wanted: Wanted, offset: int, length: int) -> RestoredDisk:
+    """Write a part of one disk to a file, by the seek tables of its images.
+
+    Raises:
+        UsageError: there is no such disk, or the range is not in it.
+        IntegrityError: it is damaged.
+    """
+    [point] = archiving.found(config, wanted.pool, wanted.texts)
+    assert wanted.output is not None, "the command has seen to it"
+    with _reading(config, point.pool, wanted) as (opened, job):
+        return job.part(point, wanted.disks[0], wanted.output, (offset, length), opened.catalog.points.listed())
+
+
 @contextmanager
 def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPool, TapeRestore]]:
     from jobs.fromtape import TapeRestore
+    from vcbproxy.archive.remembered import Remembered
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.clock import SystemClock
 
@@ -113,6 +172,8 @@ def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPo
                 overwrite=wanted.overwrite,
                 workers=wanted.workers,
                 identities=archiving.identities_of(protection, wanted.identity),
+                remembered=Remembered(shelves.state_directory(config) / "tape" / "points"),
+                salvage=wanted.salvage,
             ),
         )
 

@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
-from vcbproxy.cli import frame
+from vcbproxy.cli import archiving, frame
+from vcbproxy.config import Config
 from vcbproxy.errors import IntegrityError, NothingProtected
 from vcbproxy.units import human
 
 
 @click.command(
     cls=frame.Command,
-    exit_codes=(4, 10, 11, 12),
-    examples=("vcbproxy verify                 every restore point", "vcbproxy verify web01@latest"),
+    exit_codes=(4, 10, 11, 12, 14),
+    examples=(
+        "vcbproxy verify                 every restore point",
+        "vcbproxy verify web01@latest",
+        "vcbproxy verify --from tape:monthly --wait",
+    ),
 )
 @click.argument("points", metavar="[POINT]...", nargs=-1)
+@click.option("--from", "source", metavar="tape[:POOL]", help="Those on cartridges, not those in the repository.")
+@click.option("--wait", is_flag=True, help="Of tape: wait for cartridges that are not in the library (else 14).")
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    help="Of tape: file with the age identity that reads encrypted images; else the pool's identity_file.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
-@frame.repository_options
+@frame.optional_repository_options
 @frame.json_option
-def verify(points: tuple[str, ...], workers: int, repository: frame.RepositoryAddress, as_json: bool) -> None:
+def verify(
+    points: tuple[str, ...],
+    source: str | None,
+    wait: bool,
+    identity: Path | None,
+    workers: int,
+    repository: frame.RepositoryAddress | None,
+    config: Config,
+    as_json: bool,
+) -> None:
     """Re-read restore points, all of them when none is named, and digest every chunk again.
 
     POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id.
+
+    From tape each cartridge is loaded once; every image is taken apart, and its disk's digest compared with what was
+    read off the LUN.
     """
+    if source is not None:
+        from vcbproxy.cli import tapereading
+
+        wanted = tapereading.Wanted(points, archiving.source_of(source), workers=workers, wait=wait, identity=identity)
+        _show(tapereading.verified(config, wanted), as_json)
+        return
+    _show(_in_repository(points, workers, frame.required(repository)), as_json)
+
+
+def _in_repository(points: tuple[str, ...], workers: int, repository: frame.RepositoryAddress) -> list[dict[str, Any]]:
     from jobs import verify as job
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.repository.target import RepositoryTarget
@@ -32,26 +69,26 @@ def verify(points: tuple[str, ...], workers: int, repository: frame.RepositoryAd
     if not chosen:
         raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
     findings = job.run(target, chosen, Terminal(), workers=workers)
-    frame.emit(
-        [
-            {
-                "point": finding.point.short_id,
-                "point_id": finding.point.id,
-                "name": finding.point.name,
-                "result": "ok" if finding.ok else "DAMAGED",
-                "disks": list(finding.disks),
-                "size": human(finding.size_bytes),
-                "size_bytes": finding.size_bytes,
-                "read": human(finding.bytes_read),
-                "bytes_read": finding.bytes_read,
-                "errors": list(finding.errors),
-            }
-            for finding in findings
-        ],
-        as_json=as_json,
-        columns=("point", "name", "result", "disks", "size", "read"),
-        columns_if_any=("errors",),
-    )
-    damaged = [finding.point.name for finding in findings if not finding.ok]
+    return [
+        {
+            "point": finding.point.short_id,
+            "point_id": finding.point.id,
+            "name": finding.point.name,
+            "result": "ok" if finding.ok else "DAMAGED",
+            "disks": list(finding.disks),
+            "size": human(finding.size_bytes),
+            "size_bytes": finding.size_bytes,
+            "read": human(finding.bytes_read),
+            "bytes_read": finding.bytes_read,
+            "errors": list(finding.errors),
+        }
+        for finding in findings
+    ]
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    columns = ("point", "name", "result", "disks", "size", "read")
+    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("errors",))
+    damaged = [row["name"] for row in rows if row["errors"]]
     if damaged:
-        raise IntegrityError(f"{len(damaged)} of {len(findings)} restore points damaged: {', '.join(damaged)}")
+        raise IntegrityError(f"{len(damaged)} of {len(rows)} restore points damaged: {', '.join(damaged)}")

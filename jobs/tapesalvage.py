@@ -1,0 +1,132 @@
+"""What can still be had of a disk whose images on tape are damaged. Nothing unknown is ever passed off as zeroes.
+
+scsi0-0.raw.damaged        what could be read; where nothing could, what was there before the delta, or a hole
+scsi0-0.raw.damaged.map    a line for each range that is not to be relied upon: offset and length, in bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.restore import write_small
+from jobs.tapedevice import Loaded, map_of, open_image
+from jobs.tapedisk import Step
+from jobs.watcher import Watcher
+from vcbproxy.archive.delta import DeltaMap
+from vcbproxy.archive.manifest import Kind
+from vcbproxy.archive.seekable import Damage, salvage
+from vcbproxy.catalog.records import ArchivedPart
+from vcbproxy.errors import IntegrityError, SourceError
+from vcbproxy.pipeline import output
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What came of a damaged disk.
+
+    Attributes:
+        path: what could be read.
+        missing: (offset, length) of what could not.
+    """
+
+    path: Path
+    missing: tuple[tuple[int, int], ...]
+
+    @property
+    def missing_bytes(self) -> int:
+        """All of it together."""
+        return sum(length for _, length in self.missing)
+
+
+def salvage_disk(
+    steps: Sequence[Step],
+    files: Sequence[Sequence[ArchivedPart]],
+    path: Path,
+    loaded: Loaded,
+    watcher: Watcher,
+    *,
+    overwrite: bool,
+) -> Salvaged:
+    """Write what can be read of a disk.
+
+    Args:
+        steps: its images, the whole one first.
+        files: for each of them, all parts of its restore point.
+        path: what it would have been called.
+        loaded: the drive.
+        watcher: is told.
+        overwrite: such files that exist.
+
+    Raises:
+        UsageError: it is encrypted, or a file is in the way.
+        Error: nothing can be written.
+    """
+    size_bytes = steps[-1].image.size_bytes
+    into = path.with_name(f"{path.name}.damaged")
+    missing: set[tuple[int, int]] = set()
+    with output.new_file(into, size_bytes, overwrite=overwrite) as out:
+        for step, parts in zip(steps, files, strict=True):
+            places = _Places(step, parts, loaded)
+            for offset, plain in _read(step, loaded, watcher):
+                length = plain if isinstance(plain, int) else len(plain)
+                for place, count, within in places.of(offset, length):
+                    if isinstance(plain, int):
+                        missing.add((place, count))
+                    else:
+                        out.write_at(place, memoryview(plain)[within : within + count])
+                        missing = _without(missing, place, count)
+        out.commit()
+    told = tuple(sorted(missing))
+    lines = "".join(f"{offset} {length}\n" for offset, length in told)
+    write_small(into.with_name(f"{into.name}.map"), lines.encode(), overwrite=overwrite)
+    return Salvaged(into, told)
+
+
+def _read(step: Step, loaded: Loaded, watcher: Watcher) -> Iterator[tuple[int, bytes | int]]:
+    """An image's bytes by their offset; where they cannot be had, how many."""
+    try:
+        image = open_image(step, loaded)
+    except (IntegrityError, SourceError) as error:
+        watcher.said(f"nothing can be had of it: {error}")
+        if step.image.kind is Kind.FULL:
+            yield 0, step.image.size_bytes
+        return
+    for found in salvage(image):
+        if isinstance(found, Damage):
+            watcher.said(str(found.error))
+            yield found.frame.start, found.frame.plain_bytes
+        else:
+            yield found[0].start, found[1]
+
+
+class _Places:
+    """Where on the disk the bytes of an image belong."""
+
+    def __init__(self, step: Step, parts: Sequence[ArchivedPart], loaded: Loaded) -> None:
+        self._map: DeltaMap | None = map_of(step, parts, loaded) if step.image.kind is Kind.DELTA else None
+
+    def of(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Offset on the disk, length, and offset within the bytes."""
+        if self._map is None:
+            yield offset, length, 0
+            return
+        within = 0
+        for place, count in self._map.places(offset, length):
+            yield place, count, within
+            within += count
+
+
+def _without(ranges: set[tuple[int, int]], start: int, length: int) -> set[tuple[int, int]]:
+    """What is left of ranges once one was written over."""
+    end = start + length
+    if not any(at < end and at + count > start for at, count in ranges):
+        return ranges
+    left: set[tuple[int, int]] = set()
+    for at, count in ranges:
+        if at < min(start, at + count):
+            left.add((at, min(start, at + count) - at))
+        if at + count > max(end, at):
+            left.add((max(end, at), at + count - max(end, at)))
+    return left
