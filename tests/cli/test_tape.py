@@ -104,7 +104,10 @@ def test_a_writer_that_died_is_rolled_back(vcbproxy: Program, cartridge: Path) -
     (cartridge / "1_17_R").write_bytes(b"data that no index knows")
     (cartridge / "attr_1_80c").unlink()
     assert vcbproxy("tape", "volume", "recover", cartridge, "--dry-run", "--json").json["consistent"] is False
-    assert "recover" in vcbproxy("tape", "volume", "ls", cartridge, code=4).err
+    listed = vcbproxy("tape", "volume", "ls", cartridge, "--json", code=4)
+    assert "this is an older state" in listed.err
+    assert "recover" in listed.err
+    assert "/big.bin" in {row["path"] for row in listed.json}
     assert vcbproxy("tape", "volume", "recover", cartridge, "--json").json == {
         "generation": 3,
         "orphan_blocks": 1,

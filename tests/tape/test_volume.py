@@ -212,3 +212,57 @@ def test_an_end_that_comes_at_any_block_costs_no_committed_file(tmp_path: Path, 
     for search in (False, True):
         again = mounted(lun, search=search)
         assert files_of(again) == {"/committed": content(1, 3 * BLOCK), "/more": data[:length]}
+
+
+EARLY_BYTES = 4 << 20  # of an emulated cartridge that is small
+
+
+@pytest.mark.parametrize("programmable", [False, True])
+def test_a_warning_at_any_record_ends_the_data_there_and_nothing_is_lost(tmp_path: Path, programmable: bool) -> None:
+    """Announced before each of twelve records in turn: among data, between files, in either index."""
+    for record in range(12):
+        lun = formatted(tmp_path / f"T{record:05}L8")
+        volume = mounted(lun)
+        put(volume, "/committed", content(1, BLOCK))
+        volume.commit()
+        tape = cartridge(lun)
+        tape.limit_bytes[1] = tape.used_bytes(1) + EARLY_BYTES + record * BLOCK
+        if programmable:  # 3 MiB earlier: see ``Room``
+            tape.limit_bytes[1] += 3 << 20
+        expected = {"/committed": content(1, BLOCK)}
+        for number in range(4):
+            writer = volume.create(f"/{number}")
+            data = content(number, 2 * BLOCK + 9)
+            taken = writer.write(data)
+            writer.finish()
+            expected[f"/{number}"] = data[:taken]
+        assert volume.full or record >= 8, "the files are of eight full records, and four short ones"
+        volume.commit()
+        for search in (False, True):
+            again = mounted(lun, search=search)
+            assert files_of(again) == expected
+            assert not again.index_partition_behind, "the indexes had room"
+
+
+def test_the_drive_is_told_how_early_to_warn(lun: DriveLun) -> None:
+    volume = mounted(lun)
+    told: list[bytes] = []
+    lun.before = lambda _lun, cdb: told.append(cdb)
+    put(volume, "/a", b"x")
+    put(volume, "/b", b"y")
+    assert [cdb[0] for cdb in told].count(0x55) == 1, "once is enough"
+
+
+def test_a_volume_that_is_nearly_full_is_mounted_as_full(tmp_path: Path) -> None:
+    lun = formatted(tmp_path / "TAP002L8")
+    with mounted(lun) as volume:
+        put(volume, "/a", content(1, 4 * BLOCK))
+    tape = cartridge(lun)
+    tape.limit_bytes[1] = tape.used_bytes(1) + 100_000
+    again = mounted(lun)
+    assert again.full
+    assert again.room_bytes == 0
+    writer = again.create("/b")
+    assert writer.write(b"data") == 0
+    writer.abort()
+    assert set(files_of(again)) == {"/a"}

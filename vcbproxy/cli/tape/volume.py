@@ -49,11 +49,14 @@ def volume() -> None:
 @click.argument("path", default="/")
 @frame.json_option
 def list_(place: Place, path: str, as_json: bool) -> None:
-    """List what the volume's index names, below PATH."""
-    with _mounted(place) as found:
+    """List what the volume's index names, below PATH.
+
+    A volume whose last writer did not finish is shown as it was before, and the exit code is 4.
+    """
+    with _for_reading(place) as found:
         top = _named(found, path)
         rows = [_row(f"{path.rstrip('/')}{below}", entry) for below, entry in top]
-    frame.emit(rows, as_json=as_json, columns=("type", "size", "modified", "path"), columns_if_any=("target",))
+        frame.emit(rows, as_json=as_json, columns=("type", "size", "modified", "path"), columns_if_any=("target",))
 
 
 @volume.command(
@@ -62,8 +65,11 @@ def list_(place: Place, path: str, as_json: bool) -> None:
 @place_argument
 @click.argument("path")
 def cat(place: Place, path: str) -> None:
-    """Write a file's bytes to standard output."""
-    with _mounted(place) as found:
+    """Write a file's bytes to standard output.
+
+    Of a volume whose last writer did not finish it is what was committed before, and the exit code is 4.
+    """
+    with _for_reading(place) as found:
         for piece in _pieces(found.open(path)):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
@@ -159,6 +165,19 @@ def recover(place: Place, dry_run: bool, journal: Path | None, as_json: bool) ->
 
 
 # ---------------------------------------------------------------------- from a name to a volume
+
+
+@contextmanager
+def _for_reading(place: Place) -> Iterator[LtfsVolume]:
+    """Its last committed state; when it is not consistent, that is said in the end."""
+    from tape.errors import FormatError
+    from tape.ltfs.recover import for_reading
+
+    why: list[FormatError] = []
+    with loaded(place) as drive:
+        yield for_reading(drive, maker(), time.time_ns, older=why.append)
+    for error in why:
+        raise IntegrityError(f"this is an older state: {error}")
 
 
 @contextmanager
