@@ -6,106 +6,25 @@ drive asks (TapeAlert 20, 21) ──▶ cleaning cartridge into it ──▶ min
 
 from __future__ import annotations
 
-import fcntl
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tape import alerts
+from tape.cleaninglog import CleaningLog
 from tape.elements import CLEANING_PREFIX, ElementKind, Inventory
-from tape.errors import LibraryError, NoMedium, NotReady, TapeError, UnitAttention
+from tape.errors import LibraryError, NoMedium, NotReady, UnitAttention
 from tape.scsi import cdb
 from tape.sequential import SequentialDrive
 
 if TYPE_CHECKING:
     from tape.library import Library
 
-USES_MAX = 50  # what makers promise of LTO's universal cleaning cartridge
-_FORMAT = "tape.cleaning/1"
 _ARRIVAL_S = 60.0
 _CLEANING_S = 1800.0  # some take ten minutes
 _LOOK_AGAIN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Uses:
-    """What is known of a cleaning cartridge.
-
-    Attributes:
-        uses: how often it has cleaned.
-        expired: whether a drive has said that it is used up.
-    """
-
-    uses: int = 0
-    expired: bool = False
-
-    @property
-    def usable(self) -> bool:
-        """Whether it can clean once more."""
-        return not self.expired and self.uses < USES_MAX
-
-
-class CleaningLog:
-    """How often each cleaning cartridge was used: a file, for all programs of a host."""
-
-    def __init__(self, path: Path) -> None:
-        """Use a file; it is made with the first use."""
-        self.path = path
-
-    def of(self, barcode: str) -> Uses:
-        """What is known of one.
-
-        Raises:
-            TapeError: the file cannot be read, or is none.
-        """
-        return self._read().get(barcode, Uses())
-
-    def used(self, barcode: str, *, expired: bool = False) -> Uses:
-        """Note a use, or that it cleans no more.
-
-        Raises:
-            TapeError: the file cannot be written.
-        """
-        with self._locked():
-            known = self._read()
-            before = known.get(barcode, Uses())
-            known[barcode] = replace(before, uses=before.uses + (not expired), expired=before.expired or expired)
-            text = json.dumps({"format": _FORMAT, "cartridges": {key: asdict(uses) for key, uses in known.items()}})
-            try:
-                aside = self.path.with_suffix(".new")
-                aside.write_text(text + "\n", "utf-8")
-                aside.replace(self.path)
-            except OSError as error:
-                raise TapeError(f"{self.path}: {error.strerror}") from error
-            return known[barcode]
-
-    def _read(self) -> dict[str, Uses]:
-        try:
-            kept = json.loads(self.path.read_text("utf-8"))
-            if kept["format"] != _FORMAT:
-                raise TapeError(f"{self.path}: format {kept['format']!r} is not known")
-            return {str(key): Uses(int(one["uses"]), bool(one["expired"])) for key, one in kept["cartridges"].items()}
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise TapeError(f"{self.path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TapeError(f"{self.path}: this is no log of cleaning cartridges ({error})") from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.with_suffix(".lock").open("a") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                yield
-        except OSError as error:
-            raise TapeError(f"{self.path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +77,15 @@ def clean(
             _wait_cleaned(library, serial, drive, sleep, monotonic)
             found = {one.number for one in alerts.read(drive)}
         if found & {alerts.CLEANING_EXPIRED, alerts.CLEANING_INVALID}:
-            log.used(chosen, expired=True)
+            log.expired(chosen)
             if barcode is not None:
                 raise LibraryError(f"{library.name}: {alerts.alert(min(found))}; take {chosen} out")
             continue
-        uses = log.used(chosen).uses
+        known = log.used(chosen, serial)
         if alerts.CLEAN_NOW in found:
+            log.ask(serial)
             raise LibraryError(f"{library.name}: drive {serial} still asks to be cleaned, after {chosen} cleaned it")
-        return Cleaned(chosen, uses, max(USES_MAX - uses, 0))
+        return Cleaned(chosen, known.uses, known.left)
 
 
 def cartridges(inventory: Inventory) -> list[str]:
@@ -179,10 +99,10 @@ def _chosen(inventory: Inventory, log: CleaningLog, barcode: str | None, tried: 
         inventory.where(barcode)
         if not barcode.startswith(CLEANING_PREFIX):
             raise LibraryError(f"{inventory.name}: {barcode} is no cleaning cartridge: those are labelled CLN…")
-        if not log.of(barcode).usable:
+        if not log.of(barcode).left:
             raise LibraryError(f"{inventory.name}: {barcode} is used up; take it out")
         return barcode
-    usable = [one for one in cartridges(inventory) if log.of(one).usable and one not in tried]
+    usable = [one for one in cartridges(inventory) if log.of(one).left and one not in tried]
     if not usable:
         there = ", ".join(cartridges(inventory)) or "none at all"
         raise LibraryError(

@@ -17,10 +17,12 @@ from pathlib import Path
 from tape.devices import Devices
 from tape.elements import Element, ElementKind, Inventory, Robot
 from tape.errors import LibraryError, NoMedium, NotReady, TapeError
+from tape.locks import folder_for_all
 from tape.scsi import cdb
 from tape.sequential import SequentialDrive
 
 _FORMAT = "tape.drivemap/1"
+_READABLE_BY_ALL = 0o644  # root and the service's user must read each other's
 _ARRIVAL_S = 120.0
 _LOOK_AGAIN_S = 1.0
 
@@ -150,9 +152,10 @@ def save(folder: Path, robot_serial: str, drives: Mapping[int, str]) -> Path:
     path = _path(folder, robot_serial)
     kept = {"format": _FORMAT, "drives": {str(address): serial for address, serial in sorted(drives.items())}}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder_for_all(folder)
         aside = path.with_suffix(".new")
         aside.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
+        aside.chmod(_READABLE_BY_ALL)
         aside.replace(path)
     except OSError as error:
         raise TapeError(f"{path}: {error.strerror}") from error

@@ -25,7 +25,7 @@ from typing import Self
 from tape import alerts, cleaning, memory
 from tape.alerts import Alert, Severity
 from tape.arm import Arm
-from tape.cleaning import CleaningLog
+from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import (
@@ -111,8 +111,6 @@ class Library:
         self._seats = Seats(devices, monotonic, key_of(reserve_as) if reserve_as is not None else None)
         self._left: dict[str, str] = {}
         """Drives in which we have left a cartridge, longest ago first, and its label."""
-        self._dirty: set[str] = set()
-        """Drives that have asked to be cleaned; they ask once."""
 
     @classmethod
     def in_folder(cls, folder: Path, *, name: str = "", keep_loaded: bool = True) -> Self:
@@ -467,14 +465,19 @@ class Library:
             return
         for one in found:
             self._heard(Heard(serial, barcode, one))
-        if alerts.wants_cleaning(found):
-            self._dirty.add(serial)
+        if alerts.wants_cleaning(found) and self._cleaning is not None:
+            try:
+                self._cleaning.ask(serial)
+            except TapeError as error:
+                _log.warning("that drive %s asks to be cleaned could not be noted: %s", serial, error)
 
     def _clean_if_asked(self, serial: str) -> None:
-        """Clean a drive that has asked for it, if that can be; it will ask again."""
-        if self._cleaning is None or serial not in self._dirty:
+        """Clean a drive that has asked for it, now or before; if that cannot be, it is tried again the next time."""
+        if self._cleaning is None:
             return
         try:
+            if not self._cleaning.asked(serial):
+                return
             done = cleaning.clean(self, serial, self._cleaning, sleep=self._sleep, monotonic=self._monotonic)
         except InUse:
             return  # whoever has it now will hear of it
@@ -482,7 +485,6 @@ class Library:
             _log.warning("drive %s asks to be cleaned, and was not: %s", serial, error)
         else:
             _log.info("drive %s was cleaned with %s, which can do so %d times more", serial, done.barcode, done.left)
-            self._dirty.discard(serial)
 
     def _known(self, drive: Element) -> str:
         if not drive.drive_serial:

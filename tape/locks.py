@@ -88,25 +88,13 @@ class LockFolder:
     def _open(self, serial: str) -> int:
         path = self.folder / f"{_file_name(serial)}.lock"
         try:
-            self._make()
+            folder_for_all(self.folder)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             with suppress(PermissionError):  # it is another user's, who has done the same
                 os.fchmod(descriptor, 0o666)
         except OSError as error:
             raise TapeError(f"{path}: the lock of this device cannot be opened: {error.strerror}") from error
         return descriptor
-
-    def _make(self) -> None:
-        """Create the folder; by root, for the user whose directory it is in: that user's programs must get in later.
-
-        Who may use a lock is decided by the directories above it, not by its file.
-        """
-        if self.folder.is_dir():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        above = self.folder.parent.stat()
-        if os.geteuid() == 0 and above.st_uid:
-            os.chown(self.folder, above.st_uid, above.st_gid)
 
     def _lock(self, descriptor: int, serial: str, wait_s: float) -> None:
         until_s = self._monotonic() + max(wait_s, _GRACE_S)
@@ -119,6 +107,22 @@ class LockFolder:
                 self._sleep(_LOOK_AGAIN_S)
             else:
                 return
+
+
+def folder_for_all(folder: Path) -> None:
+    """Create a folder; by root, for the user whose directory it is in: that user's programs must get in later.
+
+    Who may use what is in it is decided by the directories above it.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    above = folder.parent.stat()
+    if os.geteuid() == 0 and above.st_uid:
+        os.chown(folder, above.st_uid, above.st_gid)
 
 
 def _file_name(serial: str) -> str:

@@ -42,10 +42,10 @@ def places(vcbproxy: Program) -> dict[str, str]:
 
 def test_what_lies_where_is_listed(vcbproxy: Program) -> None:
     lines = vcbproxy("tape", "changer", "status").out.splitlines()
-    assert lines[0].split() == ["PLACE", "CARTRIDGE", "DRIVE", "FROM"]
+    assert lines[0].split() == ["PLACE", "CARTRIDGE", "DRIVE", "FROM", "CLEANINGS", "LEFT"]
     assert [line.split() for line in lines if line.startswith("slot")][:2] == [
-        ["slot", "1", "TAP001L8", "-", "-"],
-        ["slot", "2", "TAP002L8", "-", "-"],
+        ["slot", "1", "TAP001L8", "-", "-", "-"],
+        ["slot", "2", "TAP002L8", "-", "-", "-"],
     ]
     assert [line.split()[:2] for line in lines if line.startswith("drive")] == [["drive", "0"], ["drive", "1"]]
 
@@ -121,7 +121,13 @@ def test_a_drive_is_cleaned_and_the_uses_counted(vcbproxy: Program, tmp_path: Pa
     for uses in (1, 2):
         done = vcbproxy("tape", "drive", "clean", "1", "--json").json
         assert done == {"drive": TWO, "cartridge": "CLN001L8", "uses": uses, "uses_left": 50 - uses}
-    assert (tmp_path / "state" / "tape" / "cleaning.json").exists()
+    assert (tmp_path / "state" / "tape" / "cleaning.json").stat().st_mode & 0o777 == 0o644
+    listed = vcbproxy("tape", "changer", "status", "--json").json
+    assert {row["cartridge"]: row["cleanings_left"] for row in listed if row["full"]} == {
+        "TAP001L8": None,
+        "TAP002L8": None,
+        "CLN001L8": 48,
+    }
     assert "is no cleaning cartridge" in vcbproxy("tape", "drive", "clean", "1", "--with", "TAP001L8", code=1).err
     assert "holds no data" in vcbproxy("tape", "drive", "load", "1", "CLN001L8", code=1).err
 

@@ -10,7 +10,7 @@ import pytest
 
 from tape import alerts, cleaning, health, memory
 from tape.alerts import Severity, Subject
-from tape.cleaning import USES_MAX, CleaningLog, Uses
+from tape.cleaninglog import USES_MAX, CleaningLog, Uses
 from tape.devices import EmulatedDevices
 from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
@@ -151,6 +151,23 @@ def test_a_drive_that_asks_for_it_is_cleaned_after_the_work(
     assert log.of("CLN001L8") == Uses(1)  # once is enough
 
 
+def test_a_drive_whose_work_failed_is_cleaned_the_next_time(
+    library: Library, devices: EmulatedDevices, log: CleaningLog
+) -> None:
+    def work() -> None:
+        with library.loaded("TAP001L8"):
+            devices.library.drives[0].alerts.add(20)
+            raise RuntimeError("the work")
+
+    with pytest.raises(RuntimeError, match="the work"):
+        work()
+    assert log.asked(ONE)  # the drive itself will not say it again
+    with library.loaded("TAP001L8"):
+        pass
+    assert not log.asked(ONE)
+    assert log.of("CLN001L8") == Uses(1)
+
+
 def test_without_a_log_nothing_is_cleaned(devices: EmulatedDevices) -> None:
     with Library(devices, heard=lambda _: None) as library:
         with library.loaded("TAP001L8"):
@@ -161,7 +178,7 @@ def test_without_a_log_nothing_is_cleaned(devices: EmulatedDevices) -> None:
 def test_the_most_used_cleans_until_it_can_no_more(
     library: Library, devices: EmulatedDevices, log: CleaningLog
 ) -> None:
-    log.used("CLN002L8")
+    log.used("CLN002L8", TWO)
     done = cleaning.clean(library, TWO, log, sleep=lambda _: None)
     assert (done.barcode, done.uses, done.left) == ("CLN002L8", 2, USES_MAX - 2)
     wear_out(devices, "CLN002L8")
@@ -215,7 +232,9 @@ def test_a_drive_that_does_not_finish_is_told(library: Library, devices: Emulate
     assert log.of("CLN001L8") == Uses()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": "x"}', '{"format": "tape.cleaning/1", "cartridges": {"A": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": "x"}', '{"format": "tape.cleaning/1", "cartridges": {"A": 1}, "drives": []}']
+)
 def test_a_log_that_is_none_is_refused(log: CleaningLog, text: str) -> None:
     log.path.write_text(text)
     with pytest.raises(TapeError, match=r"cleaning\.json"):

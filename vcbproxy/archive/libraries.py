@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tape import drivemap
-from tape.cleaning import CleaningLog
+from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host
 from tape.library import Heard, Library
 from tape.locks import LockFolder

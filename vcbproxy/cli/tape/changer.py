@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tape.library import Library
 
 _COLUMNS = ("place", "cartridge", "drive", "from")
-_IF_ANY = ("problem",)
+_IF_ANY = ("cleanings_left", "problem")
 
 
 @click.group()
@@ -41,7 +41,7 @@ def status(library: str | None, config: Config, as_json: bool) -> None:
     """List what lies where, as far as the robot knows. Moves nothing."""
     with libraries.opened(config, library) as used:
         inventory = used.inventory()
-    _show(inventory, list(inventory.elements), as_json=as_json)
+    _show(config, inventory, list(inventory.elements), as_json=as_json)
 
 
 @changer.command(cls=frame.Command, exit_codes=(11,), examples=("vcbproxy tape changer inventory",))
@@ -51,7 +51,7 @@ def inventory(library: str | None, config: Config, as_json: bool) -> None:
     """Have the robot look at every label anew, which takes minutes, and list what lies where."""
     with libraries.opened(config, library) as used:
         found = used.take_stock()
-    _show(found, list(found.elements), as_json=as_json)
+    _show(config, found, list(found.elements), as_json=as_json)
 
 
 @changer.command(
@@ -72,7 +72,7 @@ def move(source: str, destination: str, wait_s: float, library: str | None, conf
         end = libraries.place_named(destination, before)
         carried = used.move(start, end, wait_s=wait_s)
         after = used.inventory()
-    _show(after, [carried], as_json=as_json)
+    _show(config, after, [carried], as_json=as_json)
 
 
 @changer.command(
@@ -91,7 +91,7 @@ def load(barcode: str, drive: str, wait_s: float, library: str | None, config: C
         serial = libraries.drive_named(drive, used.inventory())
         used.load(barcode, serial, wait_s=wait_s)
         after = used.inventory()
-    _show(after, [after.drive(serial)], as_json=as_json)
+    _show(config, after, [after.drive(serial)], as_json=as_json)
 
 
 @changer.command(
@@ -113,7 +113,7 @@ def unload(
         place = libraries.place_named(destination, before) if destination is not None else None
         carried = used.unload(libraries.drive_named(drive, before), place, wait_s=wait_s)
         after = used.inventory()
-    _show(after, [carried], as_json=as_json)
+    _show(config, after, [carried], as_json=as_json)
 
 
 @changer.command(
@@ -128,7 +128,7 @@ def import_(library: str | None, config: Config, as_json: bool) -> None:
     with libraries.opened(config, library) as used:
         taken = used.import_()
         after = used.inventory()
-    _show(after, taken, as_json=as_json)
+    _show(config, after, taken, as_json=as_json)
     left = [places.place(one, after) for one in _mail(after) if one.full]
     if left:
         raise Partial(f"without a label that can be read, and left where it is: {', '.join(left)}; put a label on it")
@@ -164,7 +164,7 @@ def export(barcodes: tuple[str, ...], wait_s: float, library: str | None, config
                 failed = error
                 break
         after = used.inventory()
-    _show(after, done, as_json=as_json)
+    _show(config, after, done, as_json=as_json)
     if failed is not None and done:
         raise Partial(f"{len(done)} of {len(barcodes)} cartridges exported: {failed}") from failed
     if failed is not None:
@@ -203,7 +203,7 @@ def map_(barcode: str, library: str | None, config: Config, as_json: bool) -> No
             devices.close()
     from tape.elements import ElementKind
 
-    _show(found, found.of_kind(ElementKind.DRIVE), as_json=as_json)
+    _show(config, found, found.of_kind(ElementKind.DRIVE), as_json=as_json)
 
 
 def _exported(used: Library, barcode: str, wait_s: float) -> Element:
@@ -219,6 +219,11 @@ def _mail(inventory: Inventory) -> list[Element]:
     return inventory.of_kind(ElementKind.MAIL_SLOT)
 
 
-def _show(inventory: Inventory, elements: list[Element], *, as_json: bool) -> None:
-    rows = [libraries.row(element, inventory) for element in elements]
+def _show(config: Config, inventory: Inventory, elements: list[Element], *, as_json: bool) -> None:
+    from vcbproxy.archive.boundary import tape_errors
+    from vcbproxy.archive.libraries import cleaning_log
+
+    log = cleaning_log(state_directory(config))
+    with tape_errors():
+        rows = [libraries.row(element, inventory, log) for element in elements]
     frame.emit(rows, as_json=as_json, columns=_COLUMNS, columns_if_any=_IF_ANY)

@@ -84,8 +84,14 @@ def status(drive: str, wait_s: float, library: str | None, config: Config, as_js
 
     Nothing is moved. What the drive complains of (TapeAlert) is told once: reading takes it down.
     """
+    from tape import alerts
+    from vcbproxy.archive.libraries import cleaning_log
+
     with _chosen(drive, wait_s, library, config) as (device, cartridge):
-        row = _status(device, cartridge)
+        found = alerts.read(device)
+        row = _status(device, cartridge, found)
+        if alerts.wants_cleaning(found):  # it asks once
+            cleaning_log(state_directory(config)).ask(device.identity.serial)
     frame.emit(row, as_json=as_json)
 
 
@@ -192,8 +198,8 @@ def _row(library: str | None, number: int | None, serial: str, seen: dict[str, D
     }
 
 
-def _status(device: SequentialDrive, cartridge: str | None) -> dict[str, Any]:
-    from tape import alerts, health
+def _status(device: SequentialDrive, cartridge: str | None, complaints: list[Alert]) -> dict[str, Any]:
+    from tape import health
     from tape.errors import NotReady
     from tape.scsi import cdb
 
@@ -211,7 +217,7 @@ def _status(device: SequentialDrive, cartridge: str | None) -> dict[str, Any]:
         "state": state,
         "cartridge": cartridge,
         **_life(found),
-        "alerts": [_alert(one) for one in alerts.read(device)],
+        "alerts": [_alert(one) for one in complaints],
     }
 
 

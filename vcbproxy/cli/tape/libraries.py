@@ -16,6 +16,7 @@ from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 
 if TYPE_CHECKING:
+    from tape.cleaninglog import CleaningLog
     from tape.elements import Element, Inventory
     from tape.library import Library
 
@@ -100,9 +101,9 @@ def place_named(name: str, inventory: Inventory) -> Element:
     raise UsageError(f"there is no {matched[1]} {matched[2]}: see `vcbproxy tape changer status`")
 
 
-def row(element: Element, inventory: Inventory) -> dict[str, Any]:
+def row(element: Element, inventory: Inventory, log: CleaningLog) -> dict[str, Any]:
     """An element as commands print it."""
-    from tape.elements import ElementKind
+    from tape.elements import CLEANING_PREFIX, ElementKind
 
     home = None
     if element.source is not None:
@@ -116,6 +117,7 @@ def row(element: Element, inventory: Inventory) -> dict[str, Any]:
         "full": element.full,
         "accessible": element.accessible,
         "address": element.address,
+        "cleanings_left": log.of(element.barcode).left if element.barcode.startswith(CLEANING_PREFIX) else None,
         "problem": _problem(element),
     }
 
