@@ -335,7 +335,8 @@ class Cartridge:
             if match[3] == "E":
                 ends[partition].add(number)
             else:
-                found[partition][number] = (match[3], entry.stat().st_size)
+                with suppress(FileNotFoundError):  # somebody is at work on it, and has just put it aside
+                    found[partition][number] = (match[3], entry.stat().st_size)
         for partition, track in enumerate(self._tracks):
             number = 0
             while number in found[partition] and number not in ends[partition]:

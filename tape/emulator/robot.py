@@ -49,6 +49,7 @@ class Shelf:
         full: barcode by address, of the elements that are not empty.
         sources: for a cartridge that was moved, the slot that it came from.
         unreadable: barcodes that the scanner cannot read.
+        unreadable_code: as what it tells that; many makers have one of their own, such as 83/01.
         door_open: nobody moves anything.
     """
 
@@ -58,6 +59,7 @@ class Shelf:
     full: dict[int, str] = field(default_factory=dict)
     sources: dict[int, int] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
+    unreadable_code: tuple[int, int] = (0x30, 0x00)
     door_open: bool = False
 
     def elements(self, kind: ElementKind) -> Sequence[int]:
@@ -114,6 +116,7 @@ class RobotLun(Lun):
             0x37: self._inventory,
             0x5A: self._mode_sense,
             0xA5: self._move,
+            0xA6: self._exchange,
             0xB8: self._status,
             0xE7: self._inventory,
         }
@@ -141,33 +144,65 @@ class RobotLun(Lun):
         self.carry(int.from_bytes(cdb[4:6], "big"), int.from_bytes(cdb[6:8], "big"))
         return b""
 
+    def _exchange(self, cdb: bytes, data: Buffer) -> bytes:
+        """EXCHANGE MEDIUM: what lies at the first destination goes to the second, which may be the source."""
+        self._hold_closed()
+        source, first, second = (int.from_bytes(cdb[at : at + 2], "big") for at in (4, 6, 8))
+        for full in (source, first):
+            self._hold_places(full)
+        self._hold_places(source, second)
+        if second in self.shelf.full and second != source:
+            raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0D)
+        one, other = self._pick(source), self._pick(first)
+        self._put(first, *one)
+        self._put(second, *other)
+        self._moved()
+        return b""
+
     def carry(self, source: int, destination: int) -> None:
         """Carry a cartridge.
 
         Raises:
             Check: that cannot be.
         """
-        shelf = self.shelf
-        kinds = shelf.kind_of(source), shelf.kind_of(destination)
-        if None in kinds or ElementKind.ROBOT in kinds:
-            raise Check(Key.ILLEGAL_REQUEST, 0x21, 0x01)
-        if source not in shelf.full:
-            raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0E)
-        if destination in shelf.full and destination != source:
+        self._hold_places(source, destination)
+        if destination in self.shelf.full and destination != source:
             raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0D)
-        barcode = shelf.full[source]
-        if kinds[0] is ElementKind.DRIVE:
+        self._put(destination, *self._pick(source))
+        self._moved()
+
+    def _hold_places(self, source: int, *others: int) -> None:
+        """Hold that there are such places, and that something lies in the first."""
+        for address in (source, *others):
+            if self.shelf.kind_of(address) in (None, ElementKind.ROBOT):
+                raise Check(Key.ILLEGAL_REQUEST, 0x21, 0x01)
+        if source not in self.shelf.full:
+            raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0E)
+
+    def _pick(self, source: int) -> tuple[Cartridge, int]:
+        """Take one in hand; gives it, and the slot that it came from."""
+        shelf, origin = self.shelf, source
+        if shelf.kind_of(source) is ElementKind.DRIVE:
             emptied = self._drives[source - DRIVES]
-            life.note_traffic(emptied, emptied.take_out())
-        if kinds[1] is ElementKind.DRIVE:
-            filled, cartridge = self._drives[destination - DRIVES], self._cartridge(barcode)
+            cartridge = emptied.take_out()
+            life.note_traffic(emptied, cartridge)
+            origin = shelf.sources.get(source, source)
+        else:
+            try:
+                cartridge = self._cartridge(shelf.full[source])
+            except ValueError:  # its folder is damaged
+                raise Check(Key.MEDIUM_ERROR, 0x52) from None
+        del shelf.full[source]
+        shelf.sources.pop(source, None)
+        return cartridge, origin
+
+    def _put(self, destination: int, cartridge: Cartridge, origin: int) -> None:
+        if self.shelf.kind_of(destination) is ElementKind.DRIVE:
+            filled = self._drives[destination - DRIVES]
             life.note_load(filled, cartridge)
             filled.insert(cartridge)
-        origin = shelf.sources.pop(source, source) if kinds[0] is ElementKind.DRIVE else source
-        del shelf.full[source]
-        shelf.full[destination] = barcode
-        shelf.sources[destination] = origin
-        self._moved()
+        self.shelf.full[destination] = cartridge.barcode
+        self.shelf.sources[destination] = origin
 
     # ------------------------------------------------------------------ what lies where
 
@@ -201,7 +236,7 @@ class RobotLun(Lun):
             flags |= 0x30  # both import and export
         if kind is not ElementKind.ROBOT and not (kind is ElementKind.DRIVE and self._threaded(address)):
             flags |= 0x08  # the robot can get at it
-        code = (0x30, 0x00) if barcode in shelf.unreadable else (0, 0)
+        code = shelf.unreadable_code if barcode in shelf.unreadable else (0, 0)
         if code != (0, 0):
             flags |= 0x04
         source = shelf.sources.get(address) if barcode is not None else None

@@ -15,7 +15,6 @@ from tape.emulator.iscsi.target import IscsiTarget
 from tests.tape.disklun import DiskLun
 
 SUITES = {
-    "iSCSI.iSCSIcmdsn": 4,
     "iSCSI.iSCSITMF": 17,
     "iSCSI.iSCSIResiduals.Read10Invalid": 10,
     "iSCSI.iSCSIResiduals.Read10Residuals": 10,
