@@ -184,3 +184,39 @@ def test_tape_is_verified_and_read_in_parts(tmp_path: Path) -> None:
         assert row["result"] == "DAMAGED"
         done = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "again", "--salvage", code=4)
         assert ".raw.damaged lacks" in done.err
+
+
+def test_three_vms_over_three_cartridges_the_catalog_deleted_and_rebuilt(tmp_path: Path) -> None:
+    """The exhibit, command by command."""
+    lab_spec = spec("vm1", "vm2", "vm3", size_bytes=16 * MiB, used=0.95)
+    with lab_with_tape(tmp_path, lab_spec, capacity="24M", cartridges=3) as lab:
+        rows = lab.vcbproxy("backup", "--all", "--to", "tape:daily", "--json").json
+        assert [row["outcome"] for row in rows] == ["ok", "ok", "ok"]
+        assert {barcode for row in rows for barcode in row["barcodes"]} == {"TAP001L8", "TAP002L8", "TAP003L8"}
+        spanning = next(row["vm"] for row in rows if len(row["barcodes"]) > 1)
+        lab.vcbproxy("repo", "init")
+        before = lab.vcbproxy("points", "list", "--json").json
+
+        [catalog] = lab.directory.rglob("catalog.db")
+        for file in catalog.parent.glob("catalog.db*"):
+            file.unlink()
+        assert lab.vcbproxy("points", "list", "--json").json == []
+        lab.vcbproxy("tape", "catalog", "rebuild")
+        assert lab.vcbproxy("points", "list", "--json").json == before
+
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")
+        assert disks_in(tmp_path / "back") == lab.truth("vm1")
+        barcodes = next(row["barcodes"] for row in rows if row["vm"] == spanning)
+        copied_by_hand(lab, spanning, barcodes, tmp_path / "hand")
+        assert follow(tmp_path / "hand").count(": OK\n") >= 4
+        assert disks_in(tmp_path / "hand") == lab.truth(spanning)
+
+
+def copied_by_hand(lab: Lab, vm: str, barcodes: list[str], to: Path) -> None:
+    """What RESTORE.txt says: the VM's files of each cartridge, in their order, into one directory."""
+    to.mkdir()
+    for barcode in barcodes:
+        volume = lab.directory / "vtl" / barcode
+        for row in lab.vcbproxy("tape", "volume", "ls", volume, f"/{vm}", "--json").json:
+            if row["type"] == "file":
+                (to / row["path"].rpartition("/")[2]).write_bytes(read_file(volume, row["path"]))
