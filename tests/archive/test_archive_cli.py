@@ -220,3 +220,15 @@ def copied_by_hand(lab: Lab, vm: str, barcodes: list[str], to: Path) -> None:
         for row in lab.vcbproxy("tape", "volume", "ls", volume, f"/{vm}", "--json").json:
             if row["type"] == "file":
                 (to / row["path"].rpartition("/")[2]).write_bytes(read_file(volume, row["path"]))
+
+
+def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+        lab.vcbproxy("tape", "media", "vault", "TAP001L8", "--to", "bank")
+        lab.vcbproxy("tape", "library", "export", lab.directory / "vtl", "TAP001L8")
+        [row] = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--dry-run", "--json").json
+        assert (row["in_library"], row["vault"], row["where"]) == (False, "bank", "vault bank")
+        wanted = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "no", code=14)
+        assert "TAP001L8 (vault bank)" in wanted.err
+        assert "TAP001L8" in lab.vcbproxy("verify", "--from", "tape", code=14).err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcbproxy.cli import archiving, frame, shelves
 from vcbproxy.config import Config
-from vcbproxy.errors import NothingProtected
+from vcbproxy.errors import CartridgeWanted, NothingProtected
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
@@ -47,19 +47,34 @@ def needed(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
     Raises:
         UsageError: there is no such restore point.
     """
+    from vcbproxy.archive.bases import with_bases
+
     rows: list[dict[str, Any]] = []
     for pool, points in _by_pool(archiving.found(config, wanted.pool, wanted.texts)):
         with archiving.opened(config, pool) as (opened, _):
-            rows += _rows(opened, points)
+            rows += _rows(opened, with_bases(points, opened.catalog.points.listed()))
     return rows
 
 
-def _rows(opened: OpenPool, points: Sequence[ArchivedPoint]) -> Iterator[dict[str, Any]]:
+def _ask_for_missing(opened: OpenPool, points: Sequence[ArchivedPoint], *, wait: bool) -> None:
+    """Before the first cartridge is loaded, say which are not in the library.
+
+    Raises:
+        CartridgeWanted: some are not, and are not waited for.
+    """
+    missing = [row for row in _rows(opened, points) if not row["in_library"]]
+    told = ", ".join(f"{row['barcode']} ({row['where']})" for row in missing)
+    if missing and not wait:
+        barcodes = tuple(row["barcode"] for row in missing)
+        raise CartridgeWanted(f"put into the library: {told}; or --wait for them", barcodes=barcodes)
+    if missing:
+        frame.say(f"to be put into the library: {told}")
+
+
+def _rows(opened: OpenPool, needed: Sequence[ArchivedPoint]) -> Iterator[dict[str, Any]]:
     from vcbproxy.archive import reader
-    from vcbproxy.archive.bases import with_bases
     from vcbproxy.archive.boundary import tape_errors
 
-    needed = with_bases(points, opened.catalog.points.listed())
     with tape_errors():
         present = set(opened.library.inventory().barcodes)
     for barcode in reader.in_order(needed):
@@ -84,14 +99,13 @@ def restore(config: Config, wanted: Wanted) -> Restored:
         Error: something can be neither read nor written any more.
     """
     from jobs.fromtape import Restored, Where
+    from vcbproxy.archive.bases import with_bases
 
     points = archiving.found(config, wanted.pool, wanted.texts)
     restored = Restored([], {}, {})
     for pool, ours in _by_pool(points):
         with _reading(config, pool, wanted) as (opened, job):
-            for row in _rows(opened, ours):
-                if not row["in_library"]:
-                    frame.say(f"needs cartridge {row['barcode']}: {row['where']}")
+            _ask_for_missing(opened, with_bases(ours, opened.catalog.points.listed()), wait=wanted.wait)
             wheres = [
                 Where(point, _directory(wanted, point, several=len(points) > 1), wanted.output, wanted.disks)
                 for point in ours
@@ -116,6 +130,7 @@ def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for pool, ours in _by_pool(points):
         with _reading(config, pool, wanted) as (opened, job):
+            _ask_for_missing(opened, ours, wait=wanted.wait)
             done = job.run([Where(point, prove=True) for point in ours], opened.catalog.points.listed())
         rows += [_verified(point, done) for point in ours]
     return rows
