@@ -18,7 +18,7 @@ test: .venv/.ready ## every test but the benchmarks and the guest
 	@.ci/prepare test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not bench and not guest"
 
-test-guest: .venv/.ready ## the real drivers in a QEMU guest: iSCSI, multipath, NFS (docs/guest.md)
+test-guest: .venv/.ready ## the real drivers in a QEMU guest: iSCSI, multipath, NFS, tape (docs/guest.md)
 	@.ci/prepare guest
 	@$(BIN)/python -m pytest -m guest tests/guest
 

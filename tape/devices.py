@@ -159,6 +159,16 @@ def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> ScsiD
     return ScsiDevices(_taken_over(Changer, IscsiTransport(robots[0])), openers, locks)
 
 
+def drive_at(path: str, found: Sequence[Device]) -> SequentialDrive:
+    """A drive by its device file: generic, or the tape driver's, among what ``discover`` has found.
+
+    Raises:
+        TapeError: it cannot be opened, or is none.
+    """
+    behind = next((device for device in found if path == str(device.nst)), None)
+    return _taken_over(TapeDrive, SgTransport(path)) if behind is None else st.open_drive(behind)
+
+
 def _taken_over(kind: Callable[[ScsiTransport], T], transport: ScsiTransport) -> T:
     """A robot or drive behind a transport, which is let go when it is none, or somebody else's."""
     try:

@@ -12,7 +12,8 @@ from tape.scsi.transport import Buffer, Reply, Status
 from tape.st.mtio import NstDevice
 
 _TRANSFER_BYTES_MAX = 1 << 20
-_UNKNOWN_COMMAND = bytes((0x70, 0, 0x05, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0))
+UNKNOWN_COMMAND = Reply(Status.CHECK_CONDITION, bytes((0x70, 0, 0x05, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0)))
+"""What a drive says to a command that it does not know: illegal request, invalid command operation code."""
 
 
 class StTransport:
@@ -38,7 +39,7 @@ class StTransport:
         try:
             return sg.submit(self._device.fd, self.name, cdb, data_out=data_out, data_in=data_in, timeout_s=timeout_s)
         except PermissionError:
-            return Reply(Status.CHECK_CONDITION, _UNKNOWN_COMMAND)
+            return UNKNOWN_COMMAND
         except OSError as error:
             raise TransportError(device=self.name, command=f"{cdb[0]:02X}h", reason=error.strerror) from error
 

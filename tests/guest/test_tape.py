@@ -23,7 +23,14 @@ from tests.guest.hands import hands
 
 pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest"), pytest.mark.timeout(machine.TIMEOUT_S + 60)]
 
-CARTRIDGES = {"TAP001L8": 400, "TAP002L8": CAPACITY_MIB, "TAP003L8": CAPACITY_MIB, "TAP004L8": 400}
+CARTRIDGES = {
+    "TAP001L8": 400,
+    "TAP002L8": CAPACITY_MIB,
+    "TAP003L8": CAPACITY_MIB,
+    "TAP004L8": 400,
+    "TAP005L8": 10,
+    "TAP006L8": 10,
+}
 """By label, in MiB."""
 
 
@@ -185,6 +192,25 @@ def test_a_cartridge_that_was_pulled_out_and_put_back_is_not_written_on(guest: m
     assert facts["back"].startswith("PositionLost: ")
     assert facts["orphans"] == 1, "the block that was written before"
     assert facts["searched"]["files"] == whole(*WRITTEN, "by a member", "own")
+
+
+def test_a_lab_goes_to_tape_and_comes_back_by_the_real_commands(guest: machine.Run) -> None:
+    """Over two cartridges, one after the other in one drive: neither holds all of it."""
+    facts = guest.step("a_lab_is_archived").facts
+    assert (facts["outcomes"], facts["snapshots"]) == (["ok", "ok"], [[], []])
+    assert facts["barcodes"] == ["TAP005L8", "TAP006L8"]
+    assert facts["back"] == facts["truth"], "bit for bit"
+    assert [(row["number"], row["drive"], row["device"], row["in_use_by"]) for row in facts["drives"]] == [
+        (0, "VLIB0001-D1", "/dev/sg1", None),
+        (1, "VLIB0001-D2", "/dev/sg0", None),
+    ]
+
+
+def test_a_cartridge_of_the_archive_is_looked_into_by_either_device(guest: machine.Run) -> None:
+    facts = guest.step("a_lab_is_archived").facts
+    assert (facts["checked"]["name"], facts["checked"]["damaged"]) == ("TAP005L8", [])
+    assert facts["checked"]["files_read"] == facts["checked"]["files"] > 0
+    assert facts["by nst"] == facts["by sg"]
 
 
 def whole(*names: str) -> dict[str, bool]:

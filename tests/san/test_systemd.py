@@ -74,6 +74,27 @@ def test_the_service_may_open_no_block_device_for_writing() -> None:
     assert "CapabilityBoundingSet=" in lines
 
 
+def test_tape_drives_are_opened_by_the_drop_in_and_block_devices_stay_closed(tmp_path: Path) -> None:
+    """Every line of it says why; and systemd takes it together with the service."""
+    loops.need("systemd-analyze")
+    drop_in = UNITS / "tape.conf"
+    lines = drop_in.read_text().splitlines()
+    assert [line for line in lines if line.startswith("DeviceAllow=")] == [
+        "DeviceAllow=char-sg rw",
+        "DeviceAllow=char-st rw",
+    ]
+    assert "SupplementaryGroups=tape" in lines
+    for block in re.split(r"\n(?=#)", drop_in.read_text().split("[Service]\n", 1)[1]):
+        assert block.startswith("#"), block
+    service = tmp_path / SERVICE.name
+    service.write_text(SERVICE.read_text().replace("/opt/vcbproxy/bin/vcbproxy", sys.executable))
+    (tmp_path / f"{SERVICE.name}.d").mkdir()
+    (tmp_path / f"{SERVICE.name}.d" / "tape.conf").write_bytes(drop_in.read_bytes())
+    command = ["systemd-analyze", "verify", "--man=no", str(service)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "tape.conf" in line]) == (0, [])
+
+
 def test_forgetting_is_tried_again_when_the_repository_is_busy_and_then_alone() -> None:
     """The codes of docs/exit-codes.md that end it for good are all but 11, and none of them is forgotten here."""
     [line] = [one for one in (UNITS / "vcbproxy-forget.service").read_text().splitlines() if "PreventExitStatus" in one]

@@ -29,7 +29,7 @@ from tape.scsi.unit import CHANGER, TAPE
 from tape.sequential import SequentialDrive
 from tape.st import drive as st
 from tests.contract.drive import PROMISES
-from tests.guest.inside import tapes
+from tests.guest.inside import archive, tapes
 from tests.guest.inside import tapevolumes as volumes
 from tests.guest.inside.commands import call
 from tests.guest.inside.suite import StepFunction, say
@@ -56,6 +56,7 @@ class Tape:
             self.a_volume_by_the_tape_driver,
             self.as_a_member_of_the_group_tape,
             self.as_nobody,
+            self.a_lab_is_archived,
             self.resets,
             self.resets_under_the_tape_driver,
             self.the_door_is_opened,
@@ -163,6 +164,16 @@ class Tape:
     def _seen_by_generic(self, barcode: str) -> dict[str, Any]:
         with self._opened() as library, library.loaded(barcode) as drive:
             return {"by_generic": volumes.told(drive), "searched": volumes.told(drive, search=True)}
+
+    def a_lab_is_archived(self) -> dict[str, Any]:
+        with archive.lab(LIBRARY) as lab:
+            facts = archive.there_and_back(lab)
+            self._mtx("load", 5, 0)
+            volume, drive = ("tape", "volume"), self._drives[0]
+            facts["checked"] = lab.vcbproxy(*volume, "check", drive.sg, "--read-data", "--json").json
+            listed = [lab.vcbproxy(*volume, "ls", path, "--json").json for path in (drive.sg, drive.nst)]
+            self._mtx("unload", 5, 0)
+            return facts | {"by sg": listed[0], "by nst": listed[1]}
 
     # ------------------------------------------------------------------ what may go wrong
 

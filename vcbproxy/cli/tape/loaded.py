@@ -1,6 +1,7 @@
 """From a name to a drive with a cartridge in it, taken for this program alone.
 
 /dev/sg3                   a drive of this machine, with a library or without
+/dev/nst0                  the same through the tape driver, where the generic one is not to be had
 0, 1013000ABC, 1013        a drive of a library that is configured
 /srv/vtl/TAP001L8          an emulated cartridge: a folder
 """
@@ -105,22 +106,22 @@ def alone(path: str, config: Config, wait_s: float = 0.0) -> Iterator[Sequential
         Busy: another program has it.
         Error: it cannot be opened.
     """
-    from tape.drive import TapeDrive
+    from tape.devices import drive_at
     from tape.locks import LockFolder
     from tape.scsi.discover import discover
-    from tape.scsi.sg import SgTransport
     from vcbproxy.archive.boundary import tape_errors
     from vcbproxy.archive.libraries import folder_of
 
     path = str(Path(path).resolve())
-    serial = next((device.serial for device in discover() if path in (str(device.sg), str(device.nst))), "")
+    found = discover()
+    serial = next((device.serial for device in found if path in (str(device.sg), str(device.nst))), "")
     locks = LockFolder(folder_of(state_directory(config)))
     with (
         tape_errors(),
         locks.held(serial or path, wait_s=wait_s),
-        closing(SgTransport(path)) as transport,
+        closing(drive_at(path, found)) as drive,
     ):
-        yield TapeDrive(transport)
+        yield drive
 
 
 @contextmanager
