@@ -81,9 +81,10 @@ class ReadAhead:
 
     def _read(self) -> None:
         try:
-            for piece in self._reader.pieces(self._offset):
-                if not self._put(piece):
-                    return
+            with self._reader.seat.claimed():
+                for piece in self._reader.pieces(self._offset):
+                    if not self._put(piece):
+                        return
         except BaseException as error:  # noqa: BLE001  # whoever wants the next piece is to hear of it
             self._error = error
         finally:

@@ -32,7 +32,7 @@ class FileReader:
 
     def __init__(self, drive: SequentialDrive, layout: Layout, file: File, path: str, seat: Seat | None = None) -> None:
         self._drive = drive
-        self._seat = seat or Seat(drive)
+        self.seat = seat or Seat(drive)
         self._layout = layout
         self._file = file
         self._path = path
@@ -126,7 +126,7 @@ class FileReader:
         return Position(first.partition, first.block + number)
 
     def _read(self, extent: Extent, number: int, buf: memoryview) -> int:
-        self._seat.hold()
+        self.seat.hold()
         place = self._place(extent, number)
         if self._drive.expected != place:
             self._drive.locate(place)

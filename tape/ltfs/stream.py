@@ -242,11 +242,12 @@ class FileStream:
 
     def _drive_blocks(self) -> None:
         try:
-            while (block := self._next_block()) is not None:
-                if not self._takes(block):
-                    self._give_back(block)
-                    break
-                self._was_written(block)
+            with self._writer.seat.claimed():
+                while (block := self._next_block()) is not None:
+                    if not self._takes(block):
+                        self._give_back(block)
+                        break
+                    self._was_written(block)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the producer is to hear of it
             self._fail(error)
         finally:

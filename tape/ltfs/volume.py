@@ -52,7 +52,7 @@ class LtfsVolume:
     ) -> None:
         """Use ``mount``."""
         self.drive = drive
-        self._seat = Seat(drive)
+        self.seat = Seat(drive)
         self.layout = mounted.layout
         self.index: Index = mounted.index
         self.by_memory = mounted.by_memory
@@ -71,6 +71,7 @@ class LtfsVolume:
         self._dirty = False
         self._failed = False  # a write error: nothing more goes onto the data partition
         self._journaling = False
+        self._is_ours = False  # the end of the data: whether it was seen where it must be
         self._indexed_ns = now_ns()
         self._writer: FileWriter | None = None
         self._protection = Protection.of(drive, self.index)
@@ -156,7 +157,7 @@ class LtfsVolume:
         found = self.index.find(path)
         if not isinstance(found, File) or found.symlink is not None:
             raise FormatError(where=f"volume {self.uuid}", reason=f"no file {path}")
-        return FileReader(self.drive, self.layout, found, path, self._seat)
+        return FileReader(self.drive, self.layout, found, path, self.seat)
 
     # ------------------------------------------------------------------ writing
 
@@ -184,7 +185,7 @@ class LtfsVolume:
             FormatError: something is there already, or it cannot be called that.
             WriteProtected: the volume is locked.
         """
-        self._seat.hold()
+        self.seat.hold()
         self._protection.hold_writable(self.drive, self.index)
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: another file is being written to volume {self.uuid}")
@@ -196,10 +197,23 @@ class LtfsVolume:
         self._writer = FileWriter(self, path, directory, name, closing=closing)
         return self._writer
 
-    def checkpoint(self) -> bool:
-        """Write an index to the data partition when enough was written, or time has passed, since the last one.
+    def secure(self) -> None:
+        """Make everything safe that was finished until now: an index on the data partition.
 
-        Gives whether everything that was finished is safe now. Costs no way across the tape, as ``commit`` does.
+        As safe as ``commit``, without the way to the index partition and back, which takes a minute or two: a mount
+        that finds only this index has to search for it. ``unmount`` does the rest.
+
+        Raises:
+            TapeError: as ``commit``.
+        """
+        self._hold_committable()
+        if self._dirty:
+            self._commit_data()
+
+    def checkpoint(self) -> bool:
+        """``secure``, when enough was written, or time has passed, since the last index.
+
+        Gives whether everything that was finished is safe now.
 
         Raises:
             TapeError: as ``commit``.
@@ -207,8 +221,7 @@ class LtfsVolume:
         written = self._data_end - self._safe_end
         due = written * self.layout.label.block_bytes >= self._interval.size_bytes
         if self._dirty and (due or self._now_ns() - self._indexed_ns >= self._interval.time_s * 10**9):
-            self._hold_committable()
-            self._commit_data()
+            self.secure()
         return not self._dirty
 
     def commit(self) -> None:
@@ -221,9 +234,7 @@ class LtfsVolume:
             FilesLost: a write error took files that were finished, but not safe; what is whole is safe now.
             TapeError: it could not be written; what was committed before is still there.
         """
-        self._hold_committable()
-        if self._dirty:
-            self._commit_data()
+        self.secure()
         if self._behind and not self.read_only:
             self._commit_small()
         if self._journal is not None and self._journaling:
@@ -253,7 +264,7 @@ class LtfsVolume:
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
         if self._dirty or self._behind:
-            self._seat.hold()
+            self.seat.hold()
         if self._dirty and not self._failed:
             self._protection.hold_writable(self.drive, self.index)
 
@@ -385,18 +396,24 @@ class LtfsVolume:
             self._journal.close()
 
     def _begin_writing(self) -> None:
+        expected = Position(self.layout.data_partition, self._data_end)
+        if not (self._is_ours and self.drive.expected == expected):
+            self._seek_data_end(expected)
         announce_end(self.drive, self._room.warning_mib)
         if self._journal is not None and not self._journaling:
             self._begin_journal()
+
+    def _seek_data_end(self, expected: Position) -> None:
+        """Behind all that is recorded; once seen there, and not left, one need not look again."""
         try:
             end = self.drive.locate_end(self.layout.data_partition)
         except MediumError as error:
             if is_write_error(error):  # of blocks that the drive had taken before
                 self._write_error()
             raise
-        expected = Position(self.layout.data_partition, self._data_end)
         if end != expected:
             raise PositionLost(device=self.drive.name, expected=expected, found=end)
+        self._is_ours = True
 
     def _begin_journal(self) -> None:
         assert self._journal is not None, "asked for before"
@@ -407,7 +424,7 @@ class LtfsVolume:
 
     def write_block(self, block: Buffer) -> bool:
         """Write a block at the end of the data; whether it is there. Afterwards ``full`` may be set."""
-        self._seat.hold()
+        self.seat.hold()
         try:
             warning = self.drive.write(block)
         except VolumeOverflow:

@@ -35,6 +35,7 @@ class FileWriter:
         self._start = volume.data_end
         self._written = 0
         self._done = False
+        self.seat = volume.seat
         self.block_bytes = volume.layout.label.block_bytes
         """The length of all blocks but the last."""
 

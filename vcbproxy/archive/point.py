@@ -169,7 +169,7 @@ class TapePoint:
         """
         with writing():
             closing = self._closing(dict(manifest))
-            self.cartridge.volume.commit()
+            self.cartridge.volume.secure()  # the index partition follows when the cartridge is let go
         self._committed = True
         self._here = []
         return closing

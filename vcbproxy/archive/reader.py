@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from tape.ltfs.index import File
+from tape.ltfs.readahead import ReadAhead
 from tape.ltfs.reader import FileReader
 from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.archive.manifest import Document
@@ -23,8 +24,8 @@ def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
         IntegrityError: it is not there, not as long as was recorded, or cannot be read.
     """
     file = opened(cartridge, part)
-    with tape_errors():
-        for piece in file.pieces():
+    with tape_errors(), ReadAhead(file) as ahead:
+        for piece in ahead:
             yield piece.data
 
 
