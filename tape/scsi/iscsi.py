@@ -86,12 +86,15 @@ class Address:
 class IscsiTransport:
     """One session with one logical unit."""
 
-    def __init__(self, url: str, *, initiator: str = "iqn.2026-11.vcbproxy:initiator") -> None:
+    def __init__(
+        self, url: str, *, initiator: str = "iqn.2026-11.vcbproxy:initiator", login_timeout_s: float = _LOGIN_S
+    ) -> None:
         """Log in.
 
         Args:
             url: ``iscsi://HOST[:PORT]/TARGET/LUN``.
             initiator: our own iSCSI name.
+            login_timeout_s: how long each step of a login may take, also of a later one.
 
         Raises:
             ValueError: ``url`` is none.
@@ -99,6 +102,7 @@ class IscsiTransport:
         """
         self._address = Address.parse(url)
         self._initiator = initiator
+        self._login_timeout_s = login_timeout_s
         self._isid = b"\x80" + os.urandom(3) + b"\0\0"  # of random format: another session for each transport
         self._session: _Session | None = self._log_in()
         self._lost = False
@@ -144,7 +148,9 @@ class IscsiTransport:
 
     def _log_in(self) -> _Session:
         try:
-            connected = socket.create_connection((self._address.host, self._address.port), timeout=_LOGIN_S)
+            connected = socket.create_connection(
+                (self._address.host, self._address.port), timeout=self._login_timeout_s
+            )
         except OSError as error:
             raise TransportError(device=self.name, command="connect", reason=_reason(error)) from error
         wire = Wire(connected, _SEGMENT_BYTES)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tape.drive import Position, TapeDrive
+from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.lun import Hang, Lun
 from tape.errors import PositionLost, TransportError
 from tape.scsi import cdb
@@ -154,3 +157,107 @@ def test_libiscsi_finds_the_devices(library: Served) -> None:
         "SEQUENTIAL_ACCESS",
         "SEQUENTIAL_ACCESS",
     ]
+
+
+# ---------------------------------------------------------------------- targets that misbehave
+
+
+@contextmanager
+def speaking(*answers: bytes) -> Iterator[str]:
+    """A target that says the same whatever it is asked, then hangs up; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def speak() -> None:
+            with suppress(OSError):
+                connected, _ = listening.accept()
+                with connected:
+                    for answer in answers:
+                        connected.recv(65536)
+                        connected.sendall(answer)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            yield f"iscsi://127.0.0.1:{listening.getsockname()[1]}/iqn.2026-11.a:b/1"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def login_answer(following: int, status: bytes = b"\0\0") -> bytes:
+    head = bytearray(48)
+    head[0], head[1] = 0x23, 0x80 | (following - 1 if following == 1 else 1) << 2 | following
+    head[36:38] = status
+    return bytes(head)
+
+
+LET_IN = (login_answer(1), login_answer(3))
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(60),), "login did not get through"),
+        ((bytes(48),), "answered with PDU 0x00"),
+        ((b"",), "closed the connection"),
+        ((login_answer(1, b"\2\1"),), "wants a password"),
+        ((login_answer(1, b"\x02\x05"),), "refused with 02/05"),
+        ((login_answer(3),), "wants to negotiate"),
+        (
+            (login_answer(1), b"\x23\x87\0\0\0\0\0\x22" + bytes(40) + b"MaxRecvDataSegmentLength=plenty\0..."),
+            "did not get",
+        ),
+    ],
+)
+def test_a_target_that_logs_nobody_in_is_named(answers: tuple[bytes, ...], says: str) -> None:
+    with speaking(*answers) as url, pytest.raises(TransportError, match=says):
+        IscsiTransport(url, login_timeout_s=5)
+
+
+def pdu(operation: int, flags: int = 0x80, *, tag: int = 1, data: bytes = b"", offset: int = 0) -> bytes:
+    head = bytearray(48)
+    head[0], head[1] = operation, flags
+    head[5:8] = len(data).to_bytes(3, "big")
+    head[16:20], head[40:44] = tag.to_bytes(4, "big"), offset.to_bytes(4, "big")
+    return bytes(head) + data + bytes(-len(data) % 4)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pdu(0x21, tag=7),  # of a task that is none
+        pdu(0x25, 0x81, data=bytes(64), offset=200),  # data for no place
+        pdu(0x31, offset=99),  # wants what is not sent
+        pdu(0x3F),  # a reject
+        pdu(0x32)[:36] + b"\1" + bytes(11),  # asks us to leave
+        pdu(0x21)[:2] + b"\1" + pdu(0x21)[3:],  # the target failed
+        pdu(0x21, data=b"\0"),  # sense data of one byte
+        b"\x21\x80\0\0\0\xff\xff\xff" + bytes(40),  # a segment of 16 MiB
+        b"",
+    ],
+)
+def test_an_answer_that_cannot_be_is_an_error_and_never_data(answer: bytes) -> None:
+    with speaking(*LET_IN, answer) as url:
+        transport = IscsiTransport(url, login_timeout_s=5)
+        buf = memoryview(bytearray(b"." * 255))
+        try:
+            reply = transport.execute(cdb.inquiry(255), data_in=buf, timeout_s=5)
+        except TransportError:
+            pass
+        else:
+            assert (reply.status, reply.sense) == (0, b""), "one byte of sense data is none"
+        assert bytes(buf) == b"." * 255
+        transport.close()
+
+
+def test_an_ipv6_address_serves_as_well(tmp_path: Path) -> None:
+    library = small_library(tmp_path / "library")
+    try:
+        target = IscsiTarget(library.luns, library.iscsi_name, host="::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with target:
+        assert target.url(0).startswith("iscsi://[::1]:")
+        transport = IscsiTransport(target.url(0))
+        assert transport.execute(cdb.inquiry(96), data_in=memoryview(bytearray(96))).transferred == 96
+        transport.close()
