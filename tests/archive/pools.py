@@ -10,8 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
+from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.drive import DriveLun
 from tape.emulator.library import VirtualLibrary
+from tape.emulator.loop import LoopTransport
 from tape.library import Library
 from tape.ltfs.format import Maker
 from vcbproxy.archive.keeper import Hand, Keeper
@@ -79,6 +82,14 @@ class World:
 
     def cartridge(self, barcode: str) -> Cartridge:
         return Cartridge(self.folder(barcode))
+
+    def drive_with(self, barcode: str) -> TapeDrive:
+        """A drive of its own, whatever the library says; the cartridge lies in it."""
+        lun = DriveLun(f"ALONE-{barcode}")
+        lun.insert(self.cartridge(barcode))
+        drive = TapeDrive(LoopTransport(lun), sleep=lambda _: None)
+        drive.load()
+        return drive
 
     @property
     def catalog_file(self) -> Path:

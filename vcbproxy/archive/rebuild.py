@@ -87,6 +87,7 @@ def rebuild(
             if barcodes:
                 raise
             rebuilt.problems[barcode] = str(error)
+    stock.by_labels(library.inventory(), keeper)  # now that all of them are known: where each lies
     if points_too:
         _note_points(keeper, surveys, rebuilt)
     return rebuilt
