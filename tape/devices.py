@@ -19,6 +19,7 @@ from tape.elements import Robot
 from tape.errors import TapeError
 from tape.locks import LockFolder
 from tape.mtx import MtxRobot
+from tape.opener import Opener
 from tape.scsi import cdb
 from tape.scsi.discover import Device, changers, discover, drives
 from tape.scsi.iscsi import IscsiTransport
@@ -27,12 +28,11 @@ from tape.scsi.transport import ScsiTransport
 from tape.scsi.unit import CHANGER, TAPE, Unit
 from tape.sequential import SequentialDrive
 from tape.st import drive as st
+from tape.standalone import StandaloneDevices, labels_beside
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LUNS_BYTES = 8 + 8 * 256
-Opener = Callable[[], SequentialDrive]
-"""Begins a session with a device; each user of it has one of his own."""
 
 
 class Devices(Protocol):
@@ -126,8 +126,23 @@ def on_this_host(
     return ScsiDevices(arm, openers, locks)
 
 
-def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> ScsiDevices:
-    """The one robot, and the drives, of an iSCSI target.
+def standing_alone(drive: str, locks: LockFolder, *, found: Sequence[Device] | None = None) -> StandaloneDevices:
+    """A drive of this machine without a robot.
+
+    Args:
+        drive: its serial number, or its device file.
+        locks: where the locks of all programs of this host lie, and beside them the labels of blank cartridges.
+        found: what ``discover`` gives, for whoever has it already.
+
+    Raises:
+        TapeError: there is no such drive.
+    """
+    device = _named(drive, drives(discover() if found is None else found).values(), "drive")
+    return StandaloneDevices(device.serial, _by_kernel(device), locks, labels_beside(locks))
+
+
+def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> Devices:
+    """The robot and the drives of an iSCSI target; or its one drive, fed by hand.
 
     Args:
         url: ``iscsi://HOST[:PORT]/TARGET``.
@@ -150,12 +165,15 @@ def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> ScsiD
             robots.append(place)
         elif identity.kind == TAPE:
             openers[identity.serial] = lambda place=place: _taken_over(TapeDrive, IscsiTransport(place))  # type: ignore[misc]
-    if len(robots) != 1:
-        raise TapeError(f"{url}: a library has one robot, there are {len(robots)}")
     missing = [serial for serial in only if serial not in openers]
     if missing:
         raise TapeError(f"{url}: there is no drive {', '.join(missing)}; there are: {', '.join(openers) or 'none'}")
     openers = {serial: begin for serial, begin in openers.items() if not only or serial in only}
+    if not robots and len(openers) == 1:
+        [(serial, begin)] = openers.items()
+        return StandaloneDevices(serial, begin, locks, labels_beside(locks))
+    if len(robots) != 1:
+        raise TapeError(f"{url}: a library has one robot, there are {len(robots)}")
     return ScsiDevices(_taken_over(Changer, IscsiTransport(robots[0])), openers, locks)
 
 

@@ -80,6 +80,7 @@ class Library:
         name: str = "",
         known_drives: Mapping[int, str] | None = None,
         keep_loaded: bool = True,
+        puts_away: bool = True,
         cleaning: CleaningLog | None = None,
         heard: Callable[[Heard], None] | None = None,
         reserve_as: str | None = None,
@@ -94,6 +95,7 @@ class Library:
             known_drives: serial numbers of drives by the addresses of their elements, for a robot that does not tell
                 them: see ``tape.drivemap``.
             keep_loaded: whether a cartridge stays in its drive until that is wanted for another.
+            puts_away: whether cartridges are brought home in the end; where people feed the drive, they rather stay.
             cleaning: if drives that ask for it are cleaned by us: where the uses of cleaning cartridges are counted.
             heard: told what drives complain of; else it is logged.
             reserve_as: this host's name, to keep drives from other hosts while they are used; None: they are not.
@@ -104,6 +106,7 @@ class Library:
         self.name = name or f"library {devices.robot.serial or devices.robot.name}"
         self._arm = Arm(devices, self.name, known_drives or {})
         self._keep_loaded = keep_loaded
+        self._puts_away = puts_away
         self._cleaning = cleaning
         self._heard = heard or _log_it
         self._sleep = sleep
@@ -130,7 +133,8 @@ class Library:
     ) -> None:
         """Put away what was left in drives, and let everything go. The first error is the one to be told."""
         try:
-            self.put_away()
+            if self._puts_away:
+                self.put_away()
         except TapeError as second:
             if error is None:
                 raise

@@ -128,6 +128,7 @@ def calls(lab: Lab, to: Path) -> dict[str, list[object]]:
         "tape drive list": library,
         "tape drive status": ["1", *library],
         "tape drive clean": ["0", *library],
+        "tape drive label": ["1", "TAP002L8", *library],
         "tape drive load": ["0", "TAP001L8", *library],
         "tape drive unload": ["1", *library],
         "tape volume ls": [volume],

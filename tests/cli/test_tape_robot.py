@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 
 from tape.drive import TapeDrive
+from tape.emulator.cartridge import Cartridge
+from tape.emulator.drive import DriveLun
 from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.library import VirtualLibrary
 from tape.library import Library
@@ -211,6 +213,22 @@ def test_a_drive_in_use_is_busy_and_its_user_named(portal: str, tmp_path: Path) 
         vcbproxy("tape", "changer", "load", "TAP001L8", "0", code=11)
         vcbproxy("tape", "changer", "load", "TAP001L8", "1")
     vcbproxy("tape", "changer", "unload", "1")
+
+
+def test_a_drive_without_a_robot_is_fed_by_hand(tmp_path: Path) -> None:
+    lun = DriveLun(ONE)
+    lun.insert(Cartridge.create(tmp_path / "TAP001L8"))
+    with IscsiTarget([lun], NAME) as target:
+        vcbproxy = behind(f"iscsi://{target.portal}/{NAME}", tmp_path)
+        assert "put it in" in vcbproxy("tape", "drive", "load", "0", "TAP001L8", code=14).err
+        vcbproxy("tape", "drive", "label", "0", "TAP001L8")
+        vcbproxy("tape", "drive", "load", "0", "TAP001L8")
+        assert vcbproxy("tape", "drive", "status", "0", "--json").json["cartridge"] == "TAP001L8"
+        assert vcbproxy("tape", "drive", "list", "--json").json[0]["cartridge"] == "TAP001L8"
+        assert "put it in" in vcbproxy("tape", "drive", "load", "0", "TAP002L8", code=14).err
+        assert lun.threaded
+        vcbproxy("tape", "drive", "unload", "0")
+        assert not lun.threaded
 
 
 def test_another_host_that_has_reserved_a_drive_is_told(folder: Path, tmp_path: Path) -> None:

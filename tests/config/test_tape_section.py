@@ -33,8 +33,8 @@ def test_a_folder_is_taken_from_the_file_s_own_directory(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[tape.library.main]\n", "exactly one of changer, folder and portal"),
-        (LIBRARY + 'folder = "lib"\n', "exactly one of changer, folder and portal"),
+        ("[tape.library.main]\n", "exactly one of changer, drive, folder and portal"),
+        (LIBRARY + 'folder = "lib"\n', "exactly one of changer, drive, folder and portal"),
         ('[tape.library.main]\nfolder = "lib"\nrobot = "mtx"\n', "mtx needs a changer"),
         (POOL, "pool daily: name its library: there are 0"),
         (LIBRARY + POOL + 'library = "other"\n', "no \\[tape.library.other\\]"),

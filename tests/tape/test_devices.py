@@ -54,7 +54,10 @@ def test_a_library_behind_a_portal_is_one_like_any_other(target: IscsiTarget, lo
 
 def test_two_programs_share_its_drives_and_are_told_of_each_other(target: IscsiTarget, locks: LockFolder) -> None:
     url = f"iscsi://{target.portal}/{NAME}"
-    with Library(at_portal(url, locks)) as mine, Library(at_portal(url, locks)) as theirs:
+    with (
+        Library(at_portal(url, locks)) as mine,
+        Library(at_portal(url, locks)) as theirs,
+    ):
         with mine.loaded("TAP001L8") as one, theirs.loaded("TAP002L8") as two:
             assert {one.identity.serial, two.identity.serial} == {ONE, TWO}
             with pytest.raises(InUse, match=rf"{ONE} is in use by process \d+ \(a test\)"), theirs.loaded("TAP001L8"):
@@ -63,7 +66,7 @@ def test_two_programs_share_its_drives_and_are_told_of_each_other(target: IscsiT
             assert again.identity.serial == ONE
 
 
-def test_a_portal_without_a_robot_is_no_library(virtual: VirtualLibrary, locks: LockFolder) -> None:
+def test_a_portal_of_drives_without_a_robot_is_no_library(virtual: VirtualLibrary, locks: LockFolder) -> None:
     with IscsiTarget(virtual.drives, NAME) as served, pytest.raises(TapeError, match="has one robot, there are 0"):
         at_portal(f"iscsi://{served.portal}/{NAME}", locks)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from tape import drivemap
 from tape.cleaninglog import CleaningLog
-from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host
+from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host, standing_alone
 from tape.library import Heard, Library
 from tape.locks import LockFolder
+from tape.standalone import StandaloneDevices
 from vcbproxy import config as configuration
 from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.errors import ConfigError
@@ -50,6 +51,7 @@ def opened(
             name=name,
             known_drives=known,
             keep_loaded=keep_loaded,
+            puts_away=not isinstance(devices, StandaloneDevices),
             cleaning=cleaning_log(state),
             heard=heard,
             reserve_as=socket.gethostname() if configured.reserve else None,
@@ -59,11 +61,13 @@ def opened(
 
 def devices_of(configured: configuration.Library, state: Path) -> Devices:
     """Its robot and drives, to be closed by the caller. Errors are the tape's."""
-    locks = LockFolder(folder_of(state))
+    locks = locks_of(state)
     if configured.folder is not None:
         return EmulatedDevices(configured.folder)
     if configured.portal is not None:
         return at_portal(configured.portal, locks, only=configured.drives)
+    if configured.drive is not None:
+        return standing_alone(configured.drive, locks)
     assert configured.changer is not None, "the configuration has seen to it"
     by_mtx = configured.robot is configuration.Robot.MTX
     return on_this_host(configured.changer, locks, by_mtx=by_mtx, only=configured.drives)
@@ -72,6 +76,11 @@ def devices_of(configured: configuration.Library, state: Path) -> Devices:
 def folder_of(state: Path) -> Path:
     """Where, in the state directory, all that concerns tape lies."""
     return state / "tape"
+
+
+def locks_of(state: Path) -> LockFolder:
+    """The locks of this host's devices."""
+    return LockFolder(folder_of(state))
 
 
 def cleaning_log(state: Path) -> CleaningLog:

@@ -58,10 +58,12 @@ class Robot(Enum):
 
 
 class Library(Section):
-    """One library; exactly one of ``changer``, ``folder`` and ``portal`` says where it is."""
+    """One library; exactly one of ``changer``, ``drive``, ``folder`` and ``portal`` says where it is."""
 
     changer: str | None = None
     """The robot's serial number, or its device file."""
+    drive: str | None = None
+    """Of a drive that has no robot, and is fed by hand: its serial number, or its device file."""
     folder: FilePath | None = None
     """An emulated library's."""
     portal: str | None = Field(None, pattern=r"^iscsi://[^/]+(/.*)?$")
@@ -74,8 +76,8 @@ class Library(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> Library:
-        if sum(place is not None for place in (self.changer, self.folder, self.portal)) != 1:
-            raise ValueError('give exactly one of changer, folder and portal ("iscsi://host:port/target")')
+        if sum(place is not None for place in (self.changer, self.drive, self.folder, self.portal)) != 1:
+            raise ValueError('give exactly one of changer, drive, folder and portal ("iscsi://host:port/target")')
         if self.robot is Robot.MTX and self.changer is None:
             raise ValueError("mtx needs a changer with a device file")
         return self

@@ -156,6 +156,32 @@ def unload(drive: str, wait_s: float, library: str | None, config: Config, as_js
     frame.emit({"drive": serial, "cartridge": carried.barcode or None, "place": place}, as_json=as_json)
 
 
+@drive.command(
+    cls=frame.Command,
+    exit_codes=(11,),
+    examples=("vcbproxy tape drive label 0 TAP001L8 --library attic",),
+)
+@_DRIVE
+@click.argument("barcode")
+@libraries.wait_option
+@libraries.library_option
+@frame.json_option
+def label(drive: str, barcode: str, wait_s: float, library: str | None, config: Config, as_json: bool) -> None:
+    """Say which label the blank cartridge bears that was put by hand into a drive without a robot.
+
+    Nothing is written to it: it is known by its own serial number from then on. One that was once labelled by
+    vcbproxy tells its label itself.
+    """
+    from tape.standalone import labels_beside, say_label
+    from vcbproxy.archive.libraries import locks_of
+
+    with libraries.opened(config, library) as used:
+        serial = libraries.drive_named(drive, used.inventory())
+        with used.drive(serial, wait_s=wait_s) as device:
+            cartridge = say_label(device, labels_beside(locks_of(state_directory(config))), barcode)
+    frame.emit({"drive": serial, "cartridge": barcode, "cartridge_serial": cartridge}, as_json=as_json)
+
+
 # ---------------------------------------------------------------------- rows
 
 
