@@ -32,7 +32,11 @@ def small(tmp_path):
 def everything(world):
     """The catalog but for what it counts by itself."""
     with world.catalog() as catalog:
-        media = [replace(one, loads=0, seen=None, slot=0, library=LIBRARY) for one in catalog.media.listed()]
+        counted = {"loads": 0, "life_written_mib": 0, "life_read_mib": 0, "last_drive": None}
+        media = [
+            replace(one, seen=None, slot=0, library=LIBRARY, **counted)  # the drive goes on counting
+            for one in catalog.media.listed()
+        ]
         return media, catalog.sets.listed(), catalog.points.listed()
 
 
