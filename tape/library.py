@@ -13,23 +13,21 @@ the library is closed: a job's next volume is mostly the one of its last.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tape import alerts, cleaning, memory
-from tape.alerts import Alert, Severity
+from tape import memory
 from tape.arm import Arm
+from tape.attendant import Attendant, Heard
 from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import (
-    FormatError,
     InUse,
     LibraryError,
     NoMedium,
@@ -41,33 +39,8 @@ from tape.scsi.reservation import key_of
 from tape.seats import LOOK_AGAIN_S, Seats
 from tape.sequential import SequentialDrive
 
+_SEATS_LOOK_S = 5.0  # whether another program has let a drive go: the robot is asked each time
 _ARRIVAL_S = 60.0  # from the robot's letting go until the drive has noticed
-
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What a drive complains of.
-
-    Attributes:
-        serial: the drive's number.
-        barcode: of the cartridge that is in it.
-        alert: the complaint.
-    """
-
-    serial: str
-    barcode: str
-    alert: Alert
-
-    def __str__(self) -> str:
-        return f"drive {self.serial}, cartridge {self.barcode}: {self.alert}"
-
-
-def _log_it(heard: Heard) -> None:
-    level = logging.INFO if heard.alert.severity is Severity.INFORMATION else logging.WARNING
-    _log.log(level, "%s", heard)
 
 
 class Library:
@@ -107,8 +80,7 @@ class Library:
         self._arm = Arm(devices, self.name, known_drives or {})
         self._keep_loaded = keep_loaded
         self._puts_away = puts_away
-        self._cleaning = cleaning
-        self._heard = heard or _log_it
+        self._attendant = Attendant(cleaning, heard)
         self._sleep = sleep
         self._monotonic = monotonic
         self._seats = Seats(devices, monotonic, key_of(reserve_as) if reserve_as is not None else None)
@@ -207,18 +179,18 @@ class Library:
             with self._seats.session(serial) as drive:
                 self._thread(drive)
                 self._identify(drive, barcode)
-                self._hear(serial, barcode, drive)
+                self._attendant.hear(serial, barcode, drive)
                 try:
                     with drive.held():
                         yield drive
                 except BaseException:
                     with suppress(TapeError):  # the first error is the one to be told
-                        self._hear(serial, barcode, drive)
+                        self._attendant.hear(serial, barcode, drive)
                     raise
-                self._hear(serial, barcode, drive)
+                self._attendant.hear(serial, barcode, drive)
             if not self._keep_loaded:
                 self._empty(serial)
-        self._clean_if_asked(serial)
+        self._attendant.clean_if_asked(self, serial, sleep=self._sleep, monotonic=self._monotonic)
 
     @contextmanager
     def seated(self, barcode: str, serial: str, *, wait_s: float = 0.0) -> Iterator[SequentialDrive]:
@@ -364,7 +336,7 @@ class Library:
                 raise refusals[0] if len(refusals) == 1 else InUse(
                     device=f"every drive of {self.name}", holder=", ".join(str(one.holder) for one in refusals)
                 )  # fmt: skip
-            self._seats.wait(min(LOOK_AGAIN_S, until_s - self._monotonic()))
+            self._seats.wait(min(_SEATS_LOOK_S, until_s - self._monotonic()))
 
     def _take_one(self, barcode: str, among: Sequence[str], taken: ExitStack) -> tuple[str | None, list[InUse]]:
         """Take the first drive that is free of those that would do; else who has them."""
@@ -459,36 +431,6 @@ class Library:
         found = memory.read(drive, 0, memory.Id.BARCODE)
         if found is not None and found.text and not same_label(found.text, barcode):
             raise WrongCartridge(barcode=barcode, memory=found.text, drive=drive.identity.serial)
-
-    def _hear(self, serial: str, barcode: str, drive: SequentialDrive) -> None:
-        """Note what the drive complains of: it does so once. A drive that cannot be asked is no reason to fail."""
-        try:
-            found = alerts.read(drive)
-        except FormatError as error:
-            _log.warning("what drive %s complains of cannot be read: %s", serial, error)
-            return
-        for one in found:
-            self._heard(Heard(serial, barcode, one))
-        if alerts.wants_cleaning(found) and self._cleaning is not None:
-            try:
-                self._cleaning.ask(serial)
-            except TapeError as error:
-                _log.warning("that drive %s asks to be cleaned could not be noted: %s", serial, error)
-
-    def _clean_if_asked(self, serial: str) -> None:
-        """Clean a drive that has asked for it, now or before; if that cannot be, it is tried again the next time."""
-        if self._cleaning is None:
-            return
-        try:
-            if not self._cleaning.asked(serial):
-                return
-            done = cleaning.clean(self, serial, self._cleaning, sleep=self._sleep, monotonic=self._monotonic)
-        except InUse:
-            return  # whoever has it now will hear of it
-        except TapeError as error:
-            _log.warning("drive %s asks to be cleaned, and was not: %s", serial, error)
-        else:
-            _log.info("drive %s was cleaned with %s, which can do so %d times more", serial, done.barcode, done.left)
 
     def _known(self, drive: Element) -> str:
         if not drive.drive_serial:

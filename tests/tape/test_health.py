@@ -10,6 +10,7 @@ import pytest
 
 from tape import alerts, cleaning, health, memory
 from tape.alerts import Severity, Subject
+from tape.attendant import Heard
 from tape.cleaninglog import USES_MAX, CleaningLog, Uses
 from tape.devices import EmulatedDevices
 from tape.emulator.check import Check
@@ -17,7 +18,7 @@ from tape.emulator.library import VirtualLibrary
 from tape.emulator.lun import Lun
 from tape.errors import LibraryError, TapeError
 from tape.health import MediumKind
-from tape.library import Heard, Library
+from tape.library import Library
 from tape.memory import Attribute, Form, Id
 from tape.scsi.sense import Key
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tape.alerts import Alert, Severity, Subject
-from tape.library import Heard
+from tape.attendant import Heard
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.medium import Medium, State
 

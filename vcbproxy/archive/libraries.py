@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tape import drivemap
+from tape.attendant import Heard
 from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices, at_portal, on_this_host, standing_alone
-from tape.library import Heard, Library
+from tape.library import Library
 from tape.locks import LockFolder
 from tape.standalone import StandaloneDevices
 from vcbproxy import config as configuration
