@@ -1,133 +1,165 @@
-"""Our robot by mtx on mtx itself: the stock program, driving the emulated library, and tgtd's."""
+"""The program mtx as our robot, alive, on two robots that know nothing of each other: the emulated one and tgtd's."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tape import drivemap
 from tape.changer import Changer
+from tape.devices import ScsiDevices
 from tape.drive import TapeDrive
-from tape.elements import Element, ElementKind
-from tape.emulator.library import VirtualLibrary
-from tape.errors import DestinationFull, NotReady, RemovalPrevented, SourceEmpty
+from tape.elements import ElementKind, Robot
+from tape.emulator.robot import SLOTS
+from tape.errors import DestinationFull, LibraryError, MoveFailed, NotReady, RemovalPrevented, SourceEmpty, TapeError
+from tape.library import Library
+from tape.locks import LockFolder
 from tape.mtx import Ended, MtxRobot
 from tape.scsi.iscsi import IscsiTransport
 from tests.tape import tgt
-from tests.tape.libraries import served, small_library
+from tests.tape.libraries import Served, served, small_library
 from tests.tape.shim import Shim
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("tgt")]
 
-SLOT, MAIL, DRIVE = ElementKind.SLOT, ElementKind.MAIL_SLOT, ElementKind.DRIVE
+ONE, TWO = "VLIB0001-D1", "VLIB0001-D2"
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """One robot, by mtx and by us; ``library`` where it is the emulated one."""
+def by_mtx(shim: Path, target: str, lun: int) -> MtxRobot:
+    """The robot of a target, moved by the mtx of this machine."""
+    tool = Shim(shim, target)
+    tool("mtx", "--version", code=1)  # skips where there is none
 
-    by_mtx: MtxRobot
-    by_us: Callable[[], Changer]
-    library: VirtualLibrary | None = None
-
-
-def run_by(shim: Shim) -> Callable[[Sequence[str], float], Ended]:
     def run(arguments: Sequence[str], timeout_s: float) -> Ended:
-        command = ["mtx", *arguments]
         done = subprocess.run(
-            command, env=shim.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+            ["mtx", *arguments], env=tool.environment, capture_output=True, text=True, timeout=60, check=False
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    return run
+    return MtxRobot(f"/dev/vsg/{lun}", "VLIB0001", run)
 
 
-@pytest.fixture(params=["emulated", "tgtd"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, sgshim: Path) -> Iterator[Bench]:
-    if shutil.which("mtx") is None:
-        pytest.skip("no mtx here: `.ci/prepare test` installs it")
-    if request.param == "emulated":
-        with served(small_library(tmp_path / "library")) as made:
-            target, lun = made.target.url(0).rpartition("/")[0], 0
-            yield _bench(sgshim, target, lun, made.library)
-    else:
-        with tgt.running(tmp_path) as library:
-            yield _bench(sgshim, library.target, tgt.CHANGER, None)
+# ---------------------------------------------------------------------- the emulated library
 
 
-def _bench(sgshim: Path, target: str, lun: int, library: VirtualLibrary | None) -> Bench:
-    def by_us() -> Changer:
-        return Changer(IscsiTransport(f"{target}/{lun}"), sleep=lambda _: None)
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Served]:
+    with served(small_library(tmp_path / "library")) as made:
+        yield made
 
-    return Bench(MtxRobot(f"/dev/vsg/{lun}", "ROBOT1", run_by(Shim(sgshim, target))), by_us, library)
 
-
-def seen(elements: Sequence[Element]) -> dict[ElementKind, list[str]]:
-    """What lies where, kind by kind: mtx numbers places from 0 or 1, robots as they like."""
-    return {
-        kind: [element.barcode if element.full else "-" for element in elements if element.kind is kind]
-        for kind in (SLOT, MAIL, DRIVE)
+@pytest.fixture
+def devices(bench: Served, sgshim: Path, tmp_path: Path) -> ScsiDevices:
+    drives = {
+        lun.serial: lambda number=number: TapeDrive(bench.library.drive_transport(number), sleep=lambda _: None)
+        for number, lun in enumerate(bench.library.drives)
     }
+    robot = by_mtx(sgshim, bench.target.url(0).rpartition("/")[0], 0)
+    return ScsiDevices(robot, drives, LockFolder(tmp_path / "locks"))
 
 
-def at(robot: MtxRobot, kind: ElementKind, place: int) -> Element:
-    return [element for element in robot.elements() if element.kind is kind][place]
+def said(robot: Robot) -> list[tuple[str, int, bool, str, bool]]:
+    """What a robot says, numbers of places counted as people do; where a cartridge came from only if it is told."""
+    counted: dict[ElementKind, int] = {}
+    rows = []
+    for element in robot.elements():
+        if element.kind is not ElementKind.ROBOT:
+            counted[element.kind] = counted.get(element.kind, 0) + 1
+            remembered = element.kind is ElementKind.DRIVE and element.source is not None
+            rows.append((str(element.kind), counted[element.kind], element.full, element.barcode, remembered))
+    return sorted(rows)
 
 
-def agreed(bench: Bench) -> dict[ElementKind, list[str]]:
-    """What both say."""
-    with closing(bench.by_us()) as ours:
-        found = seen(ours.elements())
-    assert seen(bench.by_mtx.elements()) == found
-    return found
+def test_it_says_what_the_robot_says_itself(bench: Served, devices: ScsiDevices) -> None:
+    direct = Changer(bench.library.changer_transport(), sleep=lambda _: None)
+    bench.library.import_cartridge("NEW001L8")
+    assert said(devices.robot) == said(direct)
+    with Library(devices, known_drives={0: ONE, 1: TWO}) as library:
+        library.load("TAP002L8", TWO)
+        assert said(devices.robot) == said(direct)
+        assert bench.library.shelf.full[SLOTS] == "TAP001L8"
+        library.unload(TWO)
+        assert said(devices.robot) == said(direct)
 
 
-def test_both_see_the_same_before_and_after_every_move(bench: Bench) -> None:
-    robot = bench.by_mtx
-    first, second = agreed(bench)[SLOT][:2]
-    robot.move(at(robot, SLOT, 0), at(robot, DRIVE, 1))
-    assert agreed(bench)[DRIVE] == ["-", first]
-    assert at(robot, DRIVE, 1).source == at(robot, SLOT, 0).address
-    robot.move(at(robot, SLOT, 1), at(robot, MAIL, 0))
-    assert agreed(bench)[MAIL] == [second, "-"]
-    robot.move(at(robot, DRIVE, 1), at(robot, SLOT, 5))
-    robot.move(at(robot, MAIL, 0), at(robot, SLOT, 0))
-    found = agreed(bench)
-    assert (found[SLOT][0], found[SLOT][5], found[DRIVE], found[MAIL]) == (second, first, ["-", "-"], ["-", "-"])
+def test_a_library_moved_by_it(devices: ScsiDevices) -> None:
+    with Library(devices, known_drives=drivemap.learn(devices, "TAP001L8", sleep=lambda _: None)) as library:
+        with library.loaded("TAP001L8") as one, library.loaded("TAP002L8") as two:
+            assert (one.identity.serial, two.identity.serial) == (ONE, TWO)
+        assert library.export("TAP002L8").kind is ElementKind.MAIL_SLOT
+        assert [element.barcode for element in library.import_()] == ["TAP002L8"]
+    assert not any(element.full for element in devices.robot.elements() if element.kind is ElementKind.DRIVE)
 
 
-def test_what_cannot_be_is_the_same_error_as_without_mtx(bench: Bench) -> None:
-    robot = bench.by_mtx
-    before = agreed(bench)
-    with pytest.raises(SourceEmpty):
-        robot.move(at(robot, SLOT, 7), at(robot, DRIVE, 0))
-    with pytest.raises(DestinationFull):
-        robot.move(at(robot, SLOT, 0), at(robot, SLOT, 1))
-    assert agreed(bench) == before
+def test_the_drives_that_it_does_not_tell_are_learnt(devices: ScsiDevices) -> None:
+    with pytest.raises(LibraryError, match=r"its drives are \?, \?"), Library(devices).loaded("TAP001L8"):
+        pass
+    assert drivemap.learn(devices, "TAP002L8", sleep=lambda _: None) == {0: ONE, 1: TWO}
 
 
-def test_it_takes_stock(bench: Bench) -> None:
-    before = agreed(bench)
-    bench.by_mtx.take_stock()
-    assert agreed(bench) == before
+def full_destination(bench: Served) -> None:
+    bench.library.shelf.full[SLOTS + 5] = "TAP009L8"
 
 
-def test_a_drive_that_holds_its_cartridge_and_an_open_door_are_told(bench: Bench) -> None:
-    if bench.library is None:
-        pytest.skip("tgtd's library has neither")
-    robot = bench.by_mtx
-    robot.move(at(robot, SLOT, 0), at(robot, DRIVE, 0))
-    drive = TapeDrive(bench.library.drive_transport(0), sleep=lambda _: None)
-    with drive.held(), pytest.raises(RemovalPrevented):
-        robot.move(at(robot, DRIVE, 0), at(robot, SLOT, 0))
-    bench.library.open_door()
-    with pytest.raises(NotReady):
-        robot.elements()
-    places = Element(1, SLOT, True), Element(2, SLOT, False)
-    with pytest.raises(NotReady):
-        robot.move(*places)
+def empty_source(bench: Served) -> None:
+    del bench.library.shelf.full[SLOTS]
+
+
+def open_door(bench: Served) -> None:
+    bench.library.shelf.door_open = True
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"), [(full_destination, DestinationFull), (empty_source, SourceEmpty), (open_door, NotReady)]
+)
+def test_what_it_cannot_do_it_says_as_the_robot_would(
+    bench: Served, devices: ScsiDevices, trouble: Callable[[Served], None], kind: type[TapeError]
+) -> None:
+    slots = [element for element in devices.robot.elements() if element.kind is ElementKind.SLOT]
+    trouble(bench)
+    with pytest.raises(kind):
+        devices.robot.move(slots[0], slots[5])
+
+
+def test_a_cartridge_that_a_drive_holds_is_not_torn_out(bench: Served, devices: ScsiDevices) -> None:
+    elements = devices.robot.elements()
+    drive, slot = elements[0], next(element for element in elements if element.kind is ElementKind.SLOT)
+    devices.robot.move(slot, drive)
+    bench.library.drives[0].removal_prevented = True
+    with pytest.raises(RemovalPrevented):
+        devices.robot.move(drive, slot)
+
+
+def test_a_door_opened_before_a_load_is_told_by_the_library(bench: Served, devices: ScsiDevices) -> None:
+    with Library(devices, known_drives={0: ONE, 1: TWO}) as library:
+        open_door(bench)
+        with pytest.raises(MoveFailed, match="its door is open"), library.loaded("TAP001L8"):
+            pass
+        bench.library.shelf.door_open = False
+
+
+# ---------------------------------------------------------------------- tgtd's
+
+
+def test_tgtds_library_is_moved_by_it_and_mapped(sgshim: Path, tmp_path: Path) -> None:
+    (tmp_path / "tgt").mkdir()
+    with tgt.running(tmp_path / "tgt") as made:
+        drives = {
+            serial: lambda lun=lun: TapeDrive(IscsiTransport(made.url(lun)), sleep=lambda _: None)
+            for serial, lun in (("VDRV0002", 2), ("VDRV0001", 1))
+        }
+        robot = by_mtx(sgshim, made.target, tgt.CHANGER)
+        devices = ScsiDevices(robot, drives, LockFolder(tmp_path / "locks"))
+        with closing(Changer(IscsiTransport(made.url(tgt.CHANGER)), sleep=lambda _: None)) as direct:
+            assert said(robot) == said(direct)
+        known = drivemap.learn(devices, "TST004L8", sleep=lambda _: None)
+        assert known == {0: "VDRV0001", 1: "VDRV0002"}
+        with Library(devices, known_drives=known) as library:
+            assert library.export("TST001L8").kind is ElementKind.MAIL_SLOT
+            with pytest.raises(MoveFailed, match="the destination is full"):
+                library.move(library.inventory().where("TST002L8"), library.inventory().where("TST001L8"))
+            assert [element.barcode for element in library.import_()] == ["TST001L8"]
