@@ -17,22 +17,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tape.errors import FilesLost, FormatError, MediumError, PositionLost, TapeError, VerifyFailed, VolumeOverflow
-from tape.ltfs import commit as commits
+from tape.errors import FormatError, TapeError, VerifyFailed
 from tape.ltfs import index as model
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.index import Directory, File, Index
 from tape.ltfs.interval import Interval
 from tape.ltfs.journal import Journal, State
 from tape.ltfs.mount import Mounted, mount
-from tape.ltfs.protection import Protection, VolumeLock, announce_end, is_write_error, note_write_error
 from tape.ltfs.reader import FileReader
-from tape.ltfs.room import Room
-from tape.ltfs.seat import Seat
+from tape.ltfs.recording import Recording
 from tape.ltfs.verify import read_again
 from tape.ltfs.writer import FileWriter
-from tape.scsi.transport import Buffer
-from tape.sequential import EndWarning, Position, SequentialDrive
+from tape.sequential import Position, SequentialDrive
 
 
 class LtfsVolume:
@@ -52,35 +48,23 @@ class LtfsVolume:
     ) -> None:
         """Use ``mount``."""
         self.drive = drive
-        self.seat = Seat(drive)
         self.layout = mounted.layout
         self.index: Index = mounted.index
         self.by_memory = mounted.by_memory
+        self.recording = Recording(drive, mounted, self._next_state, read_only)
+        """What lies on the tape; for this package alone."""
+        self.verifies = verify
+        """Whether what was written is read again before an index lists it."""
+        self.before_index: Callable[[], None] | None = None
+        """Told before each new index, so that attributes in it are those of the moment."""
         self._maker = maker
         self._now_ns = now_ns
         self._journal = journal
-        self._interval = interval
-        self.verifies = verify
-        """Whether what was written is read again before an index lists it."""
-        self._unverified: dict[str, tuple[Directory, File, Iterable[int]]] = {}
-        self._data_index = mounted.data_index
-        self._data_generation = mounted.data_generation
-        self._data_end = self._safe_end = mounted.data_end
-        self._behind = mounted.index_is_behind
-        self._shared = mounted.shared
-        self._dirty = False
-        self._failed = False  # a write error: nothing more goes onto the data partition
         self._journaling = False
-        self._is_ours = False  # the end of the data: whether it was seen where it must be
+        self._interval = interval
         self._indexed_ns = now_ns()
+        self._unverified: dict[str, tuple[Directory, File, Iterable[int]]] = {}
         self._writer: FileWriter | None = None
-        self._protection = Protection.of(drive, self.index)
-        self._protection.reason = self._protection.reason or read_only
-        self._room = Room.measure(drive, self.layout, self.index)
-        self.full = mounted.full or self._room.data_bytes <= 0
-        """No more data find room; the indexes, and small closing files, still do."""
-        self.before_index: Callable[[], None] | None = None
-        """Told before each new index, so that attributes in it are those of the moment."""
 
     @staticmethod
     def format(drive: SequentialDrive, naming: Naming, maker: Maker, now_ns: Callable[[], int]) -> None:
@@ -129,22 +113,32 @@ class LtfsVolume:
     @property
     def index_partition_behind(self) -> bool:
         """Whether the index partition's copy is older than the state that is shown; the next commit brings it up."""
-        return self._behind
+        return self.recording.behind
+
+    @property
+    def full(self) -> bool:
+        """No more data find room; the indexes, and small closing files, still do."""
+        return self.recording.full
 
     @property
     def room_bytes(self) -> int:
         """How many bytes of files can surely still be written."""
-        return 0 if self.full else max(self._room.data_bytes, 0)
+        return 0 if self.full else max(self.recording.room.data_bytes, 0)
 
     @property
     def closing_bytes(self) -> int:
         """How many bytes of closing files find room on a volume that is full; 0 when even its physical end was met."""
-        return self._room.closing_bytes
+        return self.recording.room.closing_bytes
+
+    @property
+    def data_end(self) -> int:
+        """The block behind all data: what the next one written will be."""
+        return self.recording.data_end
 
     @property
     def read_only(self) -> str:
         """Why it takes no writing: its tab, a lock, a write error; nothing when it does."""
-        return self._protection.reason
+        return self.recording.protection.reason
 
     # ------------------------------------------------------------------ reading
 
@@ -157,7 +151,7 @@ class LtfsVolume:
         found = self.index.find(path)
         if not isinstance(found, File) or found.symlink is not None:
             raise FormatError(where=f"volume {self.uuid}", reason=f"no file {path}")
-        return FileReader(self.drive, self.layout, found, path, self.seat)
+        return FileReader(self.drive, self.layout, found, path, self.recording.seat)
 
     # ------------------------------------------------------------------ writing
 
@@ -167,10 +161,10 @@ class LtfsVolume:
         Raises:
             FormatError: a file is in the way.
         """
-        self._protection.hold_writable(self.drive, self.index)
+        self.recording.protection.hold_writable(self.drive, self.index)
         before = self.index.highest_uid
         made = self.index.make_directory(path, self._now_ns())
-        self._dirty = self._dirty or self.index.highest_uid != before
+        self.recording.dirty |= self.index.highest_uid != before
         return made
 
     def create(self, path: str, *, closing: bool = False) -> FileWriter:
@@ -185,15 +179,17 @@ class LtfsVolume:
             FormatError: something is there already, or it cannot be called that.
             WriteProtected: the volume is locked.
         """
-        self.seat.hold()
-        self._protection.hold_writable(self.drive, self.index)
+        self.recording.seat.hold()
+        self.recording.protection.hold_writable(self.drive, self.index)
         if self._writer is not None:
             raise TapeError(f"{self.drive.name}: another file is being written to volume {self.uuid}")
         above, name = model.split(path)
         directory = self.make_directory(above)
         if name in directory.entries:
             raise FormatError(where=f"volume {self.uuid}", reason=f"{path} is there already")
-        self._begin_writing()
+        self.recording.begin()
+        if self._journal is not None and not self._journaling:
+            self._begin_journal()
         self._writer = FileWriter(self, path, directory, name, closing=closing)
         return self._writer
 
@@ -206,9 +202,17 @@ class LtfsVolume:
         Raises:
             TapeError: as ``commit``.
         """
-        self._hold_committable()
-        if self._dirty:
-            self._commit_data()
+        if self._writer is not None:
+            raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
+        self.recording.hold_committable()
+        if not self.recording.dirty:
+            return
+        if not self.recording.failed:
+            self.verify()
+        self.recording.secure()
+        self._indexed_ns = self._now_ns()
+        if self._journaling and self.recording.behind:
+            self._begin_journal()
 
     def checkpoint(self) -> bool:
         """``secure``, when enough was written, or time has passed, since the last index.
@@ -218,11 +222,11 @@ class LtfsVolume:
         Raises:
             TapeError: as ``commit``.
         """
-        written = self._data_end - self._safe_end
-        due = written * self.layout.label.block_bytes >= self._interval.size_bytes
-        if self._dirty and (due or self._now_ns() - self._indexed_ns >= self._interval.time_s * 10**9):
+        written = (self.recording.data_end - self.recording.safe_end) * self.layout.label.block_bytes
+        passed_ns = self._now_ns() - self._indexed_ns
+        if written >= self._interval.size_bytes or passed_ns >= self._interval.time_s * 10**9:
             self.secure()
-        return not self._dirty
+        return not self.recording.dirty
 
     def commit(self) -> None:
         """Make everything safe that was finished until now: indexes on both partitions.
@@ -235,8 +239,7 @@ class LtfsVolume:
             TapeError: it could not be written; what was committed before is still there.
         """
         self.secure()
-        if self._behind and not self.read_only:
-            self._commit_small()
+        self.recording.settle()
         if self._journal is not None and self._journaling:
             self._journal.settle(self.uuid)
             self._journaling = False
@@ -260,113 +263,13 @@ class LtfsVolume:
                 raise
             del self._unverified[path]
 
-    def _hold_committable(self) -> None:
-        if self._writer is not None:
-            raise TapeError(f"{self.drive.name}: a file is still being written to volume {self.uuid}")
-        if self._dirty or self._behind:
-            self.seat.hold()
-        if self._dirty and not self._failed:
-            self._protection.hold_writable(self.drive, self.index)
-
-    def _commit_data(self) -> None:
-        if self._failed:
-            self._rescue()
-            return
-        self.verify()
-        self._new_generation()
-        try:
-            self._data_index, self._data_end = commits.to_data_partition(
-                self.drive, self.layout, self.index, self._data_index, self._data_end
-            )
-        except VolumeOverflow:
-            # The last blocks belong to an index that is cut off. The other partition's says what is whole.
-            self.full = True
-            self._commit_alone()
-            return
-        except MediumError as error:
-            if is_write_error(error):
-                self._write_error()
-                self._rescue()
-            raise
-        self._data_generation = self.index.generation
-        self._dirty, self._behind = False, True
-        self._indexed()
-        if self._journaling:
-            self._begin_journal()
-
-    def _commit_small(self) -> None:
-        try:
-            commits.to_index_partition(
-                self.drive, self.layout, self.index, self._data_index, self._protection, appended=self._shared
-            )
-        except MediumError as error:
-            if not is_write_error(error):
-                raise
-            self._protection.reason = "its index partition cannot be written: copy what is on it, and retire it"
-            note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
-            raise
-        self._behind = False
-
-    def _commit_alone(self) -> None:
-        """The data partition takes no index; the index partition's says what is whole."""
-        appended = self._shared or self._protection.worm
-        commits.to_index_partition_alone(
-            self.drive, self.layout, self.index, self._data_index, self._data_generation, appended=appended
-        )
-        self._data_end = self.drive.locate_end(self.layout.data_partition).block
-        self._shared = True
-        self._dirty = self._behind = False
-        self._indexed()
-
-    def _rescue(self) -> None:
-        """After a write error: an index of what is whole, to the other partition.
-
-        Raises:
-            FilesLost: files that were finished are not.
-            TapeError: the other partition cannot be written either.
-        """
-        try:
-            end = self.drive.locate_end(self.layout.data_partition).block
-        except TapeError:
-            end = self._safe_end  # whatever came behind the last index, it cannot be said to be there
-        lost = model.drop_beyond(self.index, self.layout.label.data_partition, end, self.layout.label.block_bytes)
-        self._data_end = end
-        self._new_generation()
-        try:
-            self._commit_alone()
-        except MediumError:
-            note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
-            raise
-        if lost:
-            raise FilesLost(where=f"volume {self.uuid}", count=len(lost), paths=", ".join(lost))
-
-    def _write_error(self) -> None:
-        """Noted at once, and for ever: a place that failed once is not tried again."""
-        self._failed = self.full = self._dirty = True
-        self._room.end_met()
-        self._protection.reason = "its data partition could not be written: copy what is on it, and retire it"
-        note_write_error(self.drive, VolumeLock.WRITE_ERROR_DATA)
-
-    def _new_generation(self) -> None:
-        if self.before_index is not None:
-            self.before_index()
-        self.index.generation += 1
-        self.index.update_time_ns = self._now_ns()
-        self.index.creator = self._maker.creator
-
-    def _indexed(self) -> None:
-        """An index holds all that was written."""
-        self._safe_end = self._data_end
-        self._indexed_ns = self._now_ns()
-        self._room = Room.measure(self.drive, self.layout, self.index)
-
     def commit_anew(self) -> None:
         """Write the present state as a new one, though nothing of it changed.
 
         Raises:
             TapeError: as ``commit``.
         """
-        self._dirty = True
+        self.recording.dirty = True
         self.commit()
 
     def unmount(self) -> None:
@@ -387,7 +290,7 @@ class LtfsVolume:
         """Unmount; also after an error that was not the tape's: the next session need then not recover the volume."""
         if error is None:
             self.unmount()
-        elif self._failed or not isinstance(error, TapeError):
+        elif self.recording.failed or not isinstance(error, TapeError):
             with suppress(TapeError, OSError):  # the first error is the one to be told
                 if self._writer is not None:
                     self._writer.abort()
@@ -395,62 +298,27 @@ class LtfsVolume:
         if self._journal is not None:
             self._journal.close()
 
-    def _begin_writing(self) -> None:
-        expected = Position(self.layout.data_partition, self._data_end)
-        if not (self._is_ours and self.drive.expected == expected):
-            self._seek_data_end(expected)
-        announce_end(self.drive, self._room.warning_mib)
-        if self._journal is not None and not self._journaling:
-            self._begin_journal()
-
-    def _seek_data_end(self, expected: Position) -> None:
-        """Behind all that is recorded; once seen there, and not left, one need not look again."""
-        try:
-            end = self.drive.locate_end(self.layout.data_partition)
-        except MediumError as error:
-            if is_write_error(error):  # of blocks that the drive had taken before
-                self._write_error()
-            raise
-        if end != expected:
-            raise PositionLost(device=self.drive.name, expected=expected, found=end)
-        self._is_ours = True
+    def _next_state(self) -> None:
+        if self.before_index is not None:
+            self.before_index()
+        self.index.generation += 1
+        self.index.update_time_ns = self._now_ns()
+        self.index.creator = self._maker.creator
 
     def _begin_journal(self) -> None:
         assert self._journal is not None, "asked for before"
-        self._journal.begin(State(self.uuid, self._data_generation, self._data_index, self._data_end))
+        on_tape = self.recording
+        self._journal.begin(State(self.uuid, on_tape.data_generation, on_tape.data_index, on_tape.data_end))
         self._journaling = True
 
     # ------------------------------------------------------------------ for FileWriter
-
-    def write_block(self, block: Buffer) -> bool:
-        """Write a block at the end of the data; whether it is there. Afterwards ``full`` may be set."""
-        self.seat.hold()
-        try:
-            warning = self.drive.write(block)
-        except VolumeOverflow:
-            self.full = True
-            self._room.end_met()
-            return False
-        except MediumError:
-            self._write_error()
-            raise
-        self._data_end += 1
-        self._dirty = True  # even if no file comes of it: behind the last index nothing may lie
-        self._room.take(len(block), full=self.full)
-        self.full = self.full or warning is not EndWarning.NONE or self._room.data_bytes <= 0
-        return True
-
-    @property
-    def data_end(self) -> int:
-        """The block that the next one written will be."""
-        return self._data_end
 
     def finished(self, path: str, directory: Directory, file: File | None, kept: Iterable[int]) -> None:
         """The writer is done; with a file, and checksums of its blocks, or without one."""
         self._writer = None
         if file is not None:
             directory.entries[file.name] = file
-            self._dirty = True
+            self.recording.dirty = True
             if self.verifies:
                 self._unverified[path] = (directory, file, kept)
             if self._journal is not None:

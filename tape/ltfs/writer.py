@@ -35,7 +35,7 @@ class FileWriter:
         self._start = volume.data_end
         self._written = 0
         self._done = False
-        self.seat = volume.seat
+        self.seat = volume.recording.seat
         self.block_bytes = volume.layout.label.block_bytes
         """The length of all blocks but the last."""
 
@@ -86,7 +86,7 @@ class FileWriter:
             TapeError: it could not be written; the file is lost, what was committed is not.
         """
         assert self._written % self.block_bytes == 0, "a block behind the file's last"
-        if not self._volume.write_block(block):
+        if not self._volume.recording.append(block):
             return False
         self._written += len(block)
         if self._volume.verifies:

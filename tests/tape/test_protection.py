@@ -219,7 +219,7 @@ def test_a_drive_that_only_appends_is_asked_before_an_index_is_written_over(lun:
 
     lun.before = note
     volume = mounted(lun)
-    volume._protection.asks = True  # the emulated drive has no such mode
+    volume.recording.protection.asks = True  # the emulated drive has no such mode
     put(volume, "/more", b"more")
     volume.commit()
     assert [(cdb[2], cdb[3], cdb[4:12]) for cdb in asked] == [(1, 0, (4).to_bytes(8, "big"))]

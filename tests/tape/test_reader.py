@@ -135,7 +135,7 @@ def test_files_on_the_index_partition_are_read_and_never_written_over(volume: Lt
     drive.flush()
     volume.index.root.entries["small"] = File("small", 99, Times.all(0), 21, (Extent(0, Pointer("a", end), 0, 21),))
     volume.index.highest_uid = 99
-    volume._shared = True  # as whoever puts files there must know
+    volume.recording.shared = True  # as whoever puts files there must know
     volume.commit_anew()
     for search in (False, True):
         with mounted(lun, search=search) as again:

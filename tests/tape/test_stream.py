@@ -104,7 +104,6 @@ def test_a_last_short_block_needs_no_other_cartridge(tmp_path: Path) -> None:
     """The early warning comes with the last block but one: room for a few bytes more there is."""
     lun = formatted(tmp_path / "TAP001L8")
     volume = mounted(lun)
-    volume.full = False
     with FileStream(volume.create("/f")) as ring:
         ring.write(bytes(BLOCK + 5))
         tape = cartridge(lun)
