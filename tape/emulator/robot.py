@@ -207,7 +207,6 @@ class RobotLun(Lun):
     # ------------------------------------------------------------------ what lies where
 
     def _status(self, cdb: bytes, data: Buffer) -> bytes:
-        self._hold_closed()
         tagged, wanted = bool(cdb[1] & 0x10), cdb[1] & 0x0F
         start, count = int.from_bytes(cdb[2:4], "big"), int.from_bytes(cdb[4:6], "big")
         identified, length = bool(cdb[6] & 1), int.from_bytes(cdb[7:10], "big")
