@@ -17,13 +17,15 @@ from jobs.cleanup import Action, Cleanup, Rules
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.target import Lane
 from jobs.vmbackup import back_up_vm
-from vcbproxy.errors import Error, NothingProtected, SnapshotLeft, SourceError, UsageError
+from vcbproxy.errors import CartridgeFailed, Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.choice import refuse
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
 from vcbproxy.pipeline.crew import Crew
 
+CARTRIDGES_MAX = 3
+"""So many cartridges are tried for one VM before the job run ends: then it is the drive."""
 _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
 _CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
 
@@ -107,11 +109,21 @@ class _Run:
         several = len(self._chosen) > 1
         if several:
             around.watcher.step(f"{vm.name}: {number + 1} of {len(self._chosen)}")
-        result = _with_leftover(_one(around, lane, vm, self._choices, self._history), self._left.get(vm.moref))
+        result = _with_leftover(self._tried(around, lane, vm), self._left.get(vm.moref))
         if result.error is not None and several:  # a lone VM's error is what the whole job run ends with
             for line in (str(result.error), *result.warnings):
                 around.watcher.said(about(vm.name, line))
         return result
+
+    def _tried(self, around: Surroundings, lane: Lane, vm: VmSummary) -> VmResult:
+        """One VM; a cartridge that does not take it costs it another reading, not the night."""
+        for _ in range(CARTRIDGES_MAX - 1):
+            try:
+                return _one(around, lane, vm, self._choices, self._history)
+            except CartridgeFailed as error:
+                around.watcher.said(f"{vm.name} is backed up once more, onto another cartridge: {error}")
+                lane.give_up(error)
+        return _one(around, lane, vm, self._choices, self._history)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from vcbproxy.archive.seektable import SeekTable, parse_table
 from vcbproxy.archive.shelf import Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.device import MappedDevice
+from vcbproxy.errors import CartridgeFailed
 from vcbproxy.pipeline.agefilter import encrypted
 from vcbproxy.pipeline.archive import ImageFacts, ImageOptions, image_stream
 from vcbproxy.pipeline.areas import Areas
@@ -117,6 +118,9 @@ class _Lane:
         target = self.target
         identity = Identity(target.new_id(), info.vm_name, info.instance_uuid, target.options.encryption)
         return _Point(TapePoint(self.lane, identity, info.time), target)
+
+    def give_up(self, error: CartridgeFailed) -> None:
+        self.lane.give_up(error)
 
 
 class _Point:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from jobs.manifest import KeptDisk
 from jobs.target import Committed, Effort, PastPoint, Sample, Taken
 from vcbproxy.device import MappedDevice
+from vcbproxy.errors import CartridgeFailed
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit, audit
 from vcbproxy.pipeline.backup import Options, copy_disk
@@ -43,6 +44,10 @@ class IntoRepository:
     def begin(self, info: PointInfo) -> _Point:
         """Begin a restore point."""
         return _Point(self._target.begin(info), self.rule)
+
+    def give_up(self, error: CartridgeFailed) -> None:
+        """A repository is no cartridge."""
+        raise error
 
     def points(self) -> Sequence[PointSummary]:
         """All restore points."""

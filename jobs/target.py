@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from jobs.manifest import KeptDisk
 from vcbproxy.device import MappedDevice
+from vcbproxy.errors import CartridgeFailed
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit
 from vcbproxy.pipeline.crew import Cancel
@@ -213,6 +214,9 @@ class Lane(Protocol):
             TargetError: it cannot be written to.
             Busy: somebody else holds it.
         """
+
+    def give_up(self, error: CartridgeFailed) -> None:
+        """What is written to does not take any more: the next restore point goes elsewhere."""
 
 
 class Target(Protocol):

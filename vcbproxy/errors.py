@@ -21,7 +21,8 @@
     │     ├─ ChangesUnknown        nobody can tell which areas of a disk changed: all of it has to be read
     │     └─ SnapshotLeft          a VM snapshot of ours is still there, or its links wait for consolidation
     ├─ TargetError             1   the repository could not be written: full, read-only, gone
-    │  └─ RepositoryMissing    10
+    │  ├─ RepositoryMissing    10
+    │  └─ CartridgeFailed      1   a cartridge could not be written; another one may do
     ├─ Partial                 3   some VM or disk failed or was skipped
     ├─ NothingProtected        1   zero VMs matched, or zero bytes came from a disk that has data
     ├─ IntegrityError          4   stored data are damaged or do not match: never retried
@@ -195,6 +196,10 @@ class RepositoryMissing(TargetError):
 
     exit_code = 10
     template = "no repository at {location}; create one with `vcbproxy repo init`"
+
+
+class CartridgeFailed(TargetError):
+    """A cartridge could not be written, or not read again as it was written. Another one may do."""
 
 
 class Partial(Error):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from tape.emulator.cartridge import Kind
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
 from tape.ltfs.format import Maker, Naming, make_volume
+from tape.ltfs.recover import for_reading
 from tape.ltfs.volume import LtfsVolume
 from tests.tape.volumes import Ticks
 from vcbproxy.archive.shelf import Cartridge
@@ -41,6 +42,7 @@ class FolderShelf:
     pool: str = "daily"
     away: set[str] = field(default_factory=set)
     read: list[str] = field(default_factory=list)
+    befall: Callable[[str, DriveLun], None] = lambda barcode, lun: None
     _full: set[str] = field(default_factory=set)
     _busy: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -63,10 +65,13 @@ class FolderShelf:
         barcode = self._taken()
         try:
             with self._mounted(barcode) as cartridge:
-                yield cartridge
-                cartridge.volume.unmount()
+                with cartridge.volume:
+                    yield cartridge
                 if cartridge.volume.full:
                     self._full.add(barcode)
+        except BaseException:
+            self._full.add(barcode)
+            raise
         finally:
             self._busy.discard(barcode)
 
@@ -83,8 +88,8 @@ class FolderShelf:
         if barcode in self.away or barcode not in self.barcodes:
             raise CartridgeWanted(f"{barcode} is wanted", barcodes=(barcode,))
         self.read.append(barcode)
-        with self._mounted(barcode) as cartridge:
-            yield cartridge
+        with self._drive(barcode) as drive:
+            yield Cartridge(barcode, "set1", for_reading(drive, MAKER, Ticks()))
 
     @contextmanager
     def _mounted(self, barcode: str) -> Iterator[Cartridge]:
@@ -95,6 +100,7 @@ class FolderShelf:
     def _drive(self, barcode: str) -> Iterator[TapeDrive]:
         lun = DriveLun(f"VDRV-{barcode}")
         lun.insert(Emulated(self.root / barcode))
+        self.befall(barcode, lun)
         drive = TapeDrive(LoopTransport(lun), sleep=lambda _: None)
         drive.load()
         try:

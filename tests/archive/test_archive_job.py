@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from jobs.fromtape import TapeRestore, Where
+from tape.emulator.check import Check
+from tape.emulator.drive import DriveLun
+from tape.emulator.lun import Lun
 from tape.ltfs.index import File
+from tape.scsi.sense import Key
 from tests.archive.shelves import FolderShelf
 from tests.archive.tapes import OPTIONS, Tapes, by_hand, disks_in, spec
 from tests.archive.test_spanning import surveyed
 from tests.jobs.rehearsal import Prompter, QuickClock
 from vcbproxy.catalog.records import ArchivedPoint
-from vcbproxy.errors import CartridgeWanted, IntegrityError
+from vcbproxy.errors import CartridgeFailed, CartridgeWanted, IntegrityError
 from vcbproxy.units import MiB
 
 
@@ -169,3 +173,58 @@ class Bringing:
     def sleep(self, seconds: float) -> None:
         self._clock.sleep(seconds)
         self._bring()
+
+
+_WRITE = 0x0A
+
+
+class BadSpot:
+    """A cartridge that cannot be written to from the n-th block on."""
+
+    def __init__(self, barcode: str, nth: int) -> None:
+        self._barcode = barcode
+        self._left = nth
+
+    def __call__(self, barcode: str, lun: DriveLun) -> None:
+        if barcode == self._barcode:
+            lun.before = self._before
+
+    def _before(self, lun: Lun, cdb: bytes) -> None:
+        if cdb[0] == _WRITE:
+            self._left -= 1
+            if self._left < 0:
+                raise Check(Key.MEDIUM_ERROR, 0x0C)
+
+
+@pytest.mark.parametrize("nth", [3, 40, 85])
+def test_a_bad_cartridge_costs_a_reading_and_not_the_night(tmp_path: Path, nth: int) -> None:
+    with Tapes.of(tmp_path, spec("vm1", "vm2", "vm3", used=0.9), 64, 64) as tapes:
+        tapes.shelf.befall = BadSpot("TAP001L8", nth)
+        tapes.backed_up().raise_unless_ok()
+        assert any("onto another cartridge" in line for line in tapes.said)
+        points = tapes.ledger.points
+        assert [point.vm for point in points] == ["vm1", "vm2", "vm3"]
+        assert points[-1].barcodes == ("TAP002L8",)
+        tapes.shelf.befall = lambda barcode, lun: None
+        tapes.restored(tmp_path / "back", *points).raise_unless_whole()
+        for vm in ("vm1", "vm2", "vm3"):
+            assert disks_in(tmp_path / "back" / vm) == tapes.truth(vm)
+        assert tapes.stage.datacenter.machine("vm1").state.snapshots == []
+
+
+def test_bad_cartridges_one_after_the_other_end_the_job_run(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, spec("vm1", disks=1), 64, 64, 64, 64) as tapes:
+        tapes.shelf.befall = BadDrive()
+        with pytest.raises(CartridgeFailed):
+            tapes.backed_up("vm1")
+        assert tapes.ledger.points == []
+
+
+class BadDrive(BadSpot):
+    """Every cartridge fails."""
+
+    def __init__(self) -> None:
+        super().__init__("", 3)
+
+    def __call__(self, barcode: str, lun: DriveLun) -> None:
+        lun.before = self._before

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
+from tape.errors import TapeError
 from vcbproxy.archive.shelf import Cartridge, Shelf
 from vcbproxy.archive.trouble import writing
+from vcbproxy.errors import Error
 
 
 class TapeLane:
@@ -52,6 +54,13 @@ class TapeLane:
         if held is not None:
             with writing():
                 held[0].__exit__(None, None, None)
+
+    def give_up(self, error: Error) -> None:
+        """The cartridge does not take any more: let it go as one that failed. What was committed on it, stays."""
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(Error, TapeError):  # ``error`` is what is told
+                held[0].__exit__(type(error), error, error.__traceback__)
 
     def __enter__(self) -> Self:
         return self
