@@ -75,6 +75,10 @@ class FolderShelf:
         finally:
             self._busy.discard(barcode)
 
+    def forget_what_is_full(self) -> None:
+        """A new job run finds out by itself."""
+        self._full.clear()
+
     def _taken(self) -> str:
         with self._lock:
             for barcode in self.barcodes:
