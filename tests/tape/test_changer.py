@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tape.changer import Changer, decode
 from tape.drive import TapeDrive
@@ -216,3 +219,18 @@ def test_a_page_without_its_last_bytes_is_read_as_far_as_it_came() -> None:
     assert [(drive.barcode, drive.drive_serial) for drive in found] == [("TAP001L8", "VDRV0001"), ("TAP001L8", "")]
     with pytest.raises(FormatError):
         list(decode(report[:-1], ElementKind.DRIVE, "here"))
+
+
+@given(
+    page=st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 70), st.integers(0, 300), st.binary(max_size=300)),
+    kind=st.sampled_from(ElementKind),
+    wrong_by=st.integers(-20, 20),
+)
+def test_whatever_a_robot_answers_is_elements_or_refused(
+    page: tuple[int, bool, int, int, bytes], kind: ElementKind, wrong_by: int
+) -> None:
+    code, tagged, size, length, body = page
+    told = bytes((code, 0x80 if tagged else 0)) + size.to_bytes(2, "big") + b"\0" + length.to_bytes(3, "big") + body
+    head = b"\0\1\0\1\0" + max(0, len(told) + wrong_by).to_bytes(3, "big")
+    with suppress(FormatError):
+        assert all(element.kind is kind for element in decode(head + told, kind, "here"))
