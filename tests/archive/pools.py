@@ -19,7 +19,7 @@ from tape.library import Library
 from tape.ltfs.format import Maker
 from vcbproxy.archive.keeper import Hand, Keeper
 from vcbproxy.archive.lane import TapeLane
-from vcbproxy.archive.manifest import Image
+from vcbproxy.archive.manifest import Base, Image
 from vcbproxy.archive.manifest import Kind as ImageKind
 from vcbproxy.archive.point import Identity, TapePoint
 from vcbproxy.archive.pool import PoolShelf
@@ -181,9 +181,11 @@ class World:
         return data
 
 
-def written(lane: TapeLane, name: str, data: bytes, moment: datetime) -> ArchivedPoint:
+def written(lane: TapeLane, name: str, data: bytes, moment: datetime, base: Base | None = None) -> ArchivedPoint:
     """A restore point of one image, as jobs write it, but for its being compressed."""
     with TapePoint(lane, Identity(uuid4().hex, name, f"uuid of {name}"), moment) as point:
+        if base is not None:
+            point.build_on(base)
         file = point.begin_file(IMAGE)
         for at in range(0, len(data), 1 << 20):
             file.write(data[at : at + (1 << 20)])

@@ -117,6 +117,19 @@ def test_what_has_expired_is_written_over_the_oldest_first(world):
     assert world.read(points[1]) == content("b", 1 << 20)
 
 
+def test_what_builds_upon_what_is_written_over_is_listed_no_more(world):
+    """Both have expired, and only the base's cartridge is needed: what is left of the delta restores nothing."""
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    base = world.archive("web01", terms=terms)
+    world.archive("web01", terms=terms, base=base.id)
+    world.clock.pass_(days=31)
+    with world.shelf(terms) as shelf:
+        world.fill(shelf, "what takes the last free one")
+    assert world.archive("new", terms=terms).barcodes == ("TAP001L8",)
+    with world.catalog() as catalog:
+        assert [point.vm for point in catalog.points.listed()] == ["new"]
+
+
 def test_what_a_kept_delta_builds_upon_is_not_written_over(world):
     terms = world.terms(allocation=Allocation.ALWAYS)
     base = world.archive("web01", terms=terms)

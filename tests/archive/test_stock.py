@@ -8,10 +8,12 @@ import pytest
 
 from tape.emulator.cartridge import Kind
 from tape.emulator.library import VirtualLibrary
-from tests.archive.pools import LIBRARY, World, content
+from tests.archive.pools import LIBRARY, World, content, written
 from tests.archive.test_pool import foreign_ltfs, foreign_records
 from vcbproxy.archive import stock
 from vcbproxy.archive.keeper import Unfit
+from vcbproxy.archive.lane import TapeLane
+from vcbproxy.archive.manifest import Base
 from vcbproxy.archive.rebuild import rebuild
 from vcbproxy.archive.releasing import recycle, release
 from vcbproxy.catalog.medium import State
@@ -93,6 +95,51 @@ def test_what_is_gone_from_its_cartridge_leaves_the_catalog(world):
         rebuilt = rebuild(library, keeper, ["TAP001L8"])
     assert [one.vm for one in rebuilt.gone] == ["ghost"]
     assert [one.vm for one in rebuilt.points] == ["web01"]
+
+
+def test_a_point_over_several_cartridges_outlives_a_look_at_some_of_them(small):
+    """The others are in a vault, or were not named: nothing that was seen denies it."""
+    point = small.archive("large", 40 << 20)
+    assert len(point.barcodes) > 1
+    for barcode in point.barcodes:
+        with small.opened() as (library, keeper):
+            assert rebuild(library, keeper, [barcode]).gone == []
+            assert keeper.catalog.points.listed() == [point]
+    assert small.read(point) == content("large", 40 << 20)
+
+
+def test_a_point_is_gone_with_a_part_of_it(small):
+    """... wherever its last word lies."""
+    point = small.archive("large", 40 << 20)
+    with small.opened() as (library, keeper):
+        parts = (replace(point.parts[0], path="/large/nowhere"), *point.parts[1:])
+        keeper.catalog.points.add(replace(point, parts=parts))
+        assert rebuild(library, keeper, [point.parts[0].barcode]).gone
+
+
+def test_another_cartridge_under_a_known_label_takes_no_restore_points_away(world):
+    point = world.archive("web01")
+    world.folder("TAP001L8").rename(world.root / "aside")
+    other = World.with_cartridges(world.root / "other", "TAP001L8")
+    other.archive("stranger")
+    other.folder("TAP001L8").rename(world.folder("TAP001L8"))
+    with world.opened() as (library, keeper):
+        rebuilt = rebuild(library, keeper, ["TAP001L8"])
+        assert "it should hold volume" in rebuilt.seen[0].problem or "knows cartridge" in rebuilt.seen[0].problem
+        assert point in keeper.catalog.points.listed()
+
+
+def test_a_delta_whose_base_was_not_seen_is_told(world):
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    base = world.archive("web01", terms=terms)
+    with world.shelf(terms) as shelf, TapeLane(shelf) as lane:
+        delta = written(lane, "web01", b"changed", world.clock.moment, base=Base(base.id, base.name))
+    world.catalog_file.unlink()
+    with world.opened() as (library, keeper):
+        rebuilt = rebuild(library, keeper, list(delta.barcodes))
+        [told] = rebuilt.told
+        assert f"{delta.name} cannot be restored until the cartridges of {base.id}" in told
+        assert rebuild(library, keeper).told == []
 
 
 def test_what_lies_where_by_the_labels(world):

@@ -30,6 +30,7 @@ from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.expiry import Hold, holds
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import MediaSet, Medium, State
+from vcbproxy.catalog.recycling import lost_with
 from vcbproxy.errors import Error
 
 _log = logging.getLogger(__name__)
@@ -234,7 +235,7 @@ class Keeper:
 
         with self.catalog.transaction():
             self.catalog.media.change(barcode, forgotten)
-            for point in self.catalog.points.of_cartridge(barcode):
+            for point in lost_with(self.catalog.points.listed(), [barcode]):
                 self.catalog.points.remove(point.id)
 
     def _formatted(self, drive: SequentialDrive, barcode: str, pool: str) -> LtfsVolume:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tape.elements import CLEANING_PREFIX
@@ -11,6 +11,7 @@ from tape.library import Library
 from vcbproxy.archive import stock
 from vcbproxy.archive.identify import Content
 from vcbproxy.archive.keeper import Keeper
+from vcbproxy.archive.layout import VM_JSON
 from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.archive.stock import Seen
 from vcbproxy.archive.survey import Survey, survey, whole
@@ -96,11 +97,38 @@ def rebuild(
 def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) -> None:
     rebuilt.points, rebuilt.told = whole(surveys)
     found = {point.id for point in rebuilt.points}
-    looked = {one.barcode for one in surveys}
-    with keeper.catalog.transaction():
-        for point in keeper.catalog.points.listed():
-            if point.id not in found and any(barcode in looked for barcode in point.barcodes):
+    looked = {one.barcode: one for one in surveys}
+    catalog = keeper.catalog
+    with catalog.transaction():
+        volumes = {barcode: medium.volume_uuid for barcode in looked if (medium := catalog.media.get(barcode))}
+        for point in catalog.points.listed():
+            if point.id not in found and _is_gone(point, looked, volumes):
                 rebuilt.gone.append(point)
-                keeper.catalog.points.remove(point.id)
+                catalog.points.remove(point.id)
         for point in rebuilt.points:
-            keeper.catalog.points.add(point)
+            catalog.points.add(point)
+        known = {point.id for point in catalog.points.listed()}
+    rebuilt.told += [
+        f"{point.name} cannot be restored until the cartridges of {point.base}, upon which it builds, were looked at"
+        for point in rebuilt.points
+        if point.base is not None and point.base not in known
+    ]
+
+
+def _is_gone(point: ArchivedPoint, looked: Mapping[str, Survey], volumes: Mapping[str, str | None]) -> bool:
+    """Whether a cartridge that was looked at denies a restore point that no ``vm.json`` on these vouches for.
+
+    One whose ``vm.json`` lies on a cartridge that was not looked at is not gone for that: only what lies here is asked.
+    """
+    last_word = next((part for part in reversed(point.parts) if part.file == VM_JSON), None)
+    for part in point.parts:
+        seen = looked.get(part.barcode)
+        if seen is None:
+            continue
+        if seen.volume_uuid != part.volume_uuid:  # of another cartridge under a known label nothing is believed
+            denied = volumes.get(part.barcode) != part.volume_uuid
+        else:
+            denied = part is last_word or not any((one, here.path) == (point.id, part.path) for one, here in seen.parts)
+        if denied:
+            return True
+    return not point.parts
