@@ -75,6 +75,17 @@ def test_a_restore_point_comes_back_with_its_parts_in_their_order(catalog):
     assert catalog.points.listed(pool="other") == []
 
 
+def test_an_outline_says_what_the_record_says(catalog):
+    one, two = point("web01", "TAP002L8", "TAP001L8", "TAP002L8"), point("web02", base="0" * 32)
+    catalog.points.add(one)
+    catalog.points.add(two)
+    whole = {record.id: record for record in catalog.points.listed()}
+    for outline in catalog.points.outlines():
+        record = whole[outline.id]
+        assert (outline.name, outline.base) == (record.name, record.base)
+        assert sorted(outline.barcodes) == sorted(record.barcodes)
+
+
 def test_a_restore_point_noted_again_is_replaced(catalog):
     catalog.points.add(point("web01", "TAP001L8", "TAP002L8"))
     again = point("web01", "TAP003L8")

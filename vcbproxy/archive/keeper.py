@@ -120,7 +120,7 @@ class Keeper:
             kept = holds(
                 self.catalog.media.listed(),
                 self.catalog.sets.listed(),
-                self.catalog.points.listed(),
+                self.catalog.points.outlines(),
                 self._retention,
                 self.hand.now(),
             )

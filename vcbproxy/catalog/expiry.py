@@ -13,7 +13,7 @@ from datetime import datetime
 
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
-from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.catalog.records import Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _by_rule(last_written: datetime | None, pool: str | None, retention: Mapping
 def holds(
     media: Sequence[Medium],
     sets: Sequence[MediaSet],
-    points: Sequence[ArchivedPoint],
+    points: Sequence[Placed],
     retention: Mapping[str, Length],
     now: datetime,
 ) -> list[Hold]:
@@ -106,7 +106,7 @@ def _own(medium: Medium, end_of: Mapping[str, datetime | None], retention: Mappi
     return Hold(medium.barcode, end, f"{whose} is kept")
 
 
-def _spread(kept: dict[str, Hold], points: Sequence[ArchivedPoint]) -> None:
+def _spread(kept: dict[str, Hold], points: Sequence[Placed]) -> None:
     """What a kept restore point lies on, and what it builds upon, is kept as long; whatever set that is in.
 
     A restore point is kept as long as any of its cartridges is.

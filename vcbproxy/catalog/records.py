@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +70,40 @@ class ArchivedPoint:
     def barcodes(self) -> tuple[str, ...]:
         """The cartridges that it lies on, in the order in which they were written."""
         return tuple(dict.fromkeys(part.barcode for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """As much of a restore point as says what must be kept for it.
+
+    Attributes:
+        id: the restore point's.
+        name: what people call it.
+        base: the id of the one that it builds on.
+        barcodes: the cartridges that it lies on, in any order.
+    """
+
+    id: str
+    name: str
+    base: str | None
+    barcodes: tuple[str, ...]
+
+
+class Placed(Protocol):
+    """What an outline and a whole record have in common."""
+
+    @property
+    def id(self) -> str:
+        """The restore point's."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def base(self) -> str | None:
+        """The id of the one that it builds on."""
+
+    @property
+    def barcodes(self) -> tuple[str, ...]:
+        """The cartridges that it lies on."""

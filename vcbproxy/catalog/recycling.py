@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import TypeVar
 
 from vcbproxy.catalog.allocation import is_expired
 from vcbproxy.catalog.medium import Medium
-from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.catalog.records import Placed
+
+_P = TypeVar("_P", bound=Placed)
 
 
 def expired(media: Iterable[Medium], held: Collection[str], *, pool: str | None = None) -> list[Medium]:
@@ -21,7 +24,7 @@ def expired(media: Iterable[Medium], held: Collection[str], *, pool: str | None 
     return sorted(found, key=lambda medium: medium.barcode)
 
 
-def lost_with(points: Sequence[ArchivedPoint], barcodes: Collection[str]) -> list[ArchivedPoint]:
+def lost_with(points: Sequence[_P], barcodes: Collection[str]) -> list[_P]:
     """Restore points that cannot be restored without some cartridges: those on them, and what builds upon those."""
     lost = {point.id for point in points if any(barcode in barcodes for barcode in point.barcodes)}
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +28,8 @@ def pool() -> None:
 def list_(config: Config, as_json: bool) -> None:
     """List the configured pools."""
     with shelves.catalog(config) as catalog:
-        listed = [_row(config, name, pool, catalog) for name, pool in config.tape.pool.items()]
+        held = shelves.keeper(config, catalog, "").holds()
+        listed = [_row(config, name, pool, catalog, held) for name, pool in config.tape.pool.items()]
     columns = ("pool", "library", "allocation", "retention", "cartridges", "appendable", "expired", "scratch", "size")
     frame.emit(listed, as_json=as_json, columns=columns)
 
@@ -42,8 +44,8 @@ def show(name: str, config: Config, as_json: bool) -> None:
 
     configured = chosen(config.tape, name)
     with shelves.catalog(config) as catalog:
-        row = _row(config, name, configured, catalog)
         held = shelves.keeper(config, catalog, "").holds()
+        row = _row(config, name, configured, catalog, held)
         media = catalog.media.listed(pool=name)
         sets = [
             {
@@ -65,13 +67,14 @@ def show(name: str, config: Config, as_json: bool) -> None:
         frame.emit(sets, as_json=False)
 
 
-def _row(config: Config, name: str, pool: configuration.Pool, catalog: Catalog) -> dict[str, Any]:
+def _row(
+    config: Config, name: str, pool: configuration.Pool, catalog: Catalog, held: Collection[str]
+) -> dict[str, Any]:
     from vcbproxy.catalog.medium import State
     from vcbproxy.catalog.recycling import expired
 
     everything = catalog.media.listed()
     media = [medium for medium in everything if medium.pool == name]
-    held = shelves.keeper(config, catalog, "").holds()
     scratch = [
         medium
         for medium in everything
