@@ -184,7 +184,7 @@ def drive_at(path: str, found: Sequence[Device]) -> SequentialDrive:
         TapeError: it cannot be opened, or is none.
     """
     behind = next((device for device in found if path == str(device.nst)), None)
-    return _taken_over(TapeDrive, SgTransport(path)) if behind is None else st.open_drive(behind)
+    return _taken_over(TapeDrive, SgTransport(path, alone=True)) if behind is None else st.open_drive(behind)
 
 
 def _taken_over(kind: Callable[[ScsiTransport], T], transport: ScsiTransport) -> T:
@@ -222,7 +222,7 @@ def _by_kernel(device: Device) -> Opener:
 
     def begin() -> SequentialDrive:
         if device.sg is not None and (device.nst is None or os.access(device.sg, os.R_OK | os.W_OK)):
-            return _taken_over(TapeDrive, SgTransport(device.sg))
+            return _taken_over(TapeDrive, SgTransport(device.sg, alone=True))
         if device.nst is None:
             raise TapeError(f"{device}: the kernel has no generic device for it: `modprobe sg`")
         _log.info("%s: used through the tape driver: its generic device cannot be had", device)

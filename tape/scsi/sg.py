@@ -12,7 +12,7 @@ import fcntl
 import os
 from contextlib import suppress
 
-from tape.errors import TransportError
+from tape.errors import InUse, TransportError
 from tape.scsi.transport import Buffer, Reply
 
 _SG_IO = 0x2285  # scsi/sg.h
@@ -68,10 +68,16 @@ class _SgIoHeader(ctypes.Structure):
 class SgTransport:
     """One sg device, opened for as long as it is used."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, alone: bool = False) -> None:
         """Open it.
 
+        Args:
+            path: of the device.
+            alone: whether no other session that asks for the same may have it at the same time: of drives, where a
+                look by one program moves the tape under the hands of another.
+
         Raises:
+            InUse: another session has it for itself.
             TransportError: it cannot be opened, or is no sg device.
         """
         self._name = os.fspath(path)
@@ -81,6 +87,8 @@ class SgTransport:
         except OSError as error:
             remedy = "; its group is `tape`: is this user in it?" if isinstance(error, PermissionError) else ""
             raise TransportError(device=self._name, command="open", reason=f"{error.strerror}{remedy}") from error
+        if alone:
+            self._lock()
         self._transfer_bytes_max = self._reserve()
 
     @property
@@ -107,6 +115,16 @@ class SgTransport:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _lock(self) -> None:
+        """By flock on the device itself, which programs share that agree on nothing else."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            if isinstance(error, BlockingIOError):
+                raise InUse(device=self._name, holder="another program, of another user or state directory") from error
+            raise TransportError(device=self._name, command="lock", reason=error.strerror) from error
 
     def _reserve(self) -> int:
         """Have the kernel set a buffer aside, so that no block fails for want of memory; tells how large it is."""

@@ -178,7 +178,7 @@ def test_a_cartridge_of_a_library_that_is_in_use_is_read_and_not_written(vcbprox
 
 
 def test_a_device_file_that_is_none_is_told(vcbproxy: Program) -> None:
-    assert "/dev/null" in vcbproxy("tape", "volume", "ls", "/dev/null", code=1).err
+    assert "/dev/full" in vcbproxy("tape", "volume", "ls", "/dev/full", code=1).err
     assert "No such file" in vcbproxy("tape", "drive", "status", "/dev/sg4711", code=1).err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tape.errors import InUse, TapeError
+from tape.errors import InUse, TapeError, TransportError
 from tape.locks import LockFolder
+from tape.scsi.sg import SgTransport
 
 HOLDS_IT = """
 import sys, pathlib
@@ -77,3 +79,18 @@ def test_users_of_one_directory_can_take_each_others_locks(tmp_path: Path) -> No
     finally:
         os.umask(before)
     assert (tmp_path / "SN1.lock").stat().st_mode & 0o777 == 0o666
+
+
+def test_a_device_is_one_sessions_even_where_no_folder_is_shared() -> None:
+    """/dev/zero stands for the device: what is locked is the node, whatever is behind it."""
+    held = os.open("/dev/zero", os.O_RDWR)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(InUse, match="/dev/zero is in use by another program"):
+            SgTransport("/dev/zero", alone=True)
+        with pytest.raises(TransportError, match="no sg device"):  # one that only asks is let in, as far as this goes
+            SgTransport("/dev/zero")
+    finally:
+        os.close(held)
+    with pytest.raises(TransportError, match="no sg device"):
+        SgTransport("/dev/zero", alone=True)
