@@ -31,12 +31,10 @@ from tape.errors import (
     EndOfData,
     FormatError,
     MediumError,
-    NoMedium,
     NotReady,
     PositionLost,
     RefusedCommand,
     TapeError,
-    TransportError,
     UnitAttention,
     VolumeOverflow,
     WriteProtected,
@@ -46,14 +44,12 @@ from tape.scsi.discover import Device
 from tape.scsi.transport import Buffer, ScsiTransport
 from tape.scsi.unit import Identity, Unit
 from tape.sequential import LOAD_S, BlockLimits, EndWarning, Met, Position
-from tape.st.mtio import CLEAR, SET, NstDevice, Op, Option, State, TapeDevice
+from tape.st.loader import IO, Loader
+from tape.st.loader import operate as carry_out
+from tape.st.mtio import NstDevice, Op, State, TapeDevice
 from tape.st.transport import StTransport
 
-_MUST = Option.CAN_PARTITIONS | Option.LOGICAL
-_MUST_NOT = Option.ASYNC_WRITES | Option.NO_WAIT | Option.NO_WAIT_FILEMARKS
-_BETTER = Option.FAST_END
 _OVERFLOW_REFUSALS = 2
-_IO = "the driver says no more than that it failed; the kernel's log may"
 
 
 class StDrive:
@@ -84,13 +80,12 @@ class StDrive:
         self.unit = Unit(transport, sleep=sleep)
         self.unit.noticed = self._notice
         self._device = device
-        self._sleep = sleep
-        self._monotonic = monotonic
+        self._loader = Loader(device, sleep=sleep, monotonic=monotonic)
         self._expected: Position | None = None
         self._written = False
         """Whether blocks were written since the last filemark or flush."""
         self._near_end = False
-        self._set_up()
+        self._loader.set_up()
 
     @property
     def name(self) -> str:
@@ -102,23 +97,6 @@ class StDrive:
         """Where the tape stands by our own count; None when that is not known."""
         return self._expected
 
-    def _set_up(self) -> None:
-        for options in (SET | _MUST | _BETTER, CLEAR | _MUST_NOT):
-            try:
-                self._device.operate(Op.SET_OPTIONS, options)
-            except PermissionError:
-                break
-            except OSError:
-                self._wake()
-                self._do(Op.SET_OPTIONS, options)
-        found = self._device.options
-        if found & _MUST != _MUST or found & _MUST_NOT:
-            raise TapeError(
-                f"{self.name}: the tape driver keeps no partitions apart; as root: "
-                f"mt-st -f {self.name} stsetoptions can-partitions scsi2logical fast-eom; "
-                f"mt-st -f {self.name} stclearoptions async-writes no-wait"
-            )
-
     # ------------------------------------------------------------------ the cartridge
 
     def wait_ready(self, timeout_s: float = LOAD_S, waiting: Callable[[NotReady], None] | None = None) -> None:
@@ -128,41 +106,9 @@ class StDrive:
             NoMedium: there is none.
             NotReady: it did not become ready in time.
         """
-        until_s = self._monotonic() + timeout_s
-        while True:
-            state = self._looked_anew()
-            if State.ONLINE in state:
-                return
-            if State.NO_CARTRIDGE in state:
-                raise NoMedium(
-                    device=self.name, command="load", reason="no cartridge is in it", key=2, asc=0x3A, ascq=0
-                )
-            error = NotReady(device=self.name, command="load", reason="it is not ready", key=2, asc=0x04, ascq=0)
-            if self._monotonic() >= until_s:
-                raise error
-            if waiting is not None:
-                waiting(error)
-            self._sleep(1.0)
-
-    def _looked_anew(self) -> State:
-        """The driver looks at a drive when it is opened, and keeps what it saw."""
+        self._settle()
         self._expected = None
-        try:
-            self._device.reopen()
-        except OSError as error:
-            raise TransportError(device=self.name, command="open", reason=error.strerror) from error
-        return self._status()
-
-    def _status(self) -> State:
-        """What the driver says of the cartridge."""
-        try:
-            return self._device.status().state
-        except OSError:  # before Linux 6.13 it does not say even this after a reset
-            self._wake()
-        try:
-            return self._device.status().state
-        except OSError as error:
-            raise TransportError(device=self.name, command="status", reason=error.strerror) from error
+        self._loader.wait_ready(timeout_s, waiting)
 
     def load(self, timeout_s: float = LOAD_S) -> None:
         """Thread the cartridge that lies in the drive, and let blocks have any length.
@@ -172,27 +118,9 @@ class StDrive:
             TapeError: it cannot be loaded.
         """
         self._settle()
-        if State.NO_CARTRIDGE not in self._looked_anew():
-            with suppress(OSError):  # most drives begin to thread as soon as the robot has let go
-                self._device.operate(Op.LOAD)
-        self.wait_ready(timeout_s)
-        self._have_out_old_resets()
-        self._do(Op.SET_BLOCK_LENGTH, 0)
-        self._do(Op.REWIND)
+        self._expected = None
+        self._loader.load(timeout_s)
         self._expected = self.position()
-
-    def _have_out_old_resets(self) -> None:
-        """Have the driver forget a reset that came to nothing: it would complain of it at the next filemark.
-
-        It complains at the first answer of the drive that is more than "good": going back from the beginning gives one.
-        """
-        with suppress(OSError):
-            self._device.operate(Op.REWIND)
-            self._device.operate(Op.SPACE_FILEMARKS_BACK)
-        try:
-            self._device.block()
-        except OSError:
-            self._wake()
 
     def unload(self) -> None:
         """Rewind, and give the cartridge out, so that the robot can take it.
@@ -222,12 +150,8 @@ class StDrive:
         Raises:
             TapeError: it cannot be told to.
         """
-        try:
-            self._device.operate(Op.UNLOCK)
-        except OSError:
+        if self._loader.release():
             self._expected = None
-            self._wake()
-            self._do(Op.UNLOCK)
 
     def partition_in_two(self) -> None:
         """A small partition 0, and the rest as partition 1: all that is on the cartridge is lost.
@@ -340,7 +264,7 @@ class StDrive:
             if self._is_end(error, here):
                 self._expected = here
                 return Met.END_OF_DATA
-            raise MediumError(device=self.name, command=f"read {here}", reason=_IO, key=3, asc=0x11, ascq=0) from error
+            raise MediumError(device=self.name, command=f"read {here}", reason=IO, key=3, asc=0x11, ascq=0) from error
         if length:
             self._expected = behind
             return length
@@ -384,7 +308,7 @@ class StDrive:
                     device=self.name, command=f"locate {place}", reason=f"the data end at {end}", key=8, asc=0, ascq=5
                 ) from error
             self._expected = None
-            raise TapeError(f"{self.name}: locate {place}: {error.strerror}; {_IO}") from error
+            raise TapeError(f"{self.name}: locate {place}: {error.strerror}; {IO}") from error
         found = self.position()
         if found != place:
             raise PositionLost(device=self.name, expected=place, found=found)
@@ -420,7 +344,7 @@ class StDrive:
                     reason=f"there are no {abs(count)} filemarks that way", key=8, asc=0, ascq=5,
                 ) from error  # fmt: skip
             self._expected = None
-            raise TapeError(f"{self.name}: space filemarks: {error.strerror}; {_IO}") from error
+            raise TapeError(f"{self.name}: space filemarks: {error.strerror}; {IO}") from error
         self._expected = found = self.position()
         return found
 
@@ -465,16 +389,6 @@ class StDrive:
         with suppress(OSError):  # it refuses after a reset of its own making, and then writes no filemark either
             self._device.operate(Op.WRITE_FILEMARKS, 0)
 
-    def _wake(self) -> None:
-        """After a reset of its own making the driver does nothing before a rewind, whoever has it open.
-
-        Twice, because it asks the drive where the tape stands while it forgets the reset: the drive's answer is that
-        there was one.
-        """
-        for _ in range(2):
-            with suppress(OSError):
-                self._device.operate(Op.REWIND)
-
     def _change_partition(self, partition: int) -> None:
         """With the next movement."""
         self._expected = None
@@ -486,16 +400,15 @@ class StDrive:
                     device=self.name, command="locate", reason=f"the cartridge has no partition {partition}",
                     key=5, asc=0x24, ascq=0,
                 ) from error  # fmt: skip
-            self._wake()
+            self._loader.wake()
             self._do(Op.SET_PARTITION, partition)
 
     def _do(self, op: Op, count: int = 1) -> None:
         try:
-            self._device.operate(op, count)
-        except OSError as error:
+            carry_out(self._device, op, count)
+        except TapeError:
             self._expected = None
-            what = op.name.lower().replace("_", " ")
-            raise TapeError(f"{self.name}: {what}: {error.strerror}; {_IO}") from error
+            raise
 
     def _is_end(self, error: OSError, here: Position) -> bool:
         """Whether a read failed because the data end here.
@@ -520,7 +433,7 @@ class StDrive:
             self._hold_unmoved(error, here)
         except TapeError as lost:
             return lost
-        return MediumError(device=self.name, command=f"write {here}", reason=_IO, key=3, asc=0x0C, ascq=0)
+        return MediumError(device=self.name, command=f"write {here}", reason=IO, key=3, asc=0x0C, ascq=0)
 
     def _hold_unmoved(self, error: OSError, here: Position) -> None:
         self._expected = None
