@@ -23,7 +23,7 @@ CHECKSUM_BYTES = 4
 
 Octets = bytes | memoryview
 
-_MAGIC = b"\x28\xb5\x2f\xfd"
+MAGIC = b"\x28\xb5\x2f\xfd"
 _HEADER_BYTES_MAX = 18
 _BLOCK_BYTES_MAX = 128 << 10
 _SKIPPABLE_BYTES_MAX = 2 << 30  # a seek table of 512 TiB
@@ -174,6 +174,11 @@ class Splitter:
         self._at = 0
         self._plain_at = 0
 
+    @property
+    def at(self) -> int:
+        """Where in the stream the next frame begins, or the one that could not be taken."""
+        return self._at
+
     def is_of_frames(self) -> bool:
         """Whether the stream begins with a frame that says how large it is, and is not too large to be held.
 
@@ -270,7 +275,7 @@ class Splitter:
 
     def _parameters(self) -> zstandard.FrameParameters:
         self._want(_HEADER_BYTES_MAX)
-        if self._held[:4] != _MAGIC:
+        if self._held[:4] != MAGIC:
             raise self._damaged(f"no zstd frame begins with {self._held[:4].hex()}")
         try:
             return zstandard.get_frame_parameters(bytes(self._held[:_HEADER_BYTES_MAX]))

@@ -81,7 +81,17 @@ class SeekableImage:
             IntegrityError: it is damaged.
             SourceError: it cannot be read.
         """
-        return Decoder(self.name).decode(frame, read(self._image, frame.at, frame.compressed_bytes))
+        return load_frame(self._image, frame)
+
+
+def load_frame(image: Device, frame: Frame) -> bytes:
+    """A frame's plain bytes, read from its image.
+
+    Raises:
+        IntegrityError: it is damaged.
+        SourceError: it cannot be read.
+    """
+    return Decoder(image.name).decode(frame, read(image, frame.at, frame.compressed_bytes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,11 @@ def read_table(image: Device) -> SeekTable | None:
     return table
 
 
+def table_bytes(frames: int) -> int:
+    """How long the table of so many frames is, with checksums."""
+    return _HEADER.size + frames * _ENTRY.size + _FOOTER.size
+
+
 def is_table(skippable: bytes) -> bool:
     """Whether a whole skippable frame is a seek table, or what damage left of one."""
     head, tail = SKIPPABLE_MAGIC.to_bytes(4, "little"), FOOTER_MAGIC.to_bytes(4, "little")
