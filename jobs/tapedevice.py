@@ -175,9 +175,18 @@ def open_image(step: Step, loaded: Loaded) -> SeekableImage:
         IntegrityError: its seek table is damaged.
         UsageError: it is encrypted: it can be read from its beginning only.
     """
+    return SeekableImage(image_device(step, loaded))
+
+
+def image_device(step: Step, loaded: Loaded) -> PartsDevice:
+    """One image's bytes.
+
+    Raises:
+        UsageError: it is encrypted: it can be read from its beginning only.
+    """
     if step.image.file.endswith(layout.AGE):
         raise UsageError(f"{step.name}: {step.image.file} is encrypted, and is only read as a whole: restore it all")
-    return SeekableImage(PartsDevice(f"{step.name}: {step.image.file}", step.image.parts, loaded))
+    return PartsDevice(f"{step.name}: {step.image.file}", step.image.parts, loaded)
 
 
 def map_of(step: Step, parts: Sequence[ArchivedPart], loaded: Loaded) -> DeltaMap:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.restore import write_small
-from jobs.tapedevice import Loaded, map_of, open_image
+from jobs.tapedevice import Loaded, image_device, map_of, open_image
 from jobs.tapedisk import Step
 from jobs.watcher import Watcher
 from vcbproxy.archive.delta import DeltaMap
 from vcbproxy.archive.manifest import Kind
 from vcbproxy.archive.seekable import Damage, salvage
+from vcbproxy.archive.seektable import Frame
+from vcbproxy.archive.walk import salvage_walking
 from vcbproxy.catalog.records import ArchivedPart
 from vcbproxy.errors import IntegrityError, SourceError
 from vcbproxy.pipeline import output
@@ -68,8 +70,13 @@ def salvage_disk(
     missing: set[tuple[int, int]] = set()
     with output.new_file(into, size_bytes, overwrite=overwrite) as out:
         for step, parts in zip(steps, files, strict=True):
-            places = _Places(step, parts, loaded)
-            for offset, plain in _read(step, loaded, watcher):
+            try:
+                places = _Places(step, parts, loaded)
+            except (IntegrityError, SourceError) as error:
+                watcher.said(f"{error}: nobody knows what changed then, so nothing of this disk is to be relied upon")
+                missing = {(0, size_bytes)}
+                continue
+            for offset, plain in _read(step, places.size_bytes, loaded, watcher):
                 length = plain if isinstance(plain, int) else len(plain)
                 for place, count, within in places.of(offset, length):
                     if isinstance(plain, int):
@@ -84,21 +91,31 @@ def salvage_disk(
     return Salvaged(into, told)
 
 
-def _read(step: Step, loaded: Loaded, watcher: Watcher) -> Iterator[tuple[int, bytes | int]]:
+def _read(step: Step, size_bytes: int, loaded: Loaded, watcher: Watcher) -> Iterator[tuple[int, bytes | int]]:
     """An image's bytes by their offset; where they cannot be had, how many."""
     try:
-        image = open_image(step, loaded)
-    except (IntegrityError, SourceError) as error:
+        for found in _found(step, size_bytes, loaded, watcher):
+            if isinstance(found, Damage):
+                watcher.said(str(found.error))
+                yield found.frame.start, found.frame.plain_bytes
+            else:
+                yield found[0].start, found[1]
+    except IntegrityError as error:
         watcher.said(f"nothing can be had of it: {error}")
-        if step.image.kind is Kind.FULL:
-            yield 0, step.image.size_bytes
-        return
-    for found in salvage(image):
-        if isinstance(found, Damage):
-            watcher.said(str(found.error))
-            yield found.frame.start, found.frame.plain_bytes
-        else:
-            yield found[0].start, found[1]
+        yield 0, size_bytes
+
+
+def _found(step: Step, size_bytes: int, loaded: Loaded, watcher: Watcher) -> Iterator[tuple[Frame, bytes] | Damage]:
+    """By the seek table; where that is damaged, by looking for frames.
+
+    Raises:
+        IntegrityError: before anything is found: it is no image of that disk.
+    """
+    try:
+        return salvage(open_image(step, loaded))
+    except (IntegrityError, SourceError) as error:
+        watcher.said(f"{error}; its frames are looked for one by one")
+        return salvage_walking(image_device(step, loaded), size_bytes)
 
 
 class _Places:
@@ -106,6 +123,8 @@ class _Places:
 
     def __init__(self, step: Step, parts: Sequence[ArchivedPart], loaded: Loaded) -> None:
         self._map: DeltaMap | None = map_of(step, parts, loaded) if step.image.kind is Kind.DELTA else None
+        self.size_bytes = step.image.size_bytes if self._map is None else self._map.size_bytes
+        """Of what the image holds."""
 
     def of(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Offset on the disk, length, and offset within the bytes."""

@@ -61,6 +61,43 @@ def test_the_rest_of_a_damaged_disk_is_salvaged(tmp_path: Path, lost: bool) -> N
             assert known or at in dict(missing)
 
 
+def test_without_its_seek_table_a_disk_is_salvaged_frame_by_frame(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, spec(VM, disks=1, size_bytes=20 * MiB, used=0.95)) as tapes:
+        tapes.backed_up(VM).raise_unless_ok()
+        [point] = tapes.ledger.points
+        tapes.restored(tmp_path / "whole", point)
+        whole = (tmp_path / "whole" / VM / "scsi0-0.raw").read_bytes()
+        damage(tapes, point, "scsi0-0.raw.zst", at=0.9999, lost=True)
+        tapes.restoring(salvage=True).run([Where(point, tmp_path / "back")])
+        data, missing = salvaged(tmp_path / "back" / "scsi0-0.raw.damaged")
+        assert missing == [(16 * MiB, FRAME_BYTES)]
+        assert data[: 16 * MiB] == whole[: 16 * MiB]
+
+
+def test_whose_changes_are_unknown_is_not_relied_upon(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, 2 * MiB, data=random.Random(1).randbytes(256 * KiB))
+        night(tapes).raise_unless_ok()
+        _, delta = tapes.ledger.points
+        damage(tapes, delta, "scsi0-0.delta.map", at=0)
+        tapes.restoring(salvage=True).run([Where(delta, tmp_path / "back")], tapes.ledger.points)
+        data, missing = salvaged(tmp_path / "back" / "scsi0-0.raw.damaged")
+        assert missing == [(0, len(data))]
+
+
+def test_a_delta_that_is_lost_is_told_by_its_ranges(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, 2 * MiB, data=random.Random(1).randbytes(30 * KiB))
+        night(tapes).raise_unless_ok()
+        _, delta = tapes.ledger.points
+        damage(tapes, delta, "scsi0-0.delta.raw.zst", at=0, lost=True)
+        tapes.restoring(salvage=True).run([Where(delta, tmp_path / "back")], tapes.ledger.points)
+        _, missing = salvaged(tmp_path / "back" / "scsi0-0.raw.damaged")
+        assert missing == [(2 * MiB, 64 * KiB)]
+
+
 def test_a_damaged_delta_leaves_what_was_there_before_and_says_so(tmp_path: Path) -> None:
     with Tapes.of(tmp_path, tracked()) as tapes:
         night(tapes).raise_unless_ok()
