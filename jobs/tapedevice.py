@@ -23,7 +23,7 @@ from vcbproxy.archive.manifest import Kind
 from vcbproxy.archive.seekable import SeekableImage
 from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.catalog.records import ArchivedPart
-from vcbproxy.device import Device, check_range, read
+from vcbproxy.device import Device, check_range
 from vcbproxy.errors import IntegrityError, UsageError
 
 Load = Callable[[str], AbstractContextManager[Cartridge]]
@@ -195,6 +195,6 @@ def map_of(step: Step, parts: Sequence[ArchivedPart], loaded: Loaded) -> DeltaMa
     Raises:
         IntegrityError: it is damaged.
     """
-    named = [part for part in parts if part.file == step.image.ranges]
-    device = PartsDevice(f"{step.name}: {step.image.ranges}", named, loaded)
-    return parse_map(bytes(read(device, 0, device.size_bytes)), step.image.size_bytes, device.name)
+    named = sorted((part for part in parts if part.file == step.image.ranges), key=lambda part: part.number)
+    text = b"".join(reader.small(loaded.cartridge(part.barcode), part) for part in named)
+    return parse_map(text, step.image.size_bytes, f"{step.name}: {step.image.ranges}")

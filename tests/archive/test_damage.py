@@ -86,6 +86,22 @@ def test_whose_changes_are_unknown_is_not_relied_upon(tmp_path: Path) -> None:
         assert missing == [(0, len(data))]
 
 
+def test_a_wrong_digit_in_a_map_puts_nothing_to_a_wrong_place(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, 2 * MiB, data=random.Random(1).randbytes(60 * KiB))
+        night(tapes).raise_unless_ok()
+        _, delta = tapes.ledger.points
+        [record] = [path for path in tapes.shelf.root.rglob("1_*_R") if path.read_bytes() == b"2097152 65536\n"]
+        record.write_bytes(b"1097152 65536\n")
+        done = tapes.restoring().run([Where(delta, tmp_path / "back")], tapes.ledger.points)
+        with pytest.raises(IntegrityError, match="its digest differs"):
+            done.raise_unless_whole()
+        assert disks_in(tmp_path / "back") == {}
+        with pytest.raises(IntegrityError, match="its digest differs"):
+            tapes.restoring().part(delta, "scsi0-0", tmp_path / "part", (0, 4096), tapes.ledger.points)
+
+
 def test_a_delta_that_is_lost_is_told_by_its_ranges(tmp_path: Path) -> None:
     with Tapes.of(tmp_path, tracked()) as tapes:
         night(tapes).raise_unless_ok()
