@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tape.elements import CLEANING_PREFIX
 from tape.emulator.cartridge import Cartridge
 from tape.memory import Attribute, Form, Id
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from tape.emulator.drive import DriveLun
 
 CLEANINGS_MAX = 50
-CLEANING_PREFIX = "CLN"
 _CLEAN_NOW, _CLEAN_PERIODIC, _EXPIRED = 20, 21, 22
 _MIB = 1 << 20
 _LAST_DRIVES = 4

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tape import memory
-from tape.devices import EmulatedDevices
+from tape import cleaning, memory
+from tape.cleaninglog import CleaningLog
+from tape.devices import EmulatedDevices, ScsiDevices
+from tape.drive import TapeDrive
 from tape.elements import ElementKind
 from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.lun import Lun
+from tape.emulator.pace import LTO9, Pace
 from tape.emulator.robot import SLOTS
 from tape.errors import (
     CartridgeMissing,
@@ -31,6 +34,7 @@ from tape.errors import (
     WrongCartridge,
 )
 from tape.library import Library, same_label
+from tape.locks import LockFolder
 from tape.memory import Id
 from tape.scsi.sense import Key
 
@@ -160,6 +164,60 @@ def test_a_drive_that_a_dead_program_left_held_is_emptied(library: Library, devi
     library.load("TAP001L8", ONE)
     devices.library.drives[0].removal_prevented = True
     assert library.unload(ONE).barcode == "TAP001L8"
+
+
+# ---------------------------------------------------------------------- drives that take their time
+
+
+class Hours:
+    """A clock that passes when somebody waits."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed_s
+
+    def sleep(self, seconds: float) -> None:
+        self.passed_s += seconds
+
+
+@pytest.fixture
+def slow(devices: EmulatedDevices, tmp_path: Path) -> tuple[Library, Hours]:
+    """A library of steel, with drives of the ninth generation, which calibrate new cartridges."""
+    clock, virtual = Hours(), devices.library
+    for lun in virtual.drives:
+        lun.pace = Pace(LTO9, clock)
+    drives = {
+        lun.serial: lambda number=number: TapeDrive(
+            virtual.drive_transport(number), sleep=clock.sleep, monotonic=clock.monotonic
+        )
+        for number, lun in enumerate(virtual.drives)
+    }
+    steel = ScsiDevices(devices.robot, drives, LockFolder(tmp_path / "locks"))
+    return Library(steel, sleep=clock.sleep, monotonic=clock.monotonic), clock
+
+
+def test_a_new_cartridge_that_is_calibrated_for_forty_minutes_is_waited_for(slow: tuple[Library, Hours]) -> None:
+    library, clock = slow
+    with library.loaded("TAP001L8") as drive:
+        assert clock.passed_s >= LTO9.first_load_s
+        drive.write(b"ready at last")
+    library.unload(ONE)
+    before_s = clock.passed_s
+    with library.loaded("TAP001L8"):
+        assert LTO9.load_s <= clock.passed_s - before_s < 120
+
+
+def test_a_cleaning_cartridge_is_taken_out_when_it_is_done_not_sooner(
+    slow: tuple[Library, Hours], tmp_path: Path
+) -> None:
+    library, clock = slow
+    log = CleaningLog(tmp_path / "cleaning.json")
+    done = cleaning.clean(library, ONE, log, sleep=clock.sleep, monotonic=clock.monotonic)
+    assert done.uses == 1
+    assert LTO9.cleaning_s <= clock.passed_s < LTO9.cleaning_s + 60
+    assert places(library)["CLN001L8"] == "slot"
 
 
 # ---------------------------------------------------------------------- several at once

@@ -328,7 +328,7 @@ def _rows(library: VirtualLibrary) -> list[dict[str, Any]]:
 
 
 def _sort(barcode: str, what: Kind) -> str:
-    from tape.emulator.life import CLEANING_PREFIX
+    from tape.elements import CLEANING_PREFIX
 
     if barcode.startswith(CLEANING_PREFIX):
         return "cleaning"
