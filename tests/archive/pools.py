@@ -17,7 +17,8 @@ from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.library import Library
 from tape.ltfs.format import Maker
-from vcbproxy.archive.keeper import Hand, Keeper
+from vcbproxy.archive.hand import Hand
+from vcbproxy.archive.keeper import Keeper
 from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.manifest import Base, Image
 from vcbproxy.archive.manifest import Kind as ImageKind

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from tape import errors, health, logs, memory
-from tape.ltfs.format import Maker, Naming
+from tape.ltfs.format import Naming
 from tape.ltfs.index import File
-from tape.ltfs.journal import Journal
-from tape.ltfs.recover import for_reading, recover
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
 from vcbproxy.archive import note as notes
+from vcbproxy.archive.hand import Hand
 from vcbproxy.archive.identify import Content, Found, identify
 from vcbproxy.archive.note import Note
 from vcbproxy.archive.overwriting import refusal
@@ -42,59 +40,6 @@ class Unfit(Error):
 
 class Full(Unfit):
     """... because it takes no more data. ``reason``: why, if it is not for want of room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hand:
-    """Who writes, and when.
-
-    Attributes:
-        maker: as labels and indexes have it.
-        now: the time, UTC.
-        journals: the folder for what is not yet in an index; see ``tape.ltfs.journal``. None: no journals.
-    """
-
-    maker: Maker
-    now: Callable[[], datetime]
-    journals: Path | None = None
-
-    def now_ns(self) -> int:
-        """The time, as LTFS has it."""
-        moment = self.now()
-        return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
-
-    def mount(self, drive: SequentialDrive) -> LtfsVolume:
-        """The volume in a drive, to be written to.
-
-        Raises:
-            TapeError: as ``LtfsVolume.mount``.
-        """
-        return LtfsVolume.mount(drive, self.maker, self.now_ns, journal=self._journal())
-
-    def mount_to_read(self, drive: SequentialDrive) -> LtfsVolume:
-        """The volume in a drive, to be read from: also one whose last writer did not finish, as it was before.
-
-        Raises:
-            TapeError: as ``LtfsVolume.mount``.
-        """
-        return for_reading(
-            drive, self.maker, self.now_ns, older=lambda error: _log.warning("%s; read as it was before", error)
-        )
-
-    def recover(self, drive: SequentialDrive) -> None:
-        """Make the volume in a drive whole whose writer died.
-
-        Raises:
-            TapeError: as ``tape.ltfs.recover``.
-        """
-        done = recover(drive, self.maker, self.now_ns, self._journal())
-        _log.warning(
-            "%s: its last writer had not finished; %d files found again, %d lost",
-            drive.name, len(done.found), len(done.lost),
-        )  # fmt: skip
-
-    def _journal(self) -> Journal | None:
-        return None if self.journals is None else Journal(self.journals)
 
 
 class Keeper:

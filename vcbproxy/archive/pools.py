@@ -13,7 +13,8 @@ from tape.sequential import SequentialDrive
 from vcbproxy import config as configuration
 from vcbproxy.archive import libraries
 from vcbproxy.archive.condition import noting
-from vcbproxy.archive.keeper import Hand, Keeper
+from vcbproxy.archive.hand import Hand
+from vcbproxy.archive.keeper import Keeper
 from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.catalog.allocation import Terms
 from vcbproxy.catalog.catalog import Catalog

@@ -15,7 +15,8 @@ from vcbproxy.config import Config
 
 if TYPE_CHECKING:
     from tape.library import Library
-    from vcbproxy.archive.keeper import Hand, Keeper
+    from vcbproxy.archive.hand import Hand
+    from vcbproxy.archive.keeper import Keeper
     from vcbproxy.archive.pools import DriveSession, OpenPool
     from vcbproxy.catalog.catalog import Catalog
 
@@ -105,7 +106,7 @@ def keeper(config: Config, known: Catalog, library_name: str) -> Keeper:
 
 def hand(config: Config) -> Hand:
     """Who writes: this program, on this host."""
-    from vcbproxy.archive.keeper import Hand
+    from vcbproxy.archive.hand import Hand
     from vcbproxy.cli.tape.maker import maker
 
     return Hand(maker(), SystemClock().now, state_directory(config) / "tape" / "journal")

@@ -6,10 +6,9 @@ import click
 
 from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.cli import frame, shelves
+from vcbproxy.cli.tape import named
 from vcbproxy.config import Config
 from vcbproxy.errors import IntegrityError
-
-_WAIT_S = 600.0
 
 
 @click.group()
@@ -25,7 +24,7 @@ def catalog() -> None:
 )
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
 @click.option("--recover", is_flag=True, help="Roll back volumes of ours whose last writer did not finish: writes.")
-@click.option("--library", "library_name", metavar="NAME", help="Which library; the only one configured.")
+@named.library_option
 @frame.config_option
 @frame.json_option
 def rebuild(barcodes: tuple[str, ...], recover: bool, library_name: str | None, config: Config, as_json: bool) -> None:
@@ -37,7 +36,7 @@ def rebuild(barcodes: tuple[str, ...], recover: bool, library_name: str | None, 
     from vcbproxy.archive.rebuild import rebuild as rebuilt_from
 
     with shelves.library(config, library_name) as (_, library, keeper), tape_errors():
-        rebuilt = rebuilt_from(library, keeper, barcodes, recover=recover, wait_s=_WAIT_S, progress=_say)
+        rebuilt = rebuilt_from(library, keeper, barcodes, recover=recover, wait_s=named.WAIT_S, progress=_say)
     told = [*rebuilt.told, *(f"{barcode}: {problem}" for barcode, problem in rebuilt.problems.items())]
     told += [f"{seen.barcode}: {seen.problem}" for seen in rebuilt.seen if seen.problem]
     row = {

@@ -8,13 +8,12 @@ import click
 
 from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.cli import frame, shelves
+from vcbproxy.cli.tape import named
 from vcbproxy.config import Config
 from vcbproxy.errors import Partial, UsageError
 
 if TYPE_CHECKING:
     from vcbproxy.archive.stock import Seen
-
-_WAIT_S = 600.0
 
 
 @click.command(
@@ -28,7 +27,7 @@ _WAIT_S = 600.0
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
 @click.option("--barcode-only", is_flag=True, help="Go by the labels alone.  [default]")
 @click.option("--full", is_flag=True, help="Load each cartridge, and look at what is on it: minutes each.")
-@click.option("--library", "library_name", metavar="NAME", help="Which library; the only one configured.")
+@named.library_option
 @frame.config_option
 @frame.json_option
 def inventory(
@@ -52,7 +51,7 @@ def inventory(
         raise UsageError("labels are all read at once; name cartridges with --full")
     with shelves.library(config, library_name) as (_, library, keeper), tape_errors():
         if full:
-            looked = rebuild(library, keeper, barcodes, points_too=False, wait_s=_WAIT_S, progress=_say)
+            looked = rebuild(library, keeper, barcodes, points_too=False, wait_s=named.WAIT_S, progress=_say)
             seen = [_row(one) for one in looked.seen]
             seen += [_problem(barcode, problem) for barcode, problem in looked.problems.items()]
         else:
