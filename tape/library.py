@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tape import memory
+from tape import arrival
 from tape.arm import Arm
 from tape.attendant import Attendant, Heard
 from tape.cleaninglog import CleaningLog
@@ -30,17 +30,14 @@ from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import (
     InUse,
     LibraryError,
-    NoMedium,
     NotReady,
     TapeError,
-    WrongCartridge,
 )
 from tape.scsi.reservation import key_of
-from tape.seats import LOOK_AGAIN_S, Seats
+from tape.seats import Seats
 from tape.sequential import SequentialDrive
 
 _SEATS_LOOK_S = 5.0  # whether another program has let a drive go: the robot is asked each time
-_ARRIVAL_S = 60.0  # from the robot's letting go until the drive has noticed
 
 
 class Library:
@@ -177,8 +174,8 @@ class Library:
             raise LibraryError(f"{self.name}: {barcode} is a cleaning cartridge; it holds no data")
         with self._seat(barcode, wait_s, among) as serial:
             with self._seats.session(serial) as drive:
-                self._thread(drive)
-                self._identify(drive, barcode)
+                arrival.thread(drive, barcode, self._sleep, self._monotonic)
+                arrival.identify(drive, barcode)
                 self._attendant.hear(serial, barcode, drive)
                 try:
                     with drive.held():
@@ -414,36 +411,10 @@ class Library:
             except NotReady:  # it has been given out already
                 return
 
-    def _thread(self, drive: SequentialDrive) -> None:
-        until_s = self._monotonic() + _ARRIVAL_S
-        while True:
-            try:
-                drive.load()
-            except NoMedium:
-                if self._monotonic() >= until_s:
-                    raise
-                self._sleep(LOOK_AGAIN_S)
-            else:
-                return
-
-    def _identify(self, drive: SequentialDrive, barcode: str) -> None:
-        """Hold the label against what the cartridge's memory says; a blank one says nothing."""
-        found = memory.read(drive, 0, memory.Id.BARCODE)
-        if found is not None and found.text and not same_label(found.text, barcode):
-            raise WrongCartridge(barcode=barcode, memory=found.text, drive=drive.identity.serial)
-
     def _known(self, drive: Element) -> str:
         if not drive.drive_serial:
             raise LibraryError(f"{self.name}: the robot does not tell which drive is {drive}; map the drives first")
         return drive.drive_serial
-
-
-def same_label(one: str, other: str) -> bool:
-    """Whether two labels name one cartridge: some robots and programs leave out what says its generation (``L8``)."""
-    shorter, longer = sorted((one.strip(), other.strip()), key=len)
-    return shorter == longer or (
-        len(shorter) >= 6 and longer[: len(shorter)] == shorter and len(longer) == len(shorter) + 2
-    )
 
 
 def _drive(element: Element) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tape import cleaning, memory
+from tape.arrival import same_label
 from tape.cleaninglog import CleaningLog
 from tape.devices import EmulatedDevices, ScsiDevices
 from tape.drive import TapeDrive
@@ -33,7 +34,7 @@ from tape.errors import (
     TapeError,
     WrongCartridge,
 )
-from tape.library import Library, same_label
+from tape.library import Library
 from tape.locks import LockFolder
 from tape.memory import Id
 from tape.scsi.sense import Key
@@ -198,11 +199,15 @@ def slow(devices: EmulatedDevices, tmp_path: Path) -> tuple[Library, Hours]:
     return Library(steel, sleep=clock.sleep, monotonic=clock.monotonic), clock
 
 
-def test_a_new_cartridge_that_is_calibrated_for_forty_minutes_is_waited_for(slow: tuple[Library, Hours]) -> None:
+def test_a_new_cartridge_that_is_calibrated_for_forty_minutes_is_waited_for_and_that_is_said(
+    slow: tuple[Library, Hours], caplog: pytest.LogCaptureFixture
+) -> None:
     library, clock = slow
     with library.loaded("TAP001L8") as drive:
         assert clock.passed_s >= LTO9.first_load_s
         drive.write(b"ready at last")
+    [told] = caplog.messages
+    assert "cartridge TAP001L8 is not ready yet (it is becoming ready)" in told
     library.unload(ONE)
     before_s = clock.passed_s
     with library.loaded("TAP001L8"):

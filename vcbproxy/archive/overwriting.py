@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tape.library import same_label
+from tape.arrival import same_label
 from vcbproxy.archive.identify import Content, Found
 from vcbproxy.catalog.expiry import Hold
 from vcbproxy.catalog.medium import FOREVER, Medium, State
