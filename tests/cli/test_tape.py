@@ -16,6 +16,7 @@ from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
+from tape.encryption import Key, encrypted
 from tape.ltfs.journal import Journal
 from tape.ltfs.volume import LtfsVolume
 from tests.program import Program
@@ -140,6 +141,26 @@ def test_what_a_dead_writer_had_finished_is_found_by_its_journal(
     assert "/taken: what lies there" in done.err
     rows = vcbproxy("tape", "volume", "ls", cartridge, "--json").json
     assert {row["path"] for row in rows} & {"/kept", "/taken"} == {"/kept"}
+
+
+def test_what_a_drive_encrypted_is_read_with_its_key_alone(vcbproxy: Program, cartridge: Path, tmp_path: Path) -> None:
+    key = Key(bytes(range(32)))
+    lun = DriveLun("WRITER")
+    lun.insert(Cartridge(cartridge))
+    drive = TapeDrive(LoopTransport(lun))
+    drive.load()
+    with encrypted(drive, key), LtfsVolume.mount(drive, maker(), time.time_ns) as volume:
+        writer = volume.create("/secret")
+        writer.write(b"secret")
+        writer.finish()
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text(bytes(range(32)).hex())
+    wrong.write_bytes(bytes(32))
+    command = ("tape", "volume", "check", cartridge, "--read-data", "--json")
+    assert vcbproxy(*command, "--key-file", right).json["damaged"] == []
+    assert f"wants the key {key.identity}, none was given" in vcbproxy(*command, code=12).err
+    assert f"wants the key {key.identity}, the key of" in vcbproxy(*command, "--key-file", wrong, code=12).err
+    assert "cannot read the key" in vcbproxy(*command, "--key-file", tmp_path / "none", code=12).err
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.drivekeys import in_file, keyed, parsed
 from vcbproxy.config import Compression, Config
-from vcbproxy.errors import ConfigError, CredentialsError, UsageError
+from vcbproxy.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:
     from jobs.intoarchive import IntoArchive
@@ -145,40 +146,15 @@ def identities_of(protection: Protection, given: Path | None) -> Identities | No
 
 
 def _by_drive(name: str, pool: Pool) -> Protection:
-    from tape.drive import TapeDrive
-    from tape.encryption import Key, encrypted, wanted_key
-    from tape.errors import KeyWanted
-
-    try:
-        key = Key.parse(_key_bytes(name, pool))
-    except ValueError as error:
-        raise CredentialsError(f"the key of pool {name}: {error}") from error
-
-    @contextmanager
-    def session(drive: SequentialDrive) -> Iterator[None]:
-        if not isinstance(drive, TapeDrive):
-            raise ConfigError(f"pool {name}: {drive.name} is not driven by SCSI commands, and cannot be given a key")
-        with encrypted(drive, key):
-            try:
-                yield
-            except KeyWanted as error:
-                wanted = wanted_key(drive) or "of an unknown name"
-                raise CredentialsError(
-                    f"{drive.name}: the cartridge wants the key {wanted}, pool {name} has {key.identity}"
-                ) from error
-
-    return Protection({"method": "hardware", "key": key.identity}, drive_session=session)
-
-
-def _key_bytes(name: str, pool: Pool) -> bytes:
     from vcbproxy.config import Secret
 
+    whose = f"the key of pool {name}"
     if pool.hardware_key_file is None:
-        return Secret(password_command=pool.hardware_key_command).password(f"pool {name}").encode()
-    try:
-        return pool.hardware_key_file.read_bytes()
-    except OSError as error:
-        raise CredentialsError(f"cannot read the key of pool {name}: {error.strerror}") from error
+        key = parsed(Secret(password_command=pool.hardware_key_command).password(f"pool {name}").encode(), whose)
+    else:
+        key = in_file(pool.hardware_key_file, whose)
+    told = {"method": "hardware", "key": key.identity}
+    return Protection(told, drive_session=lambda drive: keyed(drive, key, whose))
 
 
 def found(config: Config, pool: str | None, texts: Sequence[str]) -> list[ArchivedPoint]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vcbproxy.cli.drivekeys import in_file, keyed
 from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
 from vcbproxy.config import Config
@@ -35,21 +36,28 @@ class Place:
         name: a device file, a folder, or a drive of a library.
         library: which library; the only one that is configured, if it is not said.
         config: the configuration.
+        key_file: of the key that it was encrypted with, by a drive.
     """
 
     name: str
     library: str | None
     config: Config
+    key_file: Path | None = None
 
 
 def place_argument(command: Callable[..., R]) -> Callable[..., R]:
-    """Add ``DRIVE|FOLDER``, ``--library`` and ``--config``; the command gets ``place: Place``."""
+    """Add ``DRIVE|FOLDER``, ``--key-file``, ``--library`` and ``--config``; the command gets ``place: Place``."""
 
     @click.argument("name", metavar="DRIVE|FOLDER")
+    @click.option(
+        "--key-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The key that a drive encrypted the cartridge with: 32 bytes, or 64 hex digits.",
+    )
     @libraries.library_option
     @functools.wraps(command)
-    def wrapped(*args: Any, name: str, library: str | None, config: Config, **kwargs: Any) -> R:
-        return command(*args, place=Place(name, library, config), **kwargs)
+    def wrapped(*args: Any, name: str, library: str | None, config: Config, key_file: Path | None, **kwargs: Any) -> R:
+        return command(*args, place=Place(name, library, config, key_file), **kwargs)
 
     return wrapped
 
@@ -64,11 +72,14 @@ def loaded(place: Place, *, writes: bool = False) -> Iterator[SequentialDrive]:
 
     Raises:
         Busy: another program has it.
+        CredentialsError: its cartridge wants a key.
         Error: there is no such drive, or nothing in it.
     """
+    whose = "the key of --key-file"
+    key = None if place.key_file is None else in_file(place.key_file, whose)
     with _opened(place, writes=writes) as drive:
         drive.load()
-        with drive.held():
+        with drive.held(), keyed(drive, key, whose):
             yield drive
 
 

@@ -38,7 +38,7 @@ def volume() -> None:
 @volume.command(
     "ls",
     cls=frame.Command,
-    exit_codes=(4, 11),
+    exit_codes=(4, 11, 12),
     examples=(
         "vcbproxy tape volume ls /dev/sg3",
         "vcbproxy tape volume ls 0 --library main",
@@ -60,7 +60,7 @@ def list_(place: Place, path: str, as_json: bool) -> None:
 
 
 @volume.command(
-    "cat", cls=frame.Command, exit_codes=(4, 11), examples=("vcbproxy tape volume cat /dev/sg3 /a/RESTORE.txt",)
+    "cat", cls=frame.Command, exit_codes=(4, 11, 12), examples=("vcbproxy tape volume cat /dev/sg3 /a/RESTORE.txt",)
 )
 @place_argument
 @click.argument("path")
@@ -78,7 +78,7 @@ def cat(place: Place, path: str) -> None:
 @volume.command(
     "check",
     cls=frame.Command,
-    exit_codes=(4, 11),
+    exit_codes=(4, 11, 12),
     examples=("vcbproxy tape volume check /dev/sg3", "vcbproxy tape volume check /dev/sg3 --read-data"),
 )
 @place_argument
@@ -114,7 +114,7 @@ def check(place: Place, read_data: bool, as_json: bool) -> None:
 @volume.command(
     "recover",
     cls=frame.Command,
-    exit_codes=(4, 11),
+    exit_codes=(4, 11, 12),
     examples=(
         "vcbproxy tape volume recover /dev/sg3 --dry-run",
         "vcbproxy tape volume recover /dev/sg3 --journal /var/lib/vcbproxy/tape/journals",
