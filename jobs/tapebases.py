@@ -125,10 +125,20 @@ class TapeBases:
         self._remembered.forget_all_but({point.id for point in listed})
         newest = {point.vm_uuid: point for point in listed if point.pool == self._pool and point.media_set in self.sets}
         return [
-            PointOnTape(point, suspect=self._remembered.is_suspect(point.id))
+            PointOnTape(point, suspect=self._is_suspect(point.id))
             for point in sorted(newest.values(), key=lambda point: point.time)
             if self._remembered.has(point.id) and _depth(point, listed) < DELTAS_MAX
         ]
+
+    def _is_suspect(self, point_id: str) -> bool:
+        """By an audit of ours, or by one before it was copied from the repository."""
+        if self._remembered.is_suspect(point_id):
+            return True
+        try:
+            copied = self._remembered.document(point_id).manifest.get("copied_from")
+        except IntegrityError:
+            return True
+        return isinstance(copied, dict) and bool(copied.get("suspect"))
 
     def past(self, point: PastPoint) -> PastOnTape:
         """Look into one.

@@ -8,14 +8,19 @@ What comes back from tape is what would come back from the repository, to the by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.target import Committed, Effort, Lane, Target
+from jobs.target import Committed, Effort, Lane, Past, Target
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
 from vcbproxy.errors import Error, IntegrityError, Partial
-from vcbproxy.pipeline.storeddisk import stored_disk
+from vcbproxy.pipeline.areas import Areas
+from vcbproxy.pipeline.content import Lengths
+from vcbproxy.pipeline.storeddisk import differing, stored_disk
+from vcbproxy.repository.idlist import Ids
+from vcbproxy.repository.manifest import DiskEntry
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.target import RepositoryTarget
@@ -76,8 +81,18 @@ def run(
     clock: Clock,
     *,
     workers: int,
+    deltas: bool = True,
 ) -> Report:
     """Copy restore points, oldest first. What is damaged in the repository fails alone.
+
+    Args:
+        repository: open, its lock held.
+        points: in it.
+        target: where they go.
+        watcher: is told.
+        clock: tells how long it took.
+        workers: threads of each kind.
+        deltas: where the last restore point of the VM on tape is a copy, too, copy only what is different.
 
     Raises:
         TargetError: a cartridge could not be written.
@@ -90,7 +105,8 @@ def run(
             began_s = clock.monotonic()
             try:
                 with repository.open(point) as reader:
-                    results.append(_copy(reader, lane, watcher, clock, began_s, workers))
+                    bases = _Bases(repository, target, point) if deltas else None
+                    results.append(_copy(reader, lane, bases, watcher, clock, began_s, workers))
             except IntegrityError as error:
                 watcher.said(f"{point.name}: {error}")
                 results.append(Copied(point, error=error, seconds=clock.monotonic() - began_s))
@@ -101,7 +117,45 @@ def run(
     return Report(tuple(results))
 
 
-def _copy(reader: PointReader, lane: Lane, watcher: Watcher, clock: Clock, began_s: float, workers: int) -> Copied:
+class _Bases:
+    """What a copy may build upon: the newest restore point of its VM on tape, if a copy of one that is still here."""
+
+    def __init__(self, repository: RepositoryTarget, target: Target, point: PointSummary) -> None:
+        self._past: Past | None = None
+        self._reader: PointReader | None = None
+        of_vm = [one for one in target.points() if one.instance_uuid == point.instance_uuid and one.time <= point.time]
+        if not of_vm or of_vm[-1].suspect:
+            return
+        with suppress(IntegrityError):
+            past = target.past(of_vm[-1])
+            copied = past.manifest.get("copied_from")
+            original = copied.get("point") if isinstance(copied, dict) else None
+            found = next((one for one in repository.points() if one.original == original), None)
+            if found is not None:
+                self._reader = PointReader.unlocked(repository.repository, found)
+                self._past = past
+
+    def of(self, disk: DiskEntry, ids: Ids, lengths: Lengths) -> tuple[object, Areas] | None:
+        """The base of a disk, and what is different; None: it is copied whole."""
+        if self._past is None or self._reader is None or not self._past.has(disk.key):
+            return None
+        with suppress(IntegrityError):
+            entry = self._reader.contents.disk(disk.key)
+            if entry is not None and entry.size_bytes == disk.size_bytes:
+                base = self._past.base(disk.key)
+                return base, differing(ids, lengths, *self._reader.base_list(disk.key))
+        return None
+
+
+def _copy(
+    reader: PointReader,
+    lane: Lane,
+    bases: _Bases | None,
+    watcher: Watcher,
+    clock: Clock,
+    began_s: float,
+    workers: int,
+) -> Copied:
     point = reader.summary
     watcher.step(f"{point.name}: copying it onto tape")
     size = stored = 0
@@ -114,7 +168,9 @@ def _copy(reader: PointReader, lane: Lane, watcher: Watcher, clock: Clock, began
                 watcher.disk(f"{point.vm} {disk.key}", disk.size_bytes) as advance,
                 stored_disk(reader, f"{point.name} {disk.key}", ids, lengths, workers=workers) as source,
             ):
-                taken = into.whole(source, Effort(workers, advance))
+                found = None if bases is None else bases.of(disk, ids, lengths)
+                effort = Effort(workers, advance)
+                taken = into.whole(source, effort) if found is None else into.changes(source, *found, effort)
             into.keep()
             size += taken.bytes_total
             stored += taken.bytes_stored

@@ -232,3 +232,24 @@ def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path: Path) -> No
         wanted = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "no", code=14)
         assert "TAP001L8 (vault bank)" in wanted.err
         assert "TAP001L8" in lab.vcbproxy("verify", "--from", "tape", code=14).err
+
+
+def test_copies_build_upon_one_another(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1, size_bytes=16 * MiB)) as lab:
+        lab.vcbproxy("repo", "init")
+        truths = []
+        for number in range(3):
+            lab.datacenter.machine("vm1").guest_write("scsi0-0", (3 + number) * MiB, bytes([65 + number]) * 70_000)
+            lab.vcbproxy("backup", "vm1")
+            truths.append(lab.truth("vm1"))
+        points = [row["point_id"] for row in lab.vcbproxy("points", "list", "--json").json]
+        first, second = lab.vcbproxy("copy", *points[:2], "--to", "tape:daily", "--json").json
+        assert second["bytes_stored"] < first["bytes_stored"] / 4
+        [third] = lab.vcbproxy("copy", points[2], "--to", "tape:daily", "--json").json
+        assert third["bytes_stored"] < first["bytes_stored"] / 4
+        for row, truth in zip((first, second, third), truths, strict=True):
+            to = tmp_path / str(row["point"])
+            lab.vcbproxy("restore", row["point_id"], "--from", "tape", "--to", to)
+            assert disks_in(to) == truth
+        [whole] = lab.vcbproxy("copy", points[2], "--to", "tape:daily", "--full", "--json").json
+        assert whole["bytes_stored"] > first["bytes_stored"] / 2

@@ -19,6 +19,7 @@ from vcbproxy.units import human
 )
 @click.argument("points", metavar="POINT...", nargs=-1, required=True)
 @click.option("--to", "target", metavar="tape:POOL", required=True, help="Onto cartridges of this pool.")
+@click.option("--full", is_flag=True, help="Copy all, also where the VM's last copy on tape could be built upon.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads of each kind.")
 @click.option(
     "--compression",
@@ -32,6 +33,7 @@ from vcbproxy.units import human
 def copy(
     points: tuple[str, ...],
     target: str,
+    full: bool,
     workers: int,
     compression: str,
     repository: frame.RepositoryAddress,
@@ -41,7 +43,8 @@ def copy(
     """Copy restore points from the repository onto tape, as images that stock tools restore.
 
     POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
-    Neither the VM nor the SAN is asked; every chunk is checked on its way.
+    Neither the VM nor the SAN is asked; every chunk is checked on its way. Where the VM's newest restore point in the
+    same media set is a copy, too, only what is different is copied.
     """
     from jobs import tapecopy as job
     from vcbproxy.cli.progress import Terminal
@@ -55,7 +58,7 @@ def copy(
         stored.locked(),
         archiving.into(config, pool, drives=1, compression=Compression(compression)) as into,
     ):
-        report = job.run(stored, chosen, into, Terminal(), SystemClock(), workers=workers)
+        report = job.run(stored, chosen, into, Terminal(), SystemClock(), workers=workers, deltas=not full)
     frame.emit(
         [
             {

@@ -14,11 +14,34 @@ import numpy as np
 
 from vcbproxy.device import check_range
 from vcbproxy.extent import Extent, Kind, merged
+from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.content import Lengths
 from vcbproxy.pipeline.restore import BlobLoader, Chunks, load_chunk
 from vcbproxy.repository.idlist import Ids
 
 _AHEAD = 2  # chunks for each worker
+
+
+def differing(ids: Ids, lengths: Lengths, base_ids: Ids, base_lengths: Lengths) -> Areas:
+    """Where a disk is made of other chunks than its base, by their lists alone.
+
+    Args:
+        ids: uint8[n, 32], in order.
+        lengths: uint32[n].
+        base_ids: likewise, of the base.
+        base_lengths: likewise; both disks have one size.
+    """
+    ends, base_ends = np.cumsum(lengths, dtype=np.int64), np.cumsum(base_lengths, dtype=np.int64)
+    size_bytes = int(ends[-1]) if len(ends) else 0
+    starts, base_starts = ends - lengths, base_ends - base_lengths
+    at = np.minimum(np.searchsorted(base_starts, starts), max(len(base_starts) - 1, 0))
+    if not len(base_starts):
+        return Areas.whole(size_bytes)
+    same = (base_starts[at] == starts) & (base_lengths[at] == lengths)
+    rows = np.flatnonzero(same)
+    same[rows] = (ids[rows] == base_ids[at[rows]]).all(axis=1)
+    changed = np.flatnonzero(~same)
+    return Areas.of(np.stack([starts[changed], lengths[changed].astype(np.int64)], axis=1), size_bytes)
 
 
 @contextmanager
