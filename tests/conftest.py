@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import postgresql
 from tests import seaweed as seaweeds
 
 # How long one example takes says nothing here: tests share two processors with others, and must not trip over that.
@@ -39,3 +42,15 @@ def s3_keys(monkeypatch: pytest.MonkeyPatch) -> seaweeds.Keys:
 def s3_location(seaweed: seaweeds.Seaweed, s3_keys: seaweeds.Keys) -> str:
     """A repository's location in a bucket of the test's own."""
     return f"s3:{seaweed.endpoint}/{seaweed.new_bucket()}/some/where"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgresql.Server]:
+    """A running PostgreSQL for all tests of this worker; they bear ``xdist_group("postgresql")``, so that it is one."""
+    programs = postgresql.binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL here: `.ci/prepare test` installs it")
+    with tempfile.TemporaryDirectory(prefix="vcbproxy-pg-") as folder:  # pytest's own are closed to other users
+        Path(folder).chmod(0o755)
+        with postgresql.running(programs, Path(folder)) as server:
+            yield server

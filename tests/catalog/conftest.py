@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,17 +28,6 @@ class Place:
 
     def open(self) -> Catalog:
         return Catalog.open(self.url, self.password)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[postgresql.Server]:
-    programs = postgresql.binaries()
-    if programs is None:
-        pytest.skip("no PostgreSQL here: `.ci/prepare test` installs it")
-    with tempfile.TemporaryDirectory(prefix="vcbproxy-pg-") as folder:  # pytest's own are closed to other users
-        Path(folder).chmod(0o755)
-        with postgresql.running(programs, Path(folder)) as server:
-            yield server
 
 
 KINDS = ("sqlite", pytest.param("postgresql", marks=[pytest.mark.real, pytest.mark.xdist_group("postgresql")]))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tape.emulator.library import VirtualLibrary
+from tests import postgresql
 from tests.archive.pools import World, content
 from tests.archive.test_pool import foreign_ltfs
 from tests.program import Program
@@ -157,3 +158,24 @@ def test_without_libraries_it_is_said_what_to_write(tmp_path):
     path.write_text('[state]\ndirectory = "state"\n')
     done = Program(path)("tape", "inventory", "--json", code=2)
     assert "write [tape.library.NAME]" in json.loads(done.err)["message"]
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("postgresql")
+def test_two_proxies_share_a_catalog_in_postgresql(world, postgres):
+    """Each has a state directory of its own; what one writes the other finds."""
+    (world.root / "catalog.password").write_text(postgresql.PASSWORD + "\n")
+    catalog = f'[catalog]\nurl = "{postgres.create("shared")}"\npassword_file = "catalog.password"\n'
+    proxies = []
+    for name in ("one", "two"):
+        path = world.root / f"{name}.toml"
+        path.write_text(world.config.read_text().replace('"state"', f'"{name}"') + catalog)
+        proxies.append(Program(path))
+    one, two = proxies
+    one("tape", "media", "label", "TAP001L8")
+    [row] = two("tape", "media", "list", "--json").json
+    assert (row["barcode"], row["state"]) == ("TAP001L8", "scratch")
+    two("tape", "media", "retire", "TAP001L8", "--reason", "worn")
+    assert one("tape", "media", "show", "TAP001L8", "--json").json["reason"] == "worn"
+    (world.root / "catalog.password").write_text("wrong\n")
+    assert postgresql.PASSWORD not in one("tape", "media", "list", code=12).err

@@ -64,11 +64,13 @@ def by_labels(inventory: Inventory, keeper: Keeper) -> list[Seen]:
                 problem = "two cartridges bear this label: neither is used"
             seen.append(Seen(barcode, place(element, inventory), medium, problem=problem))
         present = set(inventory.barcodes)
+        fed_by_hand = len(inventory.of_kind(ElementKind.SLOT)) <= 1
         for medium in known.values():
             if medium.library == library and medium.barcode not in present:
                 gone = replace(medium, library=None, slot=None)
                 keeper.catalog.media.put(gone)
-                seen.append(Seen(medium.barcode, "", gone, problem=f"it is not in library {library} any more"))
+                if not fed_by_hand:  # a drive that stands alone: all but one are always elsewhere
+                    seen.append(Seen(medium.barcode, "", gone, problem=f"it is not in library {library} any more"))
     return sorted(seen, key=lambda one: (one.barcode, one.place))
 
 
