@@ -45,7 +45,7 @@ class ImageOptions:
     """
 
     workers: int = 0
-    memory_bytes: int = 40 * MiB
+    memory_bytes: int = 28 * MiB
     frame_bytes: int = FRAME_BYTES
 
     @property
