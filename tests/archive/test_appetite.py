@@ -18,8 +18,8 @@ RING = 256 * MB
 STEP_S = 0.002
 
 # Of each level: MB/s of one core, and what it makes of a disk's bytes.
-SPEED = dict(zip(LEVELS, (1380, 1180, 1010, 780, 580, 310, 230, 140), strict=True))
-RATIO = dict(zip(LEVELS, (1.7, 1.85, 2.0, 2.2, 2.35, 2.42, 2.46, 2.5), strict=True))
+SPEED = dict(zip(LEVELS, (1650, 1290, 1080, 850, 700, 420, 220, 170, 95), strict=True))
+RATIO = dict(zip(LEVELS, (1.58, 1.74, 1.91, 2.14, 2.42, 2.62, 2.69, 2.73, 2.78), strict=True))
 
 
 @dataclass

@@ -17,7 +17,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +87,7 @@ class Place:
 def place() -> Iterator[Place]:
     if shutil.which("zstd") is None:
         pytest.skip("zstd is not installed")
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="vcbproxy-bench-") as folder:
+    with twotoone.memory_folder() as folder:
         yield Place(Path(folder))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcbproxy.archive.appetite import LEVELS
 from vcbproxy.cli import frame
 from vcbproxy.cli.drivekeys import in_file, keyed, parsed
 from vcbproxy.config import Compression, Config
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from vcbproxy.config import Pool
 
 _PREFIX = "tape"
-_LEVELS = {Compression.OFF: -100, Compression.FASTEST: -10, Compression.AUTO: None, Compression.MAX: 12}
+_LEVELS = {Compression.OFF: -100, Compression.FASTEST: LEVELS[0], Compression.AUTO: None, Compression.MAX: 12}
 
 
 def pool_of(text: str) -> str:
