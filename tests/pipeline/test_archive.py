@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline.disks import GRANULE, MappedMemory, contents, data, noise
+from vcbproxy.archive.appetite import LEVELS
 from vcbproxy.archive.frames import checksum_of, plain_checksum
 from vcbproxy.archive.plan import Filled, Zeroes, plan
 from vcbproxy.archive.seekable import Damage, SeekableImage, salvage
@@ -170,6 +171,17 @@ def test_levels_change_from_frame_to_frame(levels: tuple[int, ...]) -> None:
     assert unpacked(image.data, len(content)) == content
 
 
+@zstd
+@pytest.mark.parametrize("level", [-100, *LEVELS, 12])
+def test_stock_zstd_reads_every_level(level: int) -> None:
+    content = data("AbCd--") * 12
+    image = image_of(mapped(content), ImageOptions(), level=lambda: level)
+    assert (
+        subprocess.run(["zstd", "-q", "-d", "-c"], input=image.data, check=True, capture_output=True).stdout == content
+    )
+    assert unpacked(image.data, len(content)) == content
+
+
 # ------------------------------------------------------------------ damage
 
 
@@ -292,6 +304,16 @@ def test_any_zstd_stream_is_restored(command: str, tmp_path: Path) -> None:
     assert unpacked(image, len(content)) == content
     with pytest.raises(IntegrityError):
         unpacked(image[:-1], len(content))
+
+
+def test_a_frame_without_an_end_takes_no_memory_without_end() -> None:
+    def endless() -> Iterator[bytes]:
+        yield bytes.fromhex("28b52ffd 20 10")  # one segment of 16 bytes
+        while True:
+            yield bytes(3 * 65536)  # empty blocks, none of them the last
+
+    with pytest.raises(IntegrityError, match="far longer"):
+        unpack(endless(), Memory(16), name="image")
 
 
 def test_what_is_no_zstd_is_refused() -> None:

@@ -28,6 +28,7 @@ _HEADER_BYTES_MAX = 18
 _BLOCK_BYTES_MAX = 128 << 10
 _SKIPPABLE_BYTES_MAX = 2 << 30  # a seek table of 512 TiB
 _WINDOW_BYTES_MAX = 128 << 20
+_STRANGE_BYTES = MiB  # by which nobody's frame is longer than twice what is in it
 _UNKNOWN = -1
 
 
@@ -231,7 +232,8 @@ class Splitter:
                 or parameters.content_size > FRAME_PLAIN_BYTES_MAX
             ):
                 raise self._damaged("a frame of unknown or too large a size among others")
-            end = self._walk(CHECKSUM_BYTES if parameters.has_checksum else 0)
+            checksum_bytes = CHECKSUM_BYTES if parameters.has_checksum else 0
+            end = self._walk(checksum_bytes, 2 * parameters.content_size + _STRANGE_BYTES)
             at = self._at
             data = self._take(end)
             checksum = checksum_of(data) if parameters.has_checksum else None
@@ -240,11 +242,13 @@ class Splitter:
             self._plain_at += frame.plain_bytes
             yield Whole(frame, data)
 
-    def _walk(self, checksum_bytes: int) -> int:
+    def _walk(self, checksum_bytes: int, bytes_max: int) -> int:
         """Where the frame that is held from 0 on ends; all of it is held then."""
         at, last = self._header_bytes(), False
         while not last:
             at, last = self._block(at)
+            if at > bytes_max:
+                raise self._damaged("it is far longer than what it claims to hold")
         self._hold(at + checksum_bytes)
         return at + checksum_bytes
 
