@@ -1,0 +1,322 @@
+"""One pass over cartridges: each is loaded once, and every part on it given to whatever is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from jobs.restore import RestoredDisk, make_directory, require_free, write_small
+from jobs.tapedevice import Loaded
+from jobs.tapedisk import Place, Step, TapeDisk
+from jobs.tapereading import TapeReading
+from jobs.tapesalvage import Salvaged, salvage_disk
+from vcbproxy.archive import layout, reader
+from vcbproxy.archive.manifest import Document, Image, Kind
+from vcbproxy.archive.shelf import Cartridge
+from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
+from vcbproxy.errors import IntegrityError, Partial, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """One restore point that is wanted, and where its files go.
+
+    Attributes:
+        point: as the catalog has it.
+        keys: the disks that are wanted; none: all.
+        directory: for all that is restored.
+        output: for one disk alone, in its stead.
+        prove: nothing is written, all is read and proved to be whole.
+    """
+
+    point: ArchivedPoint
+    directory: Path | None = None
+    output: Path | None = None
+    keys: tuple[str, ...] = ()
+    prove: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """An image that is whole: of which restore point and disk, and how large what came out of it was."""
+
+    point: str
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came back, and what did not: reasons by disk, or by file."""
+
+    disks: list[RestoredDisk]
+    failed: dict[str, str]
+    missing: dict[str, str]
+    """Disks that are not in the restore points."""
+    salvaged: dict[str, Salvaged] = field(default_factory=dict)
+    """What could still be had of disks that failed."""
+    proved: list[Proved] = field(default_factory=list)
+    """Images that are whole."""
+
+    def __add__(self, other: Restored) -> Restored:
+        """Both together."""
+        return Restored(
+            self.disks + other.disks,
+            {**self.failed, **other.failed},
+            {**self.missing, **other.missing},
+            {**self.salvaged, **other.salvaged},
+            self.proved + other.proved,
+        )
+
+    def raise_unless_whole(self) -> None:
+        """Turn damage into the error that has its exit code.
+
+        Raises:
+            IntegrityError: some disk is damaged.
+            Partial: some disk of a VM is not in its restore point.
+        """
+        if self.failed:
+            told = "; ".join(f"{what}: {reason}" for what, reason in self.failed.items())
+            hint = "" if self.salvaged else "; --salvage writes what can still be read"
+            saved = "".join(
+                f"; {one.path} lacks {one.missing_bytes} bytes, by {one.path.name}.map"
+                for one in self.salvaged.values()
+            )
+            raise IntegrityError(f"not restored: {told}{saved}{hint}")
+        if self.missing:
+            told = "; ".join(self.missing.values())
+            raise Partial(f"restored, but not the whole of each VM, these disks are not on tape: {told}")
+
+
+class Pass:
+    """One pass over all cartridges."""
+
+    def __init__(
+        self,
+        job: TapeReading,
+        wanted: Sequence[Where],
+        points: Sequence[ArchivedPoint],
+        documents: Mapping[str, Document],
+    ) -> None:
+        self._job = job
+        self._wanted = wanted
+        self._points = points
+        self._documents = documents
+        self._disks: list[TapeDisk] = []
+        self._consumers: dict[tuple[str, str], list[tuple[TapeDisk, int]]] = {}  # by restore point and file
+        self._small: dict[tuple[str, str], list[Path]] = {}
+        self._missing: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+        self._proved: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for disk in self._disks:
+            disk.close(error)
+
+    def run(self) -> Restored:
+        """Everything, cartridge by cartridge."""
+        for where in self._wanted:
+            self._plan(where)
+        for barcode in reader.in_order(self._points):
+            here = [(point.id, part) for point in self._points for part in point.parts if part.barcode == barcode]
+            here = [(point, part) for point, part in here if self._needs(point, part)]
+            if here:
+                with self._job.loaded(barcode) as cartridge:
+                    self._read(cartridge, here)
+        for disk in self._disks:
+            disk.close(None)
+        whole = [(disk, disk.restored) for disk in self._disks if disk.restored is not None]
+        restored = [done for disk, done in whole if disk.place.path is not None]
+        proved = [
+            Proved(disk.steps[-1].name, done.key, done.size_bytes) for disk, done in whole if disk.place.path is None
+        ]
+        damaged = [disk for disk in self._disks if disk.error is not None]
+        failed = {**{disk.place.title: str(disk.error) for disk in damaged}, **self._failed}
+        salvaged = {disk.place.title: self._salvage(disk) for disk in damaged} if self._job.salvage else {}
+        return Restored(restored, failed, self._missing, salvaged, proved)
+
+    def _salvage(self, disk: TapeDisk) -> Salvaged:
+        assert disk.place.path is not None, "nothing is salvaged where nothing is restored"
+        self._job.watcher.said(f"{disk.place.title}: salvaging what can be read")
+        files = [self._point(step.point_id).parts for step in disk.steps]
+        with Loaded(self._job.loaded) as loaded:
+            return salvage_disk(
+                disk.steps, files, disk.place.path, loaded, self._job.watcher, overwrite=self._job.overwrite
+            )
+
+    def _point(self, point_id: str) -> ArchivedPoint:
+        return next(point for point in self._points if point.id == point_id)
+
+    def _needs(self, point_id: str, part: ArchivedPart) -> bool:
+        key = point_id, part.file
+        return key in self._consumers or key in self._small or key in self._proved
+
+    def _plan(self, where: Where) -> None:
+        """See what is to be read of a restore point, and that nothing stands in the way of its last file."""
+        job, document = self._job, self._documents[where.point.id]
+        if where.prove:
+            self._plan_proof(where, document)
+            return
+        if where.directory is not None:
+            make_directory(where.directory)
+        for image in _images(document, where):
+            path = _path_of(image, where)
+            require_free(path, overwrite=job.overwrite)
+            place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers, job.identities)
+            self._add(TapeDisk(place, steps_of(document, image, self._documents), job.watcher))
+        if where.directory is not None:
+            streamed = {image.file for image in document.images} | {image.ranges for image in document.images}
+            for part in where.point.parts:
+                if part.file not in streamed:
+                    path = _small_path(where.directory, part)
+                    require_free(path, overwrite=job.overwrite)
+                    self._small.setdefault((where.point.id, part.file), []).append(path)
+        if not where.keys:
+            self._missing |= {f"{document.name} {told.partition(':')[0]}": told for told in document.missing_disks}
+
+    def _plan_proof(self, where: Where, document: Document) -> None:
+        """Everything of it is read, and each image proved by itself."""
+        for image in document.images:
+            place = Place(f"{document.name} {image.key}", None, False, self._job.workers, self._job.identities)
+            disk = TapeDisk(place, [Step(document.id, document.name, image)], self._job.watcher)
+            self._disks.append(disk)
+            self._consumers.setdefault((document.id, image.file), []).append((disk, 0))
+        images = {image.file for image in document.images}
+        self._proved |= {(document.id, part.file) for part in where.point.parts if part.file not in images}
+
+    def _add(self, disk: TapeDisk) -> None:
+        self._disks.append(disk)
+        for number, step in enumerate(disk.steps):
+            for file in (step.image.file, step.image.ranges):
+                if file is not None:
+                    self._consumers.setdefault((step.point_id, file), []).append((disk, number))
+
+    def _read(self, cartridge: Cartridge, here: Sequence[tuple[str, ArchivedPart]]) -> None:
+        owners = {part.path: point_id for point_id, part in here}
+        for part in reader.by_place(cartridge, [part for _, part in here]):
+            point_id = owners[part.path]
+            self._read_small(cartridge, point_id, part)
+            consumers = [one for one in self._consumers.get((point_id, part.file), ()) if one[0].error is None]
+            if consumers:
+                self._feed(cartridge, part, consumers, last=self._is_last(point_id, part))
+
+    def _read_small(self, cartridge: Cartridge, point_id: str, part: ArchivedPart) -> None:
+        """A small file, to wherever it is wanted."""
+        key = point_id, part.file
+        paths = self._small.get(key, ())
+        if not paths and key not in self._proved:
+            return
+        try:
+            data = reader.small(cartridge, part)
+        except IntegrityError as error:
+            self._failed[f"{self._point(point_id).name} {part.file}"] = str(error)
+            self._job.watcher.said(str(error))
+            return
+        for path in paths:
+            write_small(path, data, overwrite=self._job.overwrite)
+
+    def _is_last(self, point_id: str, part: ArchivedPart) -> bool:
+        point = self._point(point_id)
+        return part.number == max(other.number for other in point.parts if other.file == part.file)
+
+    def _feed(
+        self, cartridge: Cartridge, part: ArchivedPart, consumers: Sequence[tuple[TapeDisk, int]], *, last: bool
+    ) -> None:
+        """Give a part to the disks that are made of it. Damage fails these; whatever else goes wrong ends it all."""
+        is_map = any(disk.steps[step].image.ranges == part.file for disk, step in consumers)
+        try:
+            for piece in _proved_map(cartridge, part) if is_map else reader.pieces(cartridge, part):
+                for disk, step in consumers:
+                    disk.put(step, part.file, piece)
+        except IntegrityError as error:
+            for disk, _ in consumers:
+                disk.fail(error)
+            return
+        if last:
+            for disk, step in consumers:
+                disk.end(step, part.file)
+
+
+def _proved_map(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
+    """A part of a map, proved by its digest.
+
+    Images have checksums of their own; but one wrong digit in a map would put good bytes to a wrong place.
+    """
+    data = reader.small(cartridge, part)
+    if data:
+        yield memoryview(data)
+
+
+def steps_of(document: Document, image: Image, documents: Mapping[str, Document]) -> list[Step]:
+    """A disk's images, the whole one first.
+
+    Args:
+        document: of the restore point.
+        image: of the disk in it.
+        documents: of all that it builds on, too.
+
+    Raises:
+        IntegrityError: something that it builds on is not there.
+    """
+    steps = [Step(document.id, document.name, image)]
+    while image.kind is Kind.DELTA:
+        base = documents.get(document.base.id) if document.base is not None else None
+        key = image.base_key or image.key
+        found = next((one for one in base.images if one.key == key), None) if base is not None else None
+        if base is None or found is None or found.size_bytes != image.size_bytes:
+            raise IntegrityError(f"{document.name} {image.key}: what it builds on is not there")
+        document, image = base, found
+        steps.append(Step(document.id, document.name, image))
+    return steps[::-1]
+
+
+def chosen(document: Document, keys: Sequence[str]) -> list[Image]:
+    """The disks that are wanted; all when none is named.
+
+    Raises:
+        UsageError: there is no such disk.
+    """
+    available = [image.key for image in document.images]
+    for key in keys:
+        if key not in available:
+            raise UsageError(f"{document.name} has no disk {key!r}; it has {', '.join(available) or 'none'}")
+    return [image for image in document.images if not keys or image.key in keys]
+
+
+def _images(document: Document, where: Where) -> list[Image]:
+    """The disks that are wanted.
+
+    Raises:
+        UsageError: there is no such disk, or not one where one is wanted.
+    """
+    found = chosen(document, where.keys)
+    if where.output is not None and len(found) != 1:
+        available = ", ".join(image.key for image in document.images)
+        raise UsageError(f"--output takes one disk; choose with --disk among {available}")
+    return found
+
+
+def _path_of(image: Image, where: Where) -> Path:
+    if where.output is not None:
+        return where.output
+    assert where.directory is not None, "no place for it"
+    return where.directory / f"{layout.safe_name(image.key)}.raw"
+
+
+def _small_path(directory: Path, part: ArchivedPart) -> Path:
+    """Where a small file goes. What lies on a cartridge says so, and may say anything.
+
+    Raises:
+        IntegrityError: it would lead out of the directory.
+    """
+    if layout.safe_name(part.file) != part.file:
+        raise IntegrityError(f"{part.path} on {part.barcode}: {part.file!r:.80} is no name for a file")
+    return directory / part.file
