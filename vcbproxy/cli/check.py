@@ -25,7 +25,7 @@ _MARKS = {Level.OK: ("✔", "green"), Level.WARNING: ("!", "yellow"), Level.FAIL
 @frame.config_option
 @frame.json_option
 def check(config: Config, as_json: bool) -> None:
-    """Check that everything is there that a backup needs: manager, privileges, LUNs, datastores, repository.
+    """Check that all is there that a backup needs: manager, privileges, LUNs, datastores, tape, repository.
 
     All checks are made, whatever fails, and nothing is changed. It is about the VMs under [backup] vms; without any,
     about all. The exit code is that of the first failure; warnings have none.
@@ -86,6 +86,11 @@ def _results(config: Config) -> Iterator[Result]:
         if session is not None:
             at = session
             yield from guarded("datastores", lambda: seen.datastores(at, config.san, opened))
+    if config.tape.library:
+        from jobs.preflight import tapes
+        from vcbproxy.cli.shelves import state_directory
+
+        yield from tapes.looked_at(config.tape.library, state_directory(config))
     settings = config.repository
     if settings is None:
         yield broken("repository", ConfigError("no repository: write [repository] in the configuration"))
