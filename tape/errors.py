@@ -17,6 +17,7 @@
     ├─ KeyWanted          encrypted by a drive, with a key that this drive was not given
     ├─ CannotEncrypt      the drive has no encryption that a host may use
     ├─ EncryptionLost     the drive ceased to encrypt: nothing more may be written
+    ├─ JournalFailed      what is written cannot be noted on this host: what a crash would cost
     ├─ VerifyFailed       what was read again is not what was written: it is to be written again
     ├─ FilesLost          a write error took files that were finished: they are to be written again, elsewhere
     ├─ VolumeOverflow     the physical end: the block was not written
@@ -139,6 +140,12 @@ class EncryptionLost(TapeError):
     """The drive does not encrypt as it was told to."""
 
     template = "{device}: {reason}"
+
+
+class JournalFailed(TapeError):
+    """The journal of what is written to a volume cannot be kept or read: a crash would cost what is not yet safe."""
+
+    template = "{path}: the journal of what is written to tape: {reason}"
 
 
 class VerifyFailed(TapeError):

@@ -15,11 +15,12 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tape.errors import FormatError
+from tape.errors import FormatError, JournalFailed
 from tape.ltfs import names
 from tape.ltfs.index import Extent, File, Pointer, Times
 
@@ -69,9 +70,13 @@ class Journal:
         """An index is on the data partition; what was noted before is in it.
 
         Raises:
-            OSError: it cannot be written.
+            JournalFailed: it cannot be written.
         """
         self.close()
+        with self._failing():
+            self._begin(state)
+
+    def _begin(self, state: State) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(state.volume_uuid)
         aside = path.with_suffix(".new")
@@ -96,29 +101,33 @@ class Journal:
         """A file is complete.
 
         Raises:
-            OSError: it cannot be written.
+            JournalFailed: it cannot be written.
         """
         assert self._fd is not None, "not begun"
         moments = file.times
-        _append(
-            self._fd,
-            {
-                "path": path,
-                "uid": file.uid,
-                "length": file.length,
-                "start": str(file.extents[0].start) if file.extents else None,
-                "times": [moments.created, moments.changed, moments.modified, moments.accessed, moments.backed_up],
-                "xattrs": {key: base64.b64encode(value).decode("ascii") for key, value in file.xattrs.items()},
-            },
-        )
+        line = {
+            "path": path,
+            "uid": file.uid,
+            "length": file.length,
+            "start": str(file.extents[0].start) if file.extents else None,
+            "times": [moments.created, moments.changed, moments.modified, moments.accessed, moments.backed_up],
+            "xattrs": {key: base64.b64encode(value).decode("ascii") for key, value in file.xattrs.items()},
+        }
+        with self._failing():
+            _append(self._fd, line)
 
     def settle(self, volume_uuid: str) -> None:
-        """Both partitions have an index with everything in it."""
+        """Both partitions have an index with everything in it.
+
+        Raises:
+            JournalFailed: it cannot be removed.
+        """
         self.close()
         path = self._path(volume_uuid)
-        if path.exists():
-            path.unlink()
-            self._sync_folder()
+        with self._failing():
+            if path.exists():
+                path.unlink()
+                self._sync_folder()
 
     def close(self) -> None:
         """Let its file go; what was noted stays."""
@@ -131,17 +140,24 @@ class Journal:
 
         Raises:
             FormatError: it is damaged.
-            OSError: it cannot be read.
+            JournalFailed: it cannot be read.
         """
         path = self._path(volume_uuid)
-        try:
+        with self._failing():
+            if not path.exists():
+                return None
             data = path.read_bytes()
-        except FileNotFoundError:
-            return None
         try:
             return _decoded(list(_lines(data)), volume_uuid)
         except (KeyError, TypeError, ValueError, AttributeError, FormatError) as error:
             raise FormatError(where=str(path), reason=f"the journal is damaged: {error!r}") from error
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise JournalFailed(path=self._folder, reason=error.strerror or str(error)) from error
 
     def _path(self, volume_uuid: str) -> Path:
         return self._folder / f"{volume_uuid}.jsonl"

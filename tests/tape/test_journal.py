@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tape.emulator.drive import DriveLun
-from tape.errors import FormatError, Inconsistent
+from tape.errors import FormatError, Inconsistent, JournalFailed
 from tape.ltfs.index import Extent, File, Pointer, Times
 from tape.ltfs.interval import Interval
 from tape.ltfs.journal import Journal, State
@@ -160,6 +161,30 @@ def test_a_clean_end_leaves_no_journal(lun: DriveLun, folder: Path) -> None:
         put(volume, "/a", b"x")
         assert len(list(folder.iterdir())) == 1
     assert list(folder.iterdir()) == []
+
+
+def test_a_journal_that_cannot_be_kept_is_told_before_anything_is_written(lun: DriveLun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    volume = writing(lun, tmp_path / "file" / "journals")
+    end = volume.data_end
+    with pytest.raises(JournalFailed, match="Not a directory"):
+        volume.create("/a")
+    assert volume.data_end == end
+
+
+def test_a_journal_on_a_full_disk_costs_no_file(lun: DriveLun, folder: Path) -> None:
+    volume = writing(lun, folder)
+    put(volume, "/a", b"noted")
+    writer = volume.create("/b")
+    writer.write(b"not noted")
+    fd = volume._journal._fd  # type: ignore[union-attr]
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, fd)
+    os.close(full)
+    with pytest.raises(JournalFailed, match="No space left"):
+        writer.finish()
+    volume.commit()
+    assert set(files_of(mounted(lun, search=True))) == {"/a", "/b"}
 
 
 # ---------------------------------------------------------------------- the journal itself

@@ -19,7 +19,7 @@ from tape.errors import MediumError
 from tape.ltfs.stream import FileStream, Written
 from tape.ltfs.volume import LtfsVolume
 from tape.scsi.sense import Key
-from tests.tape.volumes import BLOCK, cartridge, content, files_of, formatted, mounted
+from tests.tape.volumes import BLOCK, cartridge, content, files_of, formatted, mounted, put
 
 _WRITE = 0x0A
 
@@ -117,9 +117,11 @@ class Held:
 
     def __init__(self) -> None:
         self.let_go = threading.Event()
+        self.met = threading.Event()
 
     def __call__(self, _lun: Lun, cdb: bytes) -> None:
         if cdb[0] == _WRITE:
+            self.met.set()
             assert self.let_go.wait(20)
 
 
@@ -222,6 +224,24 @@ def test_a_producer_that_is_interrupted_leaves_no_thread_and_no_file(
     assert stream(volume, "/g", [b"next"]).taken == 4
     volume.commit()
     assert files_of(volume) == {"/g": b"next"}
+
+
+def test_nobody_else_moves_the_tape_meanwhile(tmp_path: Path) -> None:
+    """It would be a bug of ours; it is told at once, and not as a block in a wrong place."""
+    lun = formatted(tmp_path / "TAP001L8")
+    volume = mounted(lun)
+    put(volume, "/before", b"before")
+    reader = volume.open("/before")
+    held = Held()
+    lun.before = held
+    with FileStream(volume.create("/f")) as ring:
+        ring.write(bytes(BLOCK))
+        assert held.met.wait(20)
+        with pytest.raises(AssertionError, match="belongs to the thread"):
+            reader.read_into(0, memoryview(bytearray(6)))
+        held.let_go.set()
+        ring.finish()
+    reader.read_into(0, memoryview(bytearray(6)))
 
 
 def test_closing_files_find_room_on_a_full_volume(tmp_path: Path) -> None:

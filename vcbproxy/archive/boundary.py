@@ -8,6 +8,17 @@ from contextlib import contextmanager
 from tape import errors
 from vcbproxy.errors import Busy, CartridgeWanted, CredentialsError, Error, IntegrityError, TargetError, UsageError
 
+_NOT_WRITTEN = (
+    errors.WriteProtected,
+    errors.VolumeOverflow,
+    errors.PositionLost,
+    errors.FilesLost,
+    errors.VerifyFailed,
+    errors.CannotEncrypt,
+    errors.EncryptionLost,
+    errors.JournalFailed,
+)
+
 
 @contextmanager
 def tape_errors() -> Iterator[None]:
@@ -40,6 +51,6 @@ def translated(error: errors.TapeError) -> Error:
         return Busy(str(error))
     if isinstance(error, errors.FormatError | errors.MediumError | errors.EndOfData | errors.WrongCartridge):
         return IntegrityError(str(error))
-    if isinstance(error, errors.WriteProtected | errors.VolumeOverflow | errors.PositionLost):
+    if isinstance(error, _NOT_WRITTEN):
         return TargetError(str(error))
     return Error(str(error))
