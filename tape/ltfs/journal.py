@@ -139,8 +139,7 @@ class Journal:
         """What is noted of a volume; None when nothing is.
 
         Raises:
-            FormatError: it is damaged.
-            JournalFailed: it cannot be read.
+            JournalFailed: it cannot be read, or is damaged.
         """
         path = self._path(volume_uuid)
         with self._failing():
@@ -150,7 +149,7 @@ class Journal:
         try:
             return _decoded(list(_lines(data)), volume_uuid)
         except (KeyError, TypeError, ValueError, AttributeError, FormatError) as error:
-            raise FormatError(where=str(path), reason=f"the journal is damaged: {error!r}") from error
+            raise JournalFailed(path=path, reason=f"it is damaged: {error!r}; recover without it") from error
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

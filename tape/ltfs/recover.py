@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tape.errors import EndOfData, FormatError, Inconsistent, IncrementalIndex, MediumError
+from tape.errors import EndOfData, FormatError, Inconsistent, IncrementalIndex, JournalFailed, MediumError
 from tape.ltfs import index as model
 from tape.ltfs.format import Maker
 from tape.ltfs.index import DIGEST, Directory, File
@@ -59,7 +59,8 @@ def recover(
         journal: what the writer noted; its files are read, and those that are whole are listed again.
 
     Raises:
-        FormatError: there is no index left that makes sense; or the journal is damaged.
+        FormatError: there is no index left that makes sense.
+        JournalFailed: it is damaged, or builds on another state than the tape's: somebody else wrote meanwhile.
         IncrementalIndex: another program has to finish it.
         WriteProtected: the cartridge takes no writing.
         TapeError: it cannot be read, or not be written.
@@ -121,10 +122,10 @@ def _of(noted: Journaled | None, state: Mounted) -> Iterator[tuple[str, File]]:
     if noted is None:
         return
     if (noted.state.index, noted.state.generation) != (state.data_index, state.data_generation):
-        raise FormatError(
-            where=f"volume {noted.state.volume_uuid}",
-            reason=f"the journal builds on generation {noted.state.generation} at {noted.state.index}, the tape ends "
-            f"with {state.data_generation} at {state.data_index}: recover without it",
+        raise JournalFailed(
+            path=f"volume {noted.state.volume_uuid}",
+            reason=f"it builds on generation {noted.state.generation} at {noted.state.index}, the tape ends with "
+            f"{state.data_generation} at {state.data_index}; recover without it",
         )
     yield from noted.files
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tape.emulator.drive import DriveLun
-from tape.errors import FormatError, Inconsistent, JournalFailed
+from tape.errors import Inconsistent, JournalFailed
 from tape.ltfs.index import Extent, File, Pointer, Times
 from tape.ltfs.interval import Interval
 from tape.ltfs.journal import Journal, State
@@ -139,7 +139,7 @@ def test_a_journal_of_another_state_is_refused(lun: DriveLun, folder: Path) -> N
     recovered(lun, None)
     put(mounted(lun), "/b", b"y")
     cartridge(lun).flush()
-    with pytest.raises(FormatError, match="recover without it"):
+    with pytest.raises(JournalFailed, match="recover without it"):
         recovered(lun, folder)
 
 
@@ -251,5 +251,5 @@ def test_a_damaged_journal_is_refused(folder: Path, line: str) -> None:
     journal.close()
     with (folder / f"{UUID}.jsonl").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(JournalFailed, match="damaged"):
         Journal(folder).read(UUID)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tape.errors import JournalFailed
 from tape.ltfs.format import Maker
 from tape.ltfs.journal import Journal
 from tape.ltfs.recover import for_reading, recover
@@ -60,7 +61,11 @@ class Hand:
         Raises:
             TapeError: as ``tape.ltfs.recover``.
         """
-        done = recover(drive, self.maker, self.now_ns, self._journal())
+        try:
+            done = recover(drive, self.maker, self.now_ns, self._journal())
+        except JournalFailed as error:  # of a state that the tape has left behind: it says nothing of this one
+            _log.warning("%s", error)
+            done = recover(drive, self.maker, self.now_ns)
         _log.warning(
             "%s: its last writer had not finished; %d files found again, %d lost",
             drive.name, len(done.found), len(done.lost),
