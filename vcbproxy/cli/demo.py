@@ -27,6 +27,14 @@ from vcbproxy.errors import Error, IntegrityError, UsageError
 
 _READY_S = 30.0
 _STOP_S = 30.0
+_POOL = """\
+[tape.library.vtl]
+folder = "vtl"
+
+[tape.pool.demo]
+barcodes = ["TAP001L8-TAP003L8"]
+retention = "30d"
+"""
 _PROGRAM = (sys.executable, "-m", "vcbproxy")
 
 
@@ -34,7 +42,7 @@ _PROGRAM = (sys.executable, "-m", "vcbproxy")
 @click.option("--keep", type=click.Path(path_type=Path), help="Build it here and leave it for you to look at.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other disks.")
 def demo(keep: Path | None, seed: int) -> None:
-    """Back up three VMs on VMFS-3, -5 and -6, twice, while their guests write; restore; compare; let restic check.
+    """Back up three VMs on VMFS-3, -5 and -6, twice, and onto tape, while guests write; restore; compare; ask restic.
 
     The guests' disks are compared with what the simulated hosts recorded at the instant of each snapshot.
     """
@@ -51,6 +59,7 @@ class _Demo:
         self._lab = directory / "lab"
         self._back = directory / "restored"
         self._restic_back = directory / "restored-by-restic"
+        self._tape_back = directory / "restored-from-tape"
         self._restic = restic
         self._started = time.monotonic()
 
@@ -70,17 +79,33 @@ class _Demo:
             self._show("backup", "--all")
             self._show("points", "list")
             truths = self._truths()
+            _title("Onto tape: a library in a folder, three cartridges; each VM off the LUNs, nothing in between")
+            self._add_library()
+            self._show("backup", "--all", "--to", "tape:demo")
+            on_tape = self._truths()
         _title("The restore, compared with the frozen truth")
         points = self._json("points", "list")
         for vm in dict.fromkeys(point["vm"] for point in points):
             self._show("restore", f"{vm}@latest", "--to", str(self._back / vm))
         self._compare(truths, self._back)
         self._show("verify")
+        _title("The restore from tape, each cartridge loaded once")
+        vms = list(dict.fromkeys(point["vm"] for point in points))
+        latest = [f"{vm}@latest" for vm in vms]
+        self._show("restore", *latest, "--from", "tape", "--dry-run")
+        self._show("restore", *latest, "--from", "tape", "--to", str(self._tape_back))
+        self._compare(on_tape, self._tape_back)
         _title("Stock restic on the same repository")
         self._stock("check", "--read-data")
         self._stock("restore", "latest", "--host", points[-1]["vm"], "--target", str(self._restic_back))
         self._compare(truths, self._restic_back, only=points[-1]["vm"])
         _title(f"Done in {time.monotonic() - self._started:.0f} s: every disk came back bit for bit")
+
+    def _add_library(self) -> None:
+        self._show("tape", "library", "create", str(self._lab / "vtl"), "--barcodes", "TAP001L8-TAP003L8")
+        config = self._lab / "vcbproxy.toml"
+        config.write_text(f"{config.read_text()}\n{_POOL}")
+        click.echo(f"\n{_POOL}")
 
     def _truths(self) -> dict[tuple[str, str], str]:
         """The digest of each disk at the newest snapshot, which is ours."""
