@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tape.emulator.library import VirtualLibrary
+from tape.library import Library
 from tests import postgresql
 from tests.archive.pools import World, content
 from tests.archive.test_pool import foreign_ltfs
@@ -70,6 +71,8 @@ def test_to_the_vault_and_back(world, tape):
     world.archive("web01")
     [out] = tape("media", "vault", "TAP001L8", "--export", "--due-back", "2027-01-01").json
     assert (out["vault"], out["mail_slot"]) == ("salt mine", "mail 1")
+    tape("inventory")
+    assert tape("catalog", "check", "--library", "main").json == []
     library = VirtualLibrary.open(world.root / "library")
     library.export_cartridge(16)
     assert tape("media", "show", "TAP001L8").json["location"] == "vault salt mine"
@@ -80,8 +83,13 @@ def test_to_the_vault_and_back(world, tape):
     assert tape("media", "show", "TAP001L8").json["location"] == "outside"
     assert "not in a vault: TAP001L8" in tape("media", "return", "TAP001L8", code=2).err
     library.import_cartridge("TAP001L8")
+    tape("media", "vault", "TAP001L8")
+    with Library.in_folder(world.root / "library") as opened:
+        opened.import_()
+    [complaint] = tape("catalog", "check", "--library", "main", code=4).json
+    assert "should be in vault salt mine" in complaint["problem"]
     tape("inventory")
-    assert tape("media", "show", "TAP001L8").json["location"].startswith("main")
+    assert tape("media", "show", "TAP001L8").json["location"].startswith("main slot")
 
 
 def test_what_is_due(world, tape):
@@ -173,8 +181,8 @@ def test_two_proxies_share_a_catalog_in_postgresql(world, postgres):
         proxies.append(Program(path))
     one, two = proxies
     one("tape", "media", "label", "TAP001L8")
-    [row] = two("tape", "media", "list", "--json").json
-    assert (row["barcode"], row["state"]) == ("TAP001L8", "scratch")
+    [row] = two("tape", "media", "list", "--state", "scratch", "--json").json
+    assert row["barcode"] == "TAP001L8"
     two("tape", "media", "retire", "TAP001L8", "--reason", "worn")
     assert one("tape", "media", "show", "TAP001L8", "--json").json["reason"] == "worn"
     (world.root / "catalog.password").write_text("wrong\n")

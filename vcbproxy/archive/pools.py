@@ -11,7 +11,7 @@ from pathlib import Path
 from tape.library import Library
 from tape.sequential import SequentialDrive
 from vcbproxy import config as configuration
-from vcbproxy.archive import libraries
+from vcbproxy.archive import libraries, stock
 from vcbproxy.archive.condition import noting
 from vcbproxy.archive.hand import Hand
 from vcbproxy.archive.keeper import Keeper
@@ -106,6 +106,7 @@ def opened(
     library_name = tape.library_of(name)
     keeper = Keeper(catalog, library_name, retention_of(tape), hand)
     with libraries.opened(library_name, tape.library[library_name], state, heard=noting(catalog)) as library:
+        stock.by_labels(library.inventory(), keeper)  # hands may have been in it since the last time
         shelf = PoolShelf(
             terms_of(name, pool, zone),
             library_name,

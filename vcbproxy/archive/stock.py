@@ -49,15 +49,10 @@ def by_labels(inventory: Inventory, keeper: Keeper) -> list[Seen]:
             if medium is None and barcode.startswith(CLEANING_PREFIX):
                 medium = Medium(barcode, State.CLEANING)
             if medium is not None:
-                medium = replace(
-                    medium,
-                    library=library,
-                    slot=_slot(element, inventory),
-                    vault=None,
-                    vaulted=None,
-                    due_back=None,
-                    seen=now,
-                )
+                leaving = element.kind is ElementKind.MAIL_SLOT and medium.vault is not None
+                if not leaving:
+                    medium = replace(medium.fetched(), library=library, slot=_slot(element, inventory))
+                medium = replace(medium, seen=now)
                 keeper.catalog.media.put(medium)
             problem = "" if barcode else "its label cannot be read"
             if barcode and inventory.barcodes.count(barcode) > 1:

@@ -27,6 +27,7 @@ def complaints(
     sets: Sequence[MediaSet],
     points: Sequence[ArchivedPoint],
     present: Mapping[str, Collection[str]],
+    inside: Collection[str] = (),
 ) -> Iterator[Complaint]:
     """Everything that is not as it should be.
 
@@ -35,6 +36,7 @@ def complaints(
         sets: all media sets.
         points: all restore points.
         present: labels of what lies in each library, for those that were looked at.
+        inside: of those, the labels of what does not lie in a mail slot.
     """
     known = {medium.barcode: medium for medium in media}
     known_sets = {one.id for one in sets}
@@ -48,9 +50,8 @@ def complaints(
             yield Complaint(medium.barcode, "it has data, and it is not known of which volume")
         if medium.library is not None and medium.barcode not in present.get(medium.library, (medium.barcode,)):
             yield Complaint(medium.barcode, f"it should be in library {medium.library}, and is not")
-        for library, barcodes in present.items():
-            if medium.vault is not None and medium.barcode in barcodes:
-                yield Complaint(medium.barcode, f"it should be in vault {medium.vault}, and is in library {library}")
+        if medium.vault is not None and medium.barcode in inside:
+            yield Complaint(medium.barcode, f"it should be in vault {medium.vault}, and is in a library")
 
 
 def _of_point(point: ArchivedPoint, known: Mapping[str, Medium], ids: Collection[str]) -> Iterator[Complaint]:

@@ -60,15 +60,19 @@ def _say(barcode: str, number: int, count: int) -> None:
 @frame.json_option
 def check(library_names: tuple[str, ...], config: Config, as_json: bool) -> None:
     """Check whether the catalog hangs together, and agrees with what lies in libraries by their labels."""
+    from tape.elements import ElementKind
     from vcbproxy.catalog.check import complaints
 
     present: dict[str, list[str]] = {}
+    inside: set[str] = set()
     for name in library_names:
         with shelves.library(config, name) as (library_name, library, _keeper), tape_errors():
-            present[library_name] = library.inventory().barcodes
+            inventory = library.inventory()
+            present[library_name] = inventory.barcodes
+            inside |= {one.barcode for one in inventory.elements if one.kind is not ElementKind.MAIL_SLOT}
     with shelves.catalog(config) as known, known.transaction():
         media, sets, points = known.media.listed(), known.sets.listed(), known.points.listed()
-        found = [{"about": one.about, "problem": one.what} for one in complaints(media, sets, points, present)]
+        found = [{"about": one.about, "problem": one.what} for one in complaints(media, sets, points, present, inside)]
     frame.say(
         f"{frame.counted(len(media), 'cartridge')}, {frame.counted(len(sets), 'media set')}, "
         f"{frame.counted(len(points), 'restore point')}"

@@ -100,11 +100,15 @@ def label(
     """
     if bool(barcodes) == new:
         raise UsageError("name cartridges, or give --new")
+    from vcbproxy.archive.stock import by_labels
+
     done: list[dict[str, Any]] = []
     with shelves.library(config, library_name) as (_, library, keeper):
         wanted = list(barcodes) or _new_ones(config, library.inventory().barcodes, keeper.catalog)
         for barcode in wanted:
             done.append(_labelled(library, keeper, barcode, anew=anew, dry_run=dry_run))
+        with tape_errors():
+            by_labels(library.inventory(), keeper)  # where those lie that it did not know
     frame.emit(done, as_json=as_json, columns=("barcode", "holds", "done"), columns_if_any=("problem",))
     _hold_all_well(done)
 
