@@ -224,20 +224,20 @@ class World:
 
     def strike(self, fault: Fault, at: int) -> None:
         """Have it happen at the ``at``-th command that it may happen at."""
-        left = at
+        left, struck = at, False
         later = fault.later or self.draw.random() < 0.7
         self._mounted = False
 
         def before(_lun: Lun, cdb: bytes) -> None:
-            nonlocal left
+            nonlocal left, struck
             if self.off:
                 raise Dead
             if (fault.codes and cdb[0] not in fault.codes) or (later and not self._mounted):
                 return
             left -= 1
-            if left >= 0 or (self._fired and not fault.again):
+            if left >= 0 or (struck and not fault.again):
                 return
-            self._fired = True
+            self._fired = struck = True
             fault.happens(self, self.lun, cdb)
 
         self.lun.before = before
@@ -259,6 +259,14 @@ class World:
         else:
             self.tape.flush()
         self.off = False
+
+    def misfortune(self, fault: Fault, at: int, *, cut: bool) -> None:
+        """A night in which it strikes, and what is seen in the morning."""
+        self.strike(fault, at)
+        with suppress(Dead, TapeError, OSError):
+            self.night()
+        self.morning(cut=cut)
+        self.hold()
 
     # ------------------------------------------------------------------ who looks at it
 
@@ -296,9 +304,11 @@ class World:
             if volume.full:
                 self.outcome = "full"
                 return
+            path = self._path()
             with volume:
-                put(volume, "/after", b"after")
-            found = {**found, "/after": b"after"}
+                put(volume, path, b"after")
+            found = {**found, path: b"after"}
+            self.finished[path] = self.safe[path] = b"after"
             self.outcome = self.outcome or "appended"
         except WriteProtected as error:
             self.outcome = "refused"
@@ -354,10 +364,8 @@ def played(seed: int, folder: Path, blank: Path, fault: Fault, at: int, *, cut: 
     world = World(seed, home, blank)
     if world.draw.random() < 0.7:
         world.night()
-    world.strike(fault, at)
-    with suppress(Dead, TapeError, OSError):
-        world.night()
-    world.morning(cut=cut)
-    world.hold()
+    world.misfortune(fault, at, cut=cut)
+    if world.outcome in ("appended", "recovered") and world.draw.random() < 0.3:
+        world.misfortune(world.draw.choice(FAULTS), world.draw.randrange(20), cut=not cut)
     shutil.rmtree(home)
     return world
