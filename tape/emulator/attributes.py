@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tape.emulator import life
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import invalid_field, invalid_parameter
+from tape.errors import FormatError
 from tape.memory import Attribute, Form, Id, decode
 from tape.scsi.transport import Buffer
 
@@ -55,7 +56,10 @@ def write(tape: Cartridge, cdb: bytes, data: Buffer) -> bytes:
     partition = cdb[7]
     if partition >= tape.partitions or len(sent) < 4 or int.from_bytes(sent[:4], "big") != len(sent) - 4:
         raise invalid_parameter()
-    attributes = list(decode(sent[4:], "sent"))
+    try:
+        attributes = list(decode(sent[4:], "sent"))
+    except FormatError:
+        raise invalid_parameter() from None
     if sum(len(attribute.encode()) for attribute in attributes) != len(sent) - 4:
         raise invalid_parameter()
     if any(attribute.id not in _WRITABLE for attribute in attributes):

@@ -17,6 +17,7 @@ from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer
 
 BLOCK_BYTES_MAX = 8 << 20
+_FILEMARKS_MAX = 1000  # in one command: each is a file, and nobody wants sixteen million of them
 _MIB = 1 << 20
 _EARLY_BYTES_MIN = 4 * _MIB
 _EARLY_SHARE = 50
@@ -94,6 +95,8 @@ class Deck:
     def write_filemarks(self, tape: Cartridge, cdb: bytes) -> None:
         """WRITE FILEMARKS(6); a count of 0 only puts on tape what is in the buffer."""
         count = int.from_bytes(cdb[2:5], "big")
+        if count > _FILEMARKS_MAX:
+            raise invalid_field()
         if count:
             self.hold_writable(tape)
         for _ in range(count):

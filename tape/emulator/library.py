@@ -51,7 +51,7 @@ class VirtualLibrary:
         self._read_only = read_only
         self._durable = durable
         self.drives = tuple(DriveLun(number, pace=Pace(timing, clock)) for number in serials)
-        self.robot = RobotLun(serial, shelf, self.drives, self.cartridge, self.save)
+        self.robot = RobotLun(serial, shelf, self.drives, self.cartridge, self.save, Pace(timing, clock))
 
     @classmethod
     def create(

@@ -72,6 +72,7 @@ class Timing:
         backhitch_s: what it costs when the drive had to stop for want of data.
         buffer_bytes: what the drive takes ahead of the tape.
         cleaning_s: how long a cleaning cartridge works.
+        move_s: how long the robot takes from place to place.
     """
 
     load_s: float = 0.0
@@ -84,16 +85,17 @@ class Timing:
     backhitch_s: float = 0.0
     buffer_bytes: int = 1 << 30
     cleaning_s: float = 0.0
+    move_s: float = 0.0
 
 
 AT_ONCE = Timing()
-LTO8 = Timing(15.0, 15.0, 24.0, 3.0, 110.0, 208, 360e6, 3.0, 1 << 30, 120.0)
+LTO8 = Timing(15.0, 15.0, 24.0, 3.0, 110.0, 208, 360e6, 3.0, 1 << 30, 120.0, 10.0)
 """Full height; by what makers publish of loading and locating, the rest by order of magnitude."""
-LTO9 = Timing(17.0, 40 * 60.0, 24.0, 3.0, 110.0, 280, 400e6, 3.0, 1 << 30, 120.0)
+LTO9 = Timing(17.0, 40 * 60.0, 24.0, 3.0, 110.0, 280, 400e6, 3.0, 1 << 30, 120.0, 10.0)
 
 
 class Pace:
-    """The pace of one drive."""
+    """The pace of one drive, or of a robot."""
 
     def __init__(self, timing: Timing = AT_ONCE, clock: Clock | None = None) -> None:
         self.timing = timing
@@ -140,6 +142,10 @@ class Pace:
         has_room_at = self._drained_at - self.timing.buffer_bytes / self.timing.bytes_per_s
         if has_room_at > self._runs_from + _MOMENT_S:
             self._wait(has_room_at - now)
+
+    def move(self) -> None:
+        """Carry a cartridge."""
+        self._wait(self.timing.move_s)
 
     def read(self, size: int) -> None:
         """Give a block."""

@@ -19,6 +19,7 @@ from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Check, invalid_field
 from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Lun
+from tape.emulator.pace import Pace
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer
 
@@ -92,6 +93,7 @@ class RobotLun(Lun):
         drives: Sequence[DriveLun],
         cartridge: Callable[[str], Cartridge],
         moved: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
     ) -> None:
         """Make it.
 
@@ -101,6 +103,7 @@ class RobotLun(Lun):
             drives: in the order of their elements.
             cartridge: takes the one of a barcode in hand.
             moved: told after each move.
+            pace: how long one takes; no time, if not given.
         """
         super().__init__("VCBPROXY", "LIBRARY", "0100", serial)
         assert len(drives) == shelf.drives
@@ -108,6 +111,7 @@ class RobotLun(Lun):
         self._drives = drives
         self._cartridge = cartridge
         self._moved = moved
+        self._pace = pace if pace is not None else Pace()
         self._handlers |= {
             0x07: self._inventory,
             0x1A: self._mode_sense,
@@ -154,6 +158,7 @@ class RobotLun(Lun):
         if second in self.shelf.full and second != source:
             raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0D)
         one, other = self._pick(source), self._pick(first)
+        self._pace.move()
         self._put(first, *one)
         self._put(second, *other)
         self._moved()
@@ -168,7 +173,9 @@ class RobotLun(Lun):
         self._hold_places(source, destination)
         if destination in self.shelf.full and destination != source:
             raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0D)
-        self._put(destination, *self._pick(source))
+        picked = self._pick(source)
+        self._pace.move()
+        self._put(destination, *picked)
         self._moved()
 
     def _hold_places(self, source: int, *others: int) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tape import memory
 from tape.drive import Position, TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.check import Session
 from tape.emulator.drive import DriveLun
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
@@ -188,6 +191,19 @@ def test_an_attribute_that_was_never_written_is_refused(raw: ScsiTransport) -> N
     assert code(run(raw, cdb.read_attribute(0, Id.VOLUME_COHERENCY, 4096), length=4096)[1]) == (5, 0x24, 0)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\0\0\0\x06" + b"\x08\x00\x03\0\1x",  # of a form that is none
+        b"\0\0\0\x06" + b"\x08\x00\x01\0\2x",  # longer than what was sent
+        b"\0\0\0\x09" + b"\x08\x00\x01\0\1x",
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(raw: ScsiTransport, sent: bytes) -> None:
+    assert code(run(raw, cdb.write_attribute(0, len(sent)), out=sent)[1]) == (Key.ILLEGAL_REQUEST, 0x26, 0)
+
+
 def test_what_only_the_drive_writes_is_refused_and_nothing_is_written(drive: TapeDrive) -> None:
     ours = memory.ascii_value(Id.BARCODE, "TAP001L8", 32)
     with pytest.raises(RefusedCommand):
@@ -357,3 +373,28 @@ def test_a_medium_error_is_one_of_the_medium(lun: DriveLun, drive: TapeDrive) ->
     lun.before = fail
     with pytest.raises(MediumError):
         drive.read(memoryview(bytearray(10)))
+
+
+# ---------------------------------------------------------------------- whatever is sent
+
+OPERATIONS = sorted({*DriveLun("D")._handlers, 0x16, 0x17, 0x5F, 0xA5, 0xA6, 0xB8, 0xC0})
+COMMANDS = st.builds(
+    lambda operation, rest: bytes((operation,)) + rest,
+    st.sampled_from(OPERATIONS) | st.integers(0, 255),
+    st.binary(min_size=15, max_size=15) | st.binary(min_size=3, max_size=3).map(lambda few: few.ljust(15, b"\0")),
+)
+SENT = st.binary(max_size=80)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(commands=st.lists(st.tuples(COMMANDS, SENT), min_size=1, max_size=8), which=st.integers(0, 2))
+def test_whatever_is_sent_is_answered(library: VirtualLibrary, which: int, commands: list[tuple[bytes, bytes]]) -> None:
+    """Nothing that comes over a wire is a fault of ours."""
+    if library.drives[0].cartridge is None and SLOTS in library.shelf.full:
+        library.robot.carry(SLOTS, DRIVES)
+    session = Session("fuzz")
+    for command, sent in commands:
+        answer = library.luns[which].execute(session, command, sent)
+        assert answer.status in tuple(Status)
+        assert (answer.status == Status.CHECK_CONDITION) == bool(answer.sense)
+    library.luns[which].leave(session)

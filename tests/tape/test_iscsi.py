@@ -7,14 +7,17 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tape.changer import Changer
 from tape.drive import Position, TapeDrive
 from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.lun import Hang, Lun
+from tape.emulator.robot import DRIVES, SLOTS
 from tape.errors import PositionLost, TransportError
 from tape.scsi import cdb
 from tape.scsi.iscsi import Address, IscsiTransport
@@ -82,6 +85,34 @@ def test_each_session_is_told_of_the_reset_that_began_it(library: Served) -> Non
         assert transport.execute(cdb.test_unit_ready()).status == Status.GOOD
     first.close()
     second.close()
+
+
+def test_two_drives_are_written_to_at_once_and_the_robot_asked_meanwhile(library: Served) -> None:
+    for number in (0, 1):
+        library.library.robot.carry(SLOTS + number, DRIVES + number)
+
+    def written(number: int) -> list[bytes]:
+        used = TapeDrive(IscsiTransport(library.target.url(1 + number)), sleep=lambda _: None)
+        used.load()
+        used.locate(Position(0, 0))
+        blocks = [bytes((number, count % 256)) * (100_000 + count) for count in range(60)]
+        for block in blocks:
+            used.write(block)
+        used.rewind()
+        buf = memoryview(bytearray(1 << 20))
+        for block in blocks:
+            found = used.read(buf)
+            assert isinstance(found, int)
+            assert buf[:found] == block
+        used.close()
+        return blocks
+
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(written, number) for number in (0, 1)]
+        with closing(Changer(IscsiTransport(library.target.url(0)), sleep=lambda _: None)) as changer:
+            while not all(one.done() for one in working):
+                assert sum(element.full for element in changer.elements()) == 3
+        assert all(one.result() for one in working)
 
 
 def test_a_command_that_hangs_is_given_up_and_the_position_looked_at_anew(

@@ -12,9 +12,12 @@ from tape.drive import Position, TapeDrive
 from tape.emulator import pace
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
+from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.emulator.pace import LTO8, LTO9, Pace, Timing
+from tape.emulator.robot import DRIVES, SLOTS
 from tape.errors import NotReady
+from tests.tape.libraries import small_library
 
 MB = 10**6
 
@@ -126,6 +129,15 @@ def test_unloading_takes_its_time_and_waits_for_the_buffer(clock: HeldClock, tmp
         drive.write(bytes(MB))
     drive.unload()
     assert clock.now_s - start_s == pytest.approx(2 + 24)
+
+
+def test_a_robot_takes_its_time(clock: HeldClock, tmp_path: Path) -> None:
+    folder = small_library(tmp_path / "library").folder
+    library = VirtualLibrary.open(folder, timing=LTO8, clock=clock)
+    before_s = clock.now_s
+    library.robot.carry(SLOTS, DRIVES)
+    assert clock.now_s - before_s == LTO8.move_s
+    assert not library.drives[0].pace.ready
 
 
 def test_a_cleaning_cartridge_is_kept_until_it_is_done(clock: HeldClock, tmp_path: Path) -> None:
