@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from tape.drive import TapeDrive
@@ -124,10 +125,10 @@ class World:
             yield library, Keeper(catalog, LIBRARY, retention, Hand(MAKER, self.clock))
 
     @contextmanager
-    def shelf(self, terms: Terms | None = None) -> Iterator[PoolShelf]:
+    def shelf(self, terms: Terms | None = None, **options: Any) -> Iterator[PoolShelf]:
         """One job run's."""
         with self.opened() as (library, keeper):
-            yield PoolShelf(terms or self.terms(), LIBRARY, library, keeper)
+            yield PoolShelf(terms or self.terms(), LIBRARY, library, keeper, **options)
 
     @contextmanager
     def catalog(self) -> Iterator[Catalog]:

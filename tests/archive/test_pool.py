@@ -418,6 +418,19 @@ def test_a_cartridge_with_a_damaged_place_is_not_written_again(world):
     assert world.read(kept) == content("web01", 1 << 20)
 
 
+def test_a_cartridge_that_cannot_be_read_is_not_written_again(world):
+    world.archive("web01")
+
+    def fail():
+        with world.shelf() as shelf, shelf.for_reading("TAP001L8"):
+            raise _wrapped_medium_error()
+
+    with pytest.raises(IntegrityError, match="wrapped"):
+        fail()
+    with world.catalog() as catalog:
+        assert catalog.media.get("TAP001L8").state is State.DAMAGED
+
+
 def _wrapped_medium_error():
     from tape.errors import MediumError
 

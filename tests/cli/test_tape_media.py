@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tape.emulator.library import VirtualLibrary
+from tape.encryption import Key, encrypted
 from tape.library import Library
 from tests import postgresql
 from tests.archive.pools import World, content
@@ -166,6 +167,27 @@ def test_without_libraries_it_is_said_what_to_write(tmp_path):
     path.write_text('[state]\ndirectory = "state"\n')
     done = Program(path)("tape", "inventory", "--json", code=2)
     assert "write [tape.library.NAME]" in json.loads(done.err)["message"]
+
+
+def test_a_pool_that_drives_encrypt_is_looked_at_with_its_key(world, tape):
+    """Neither the labels nor the indexes can be read without; the cartridge's memory tells whose it is."""
+    key = world.root / "drive.key"
+    key.write_text("5a" * 32)
+    plain = world.config.read_text()
+    sealed = plain + 'encryption = "hardware"\nhardware_key_file = "drive.key"\n'
+    world.config.write_text(sealed)
+    with world.shelf(drive_session=lambda drive: encrypted(drive, Key(b"\x5a" * 32))) as shelf:
+        point = world.put(shelf, "web01")
+    world.catalog_file.unlink()
+    (world.root / "vcbproxy.toml").write_text(plain)
+    assert tape("inventory", "--full", "TAP001L8").json[0]["state"] == "foreign"
+    (world.root / "vcbproxy.toml").write_text(sealed)
+    assert tape("catalog", "rebuild", "TAP001L8").json["points"] == [point.name]
+    assert states(tape)["TAP001L8"] == "appendable"
+    assert tape("media", "release", "TAP001L8").json["lost"] == [point.name]
+    key.write_text("5b" * 32)
+    assert "should hold volume" in tape("inventory", "--full", "TAP001L8", code=3).json[0]["problem"]
+    assert states(tape)["TAP001L8"] == "appendable"
 
 
 @pytest.mark.real

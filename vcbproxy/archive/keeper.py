@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 
@@ -33,6 +34,9 @@ from vcbproxy.errors import Error
 
 _log = logging.getLogger(__name__)
 
+DriveSession = Callable[[SequentialDrive], AbstractContextManager[None]]
+"""What a drive needs from the moment that a cartridge is in it until it is let go: a key, for instance."""
+
 
 class Unfit(Error):
     """A cartridge cannot be used for what was wanted; another one may be. ``found``: what lies on it."""
@@ -45,7 +49,15 @@ class Full(Unfit):
 class Keeper:
     """For one library and its catalog. Any thread may call any method."""
 
-    def __init__(self, catalog: Catalog, library: str, retention: Mapping[str, Length], hand: Hand) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        library: str,
+        retention: Mapping[str, Length],
+        hand: Hand,
+        *,
+        drive_session: DriveSession = lambda drive: nullcontext(),
+    ) -> None:
         """Use what is open.
 
         Args:
@@ -53,9 +65,12 @@ class Keeper:
             library: what the configuration calls the library.
             retention: the present rule of each pool.
             hand: who writes.
+            drive_session: what a drive needs to read whatever cartridge is in it: the key of the pool that its memory
+                names, for instance.
         """
         self.catalog = catalog
         self.hand = hand
+        self.drive_session = drive_session
         self.library = library
         self._retention = dict(retention)
 

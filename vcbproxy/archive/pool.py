@@ -132,7 +132,12 @@ class PoolShelf:
                 raise IntegrityError(
                     f"cartridge {barcode} should hold volume {known.volume_uuid}, and holds {volume.uuid}: swapped?"
                 )
-            yield Cartridge(barcode, (known.media_set if known else None) or "", volume)
+            try:
+                yield Cartridge(barcode, (known.media_set if known else None) or "", volume)
+            except BaseException as error:
+                if known is not None:
+                    self._keeper.failed(barcode, error)
+                raise
 
     # ------------------------------------------------------------------ which one
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 
 from tape.library import Library
-from tape.sequential import SequentialDrive
 from vcbproxy import config as configuration
 from vcbproxy.archive import libraries, stock
 from vcbproxy.archive.condition import noting
 from vcbproxy.archive.hand import Hand
-from vcbproxy.archive.keeper import Keeper
+from vcbproxy.archive.keeper import DriveSession, Keeper
 from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.catalog.allocation import Terms
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.length import Length
 from vcbproxy.errors import ConfigError
-
-DriveSession = Callable[[SequentialDrive], AbstractContextManager[None]]
-"""What a drive needs from the moment that a cartridge is in it until it is let go: a key, for instance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def rebuild(
         progress(barcode, number, len(wanted))
         place = by_label[barcode].place if barcode in by_label else ""
         try:
-            with library.loaded(barcode, wait_s=wait_s) as drive:
+            with library.loaded(barcode, wait_s=wait_s) as drive, keeper.drive_session(drive):
                 seen, found, volume = stock.look(drive, barcode, place, keeper)
                 if found.unfinished and recover:
                     keeper.hand.recover(drive)

@@ -15,9 +15,10 @@ from vcbproxy.config import Config
 
 if TYPE_CHECKING:
     from tape.library import Library
+    from tape.sequential import SequentialDrive
     from vcbproxy.archive.hand import Hand
-    from vcbproxy.archive.keeper import Keeper
-    from vcbproxy.archive.pools import DriveSession, OpenPool
+    from vcbproxy.archive.keeper import DriveSession, Keeper
+    from vcbproxy.archive.pools import OpenPool
     from vcbproxy.catalog.catalog import Catalog
 
 _WAIT_S = 600.0  # for a drive that somebody else uses
@@ -101,7 +102,32 @@ def keeper(config: Config, known: Catalog, library_name: str) -> Keeper:
     from vcbproxy.archive.keeper import Keeper
     from vcbproxy.archive.pools import retention_of
 
-    return Keeper(known, library_name, retention_of(config.tape), hand(config))
+    return Keeper(known, library_name, retention_of(config.tape), hand(config), drive_session=by_memory(config))
+
+
+def by_memory(config: Config) -> DriveSession:
+    """What a drive needs to read the cartridge in it: the key of the pool that the cartridge's memory names.
+
+    The memory can be read without it. The key is fetched when the first such cartridge comes.
+    """
+    keys: dict[str, DriveSession] = {}
+
+    @contextmanager
+    def session(drive: SequentialDrive) -> Iterator[None]:
+        from tape import memory
+        from vcbproxy.cli.archiving import protection_of
+
+        told = memory.read(drive, 0, memory.Id.MEDIA_POOL)
+        name = told.text if told is not None else ""
+        if name not in config.tape.pool:
+            yield
+            return
+        if name not in keys:
+            keys[name] = protection_of(name, config.tape.pool[name]).drive_session
+        with keys[name](drive):
+            yield
+
+    return session
 
 
 def hand(config: Config) -> Hand:

@@ -38,7 +38,7 @@ def release(
     from vcbproxy.archive.releasing import release as released
 
     with shelves.library(config, library_name) as (_, library, keeper), tape_errors():
-        with library.loaded(barcode, wait_s=named.WAIT_S) as drive:
+        with library.loaded(barcode, wait_s=named.WAIT_S) as drive, keeper.drive_session(drive):
             found, _volume = keeper.identify(drive)
         outcome = released(keeper, barcode, found, None if dry_run else fingerprint)
     row = {

@@ -125,7 +125,7 @@ def _labelled(library: Any, keeper: Keeper, barcode: str, *, anew: bool, dry_run
     from vcbproxy.archive.keeper import Unfit
     from vcbproxy.archive.overwriting import refusal
 
-    with tape_errors(), library.loaded(barcode, wait_s=named.WAIT_S) as drive:
+    with tape_errors(), library.loaded(barcode, wait_s=named.WAIT_S) as drive, keeper.drive_session(drive):
         found, volume = keeper.identify(drive)
         row = {"barcode": barcode, "holds": found.what, "done": False, "problem": None}
         known = keeper.catalog.media.get(barcode)
