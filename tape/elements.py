@@ -159,20 +159,22 @@ class Inventory:
         raise TapeError(f"{self.name}: the robot has no drive {serial}; it has: {known or 'none'}")
 
     def home_of(self, element: Element) -> Element:
-        """Where the cartridge in an element belongs: the slot it came from, or the first one that is empty.
+        """Where the cartridge in an element belongs: the slot it came from, or an empty one.
+
+        One from which a cartridge came that is in a drive now is kept free for that, as long as there are others.
 
         Raises:
             LibraryError: every slot is full.
         """
-        places = [one for one in self.elements if one.kind is ElementKind.SLOT and not one.full]
-        for place in places:
-            if place.address == element.source:
-                return place
-        if not places:
+        empty = [one for one in self.of_kind(ElementKind.SLOT) if not one.full]
+        if not empty:
             raise LibraryError(
                 f"{self.name}: every slot is full; export a cartridge, to make room for the one in {element}"
             )
-        return places[0]
+        away = {one.source for one in self.of_kind(ElementKind.DRIVE) if one.full and one != element}
+        own = [one for one in empty if one.address == element.source]
+        free = [one for one in empty if one.address not in away]
+        return (own or free or empty)[0]
 
     def empty_mail_slot(self) -> Element:
         """One through which a cartridge can leave.

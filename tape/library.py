@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -310,7 +309,7 @@ class Library:
             inventory = self._arm.look()
             for element in inventory.of_kind(ElementKind.MAIL_SLOT):
                 if element.full and element.barcode:
-                    home = inventory.home_of(replace(element, source=None))
+                    home = inventory.home_of(element)
                     brought.append(self._arm.carry(inventory, element, home))
                     inventory = self._arm.look()
         return brought

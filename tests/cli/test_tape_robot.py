@@ -140,7 +140,7 @@ def test_which_library_must_be_clear(tmp_path: Path, folder: Path) -> None:
     without = Program(config)
     assert "[tape.library.NAME]" in without("tape", "changer", "status", code=2).err
     assert "no library main is configured" in without("tape", "changer", "status", "--library", "main", code=2).err
-    assert without("tape", "changer", "status", "--library", folder, "--json").json[1]["cartridge"] == "TAP001L8"
+    assert without("tape", "changer", "status", "--library", folder, "--json").json[2]["cartridge"] == "TAP001L8"
     (tmp_path / "nothing").mkdir()
     assert "no library is there" in without("tape", "changer", "status", "--library", tmp_path / "nothing", code=1).err
 

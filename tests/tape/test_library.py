@@ -304,6 +304,17 @@ def test_cartridges_go_out_and_come_in_through_the_mail_slot(library: Library, d
     assert places(library)["TAP001L8"] == "mail slot"
 
 
+def test_a_slot_is_kept_free_for_a_cartridge_that_is_in_a_drive(folder: Path) -> None:
+    with Library.in_folder(folder) as library:
+        library.load("TAP001L8", ONE)
+        library.export("TAP002L8")
+        assert library.import_()[0].address == SLOTS + 1  # its own
+        library.export("TAP003L8")
+        library.transfer("TAP002L8", library.inventory().at(ElementKind.SLOT, SLOTS + 2))
+        assert library.import_()[0].address == SLOTS + 1  # not that of the one in the drive
+        assert library.unload(ONE).address == SLOTS
+
+
 def test_an_unlabelled_cartridge_is_not_taken_in(library: Library, devices: EmulatedDevices) -> None:
     library.export("TAP001L8")
     devices.library.shelf.unreadable.add("TAP001L8")

@@ -41,7 +41,7 @@ def status(library: str | None, config: Config, as_json: bool) -> None:
     """List what lies where, as far as the robot knows. Moves nothing."""
     with libraries.opened(config, library) as used:
         inventory = used.inventory()
-    _show(config, inventory, list(inventory.elements), as_json=as_json)
+    _show(config, inventory, _all(inventory), as_json=as_json)
 
 
 @changer.command(cls=frame.Command, exit_codes=(11,), examples=("vcbproxy tape changer inventory",))
@@ -51,7 +51,7 @@ def inventory(library: str | None, config: Config, as_json: bool) -> None:
     """Have the robot look at every label anew, which takes minutes, and list what lies where."""
     with libraries.opened(config, library) as used:
         found = used.take_stock()
-    _show(config, found, list(found.elements), as_json=as_json)
+    _show(config, found, _all(found), as_json=as_json)
 
 
 @changer.command(
@@ -211,6 +211,15 @@ def _exported(used: Library, barcode: str, wait_s: float) -> Element:
 
     with tape_errors():
         return used.export(barcode, wait_s=wait_s)
+
+
+def _all(inventory: Inventory) -> list[Element]:
+    """Drives first; the robot's hand only when something is in it."""
+    from tape.elements import ElementKind
+
+    hand = [element for element in inventory.of_kind(ElementKind.ROBOT) if element.full]
+    kinds = (ElementKind.DRIVE, ElementKind.SLOT, ElementKind.MAIL_SLOT)
+    return hand + [element for kind in kinds for element in inventory.of_kind(kind)]
 
 
 def _mail(inventory: Inventory) -> list[Element]:
