@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from tape import memory
+from tape import encryption, memory
 from tape.errors import NoMedium, NotReady, TapeError, WrongCartridge
 from tape.scsi import cdb
 from tape.sequential import SequentialDrive
@@ -36,7 +36,15 @@ def thread(
                 raise
             sleep(_LOOK_AGAIN_S)
         else:
+            _forget_leftover(drive)
             return
+
+
+def _forget_leftover(drive: SequentialDrive) -> None:
+    """A program that was killed may have left its key: what comes next would be encrypted with it, and nobody know."""
+    identity = encryption.forget_leftover(drive)
+    if identity:
+        _log.warning("drive %s had the encryption key %s still, and has forgotten it", drive.identity.serial, identity)
 
 
 def _await(drive: SequentialDrive, barcode: str, monotonic: Callable[[], float]) -> None:

@@ -21,8 +21,10 @@ from tape.drive import TapeDrive
 from tape.errors import CannotEncrypt, EncryptionLost, RefusedCommand, TapeError
 from tape.scsi import cdb, security
 from tape.scsi.security import AES_256_GCM, ANSWER_BYTES, KEY_BYTES, Algorithm, BlockStatus, Encryption, InPage, Status
+from tape.sequential import SequentialDrive
 
 _IDENTITY_DIGITS = 16
+_IDENTITY = re.compile("[0-9a-f]{16}")
 _PURPOSE = b"identity of an LTO key"
 
 
@@ -79,7 +81,7 @@ def algorithm(drive: TapeDrive) -> Algorithm:
     raise CannotEncrypt(device=drive.name, reason="it has no AES-256 that a host may set the key of")
 
 
-def status(drive: TapeDrive) -> Status:
+def status(drive: SequentialDrive) -> Status:
     """What the drive does at present.
 
     Raises:
@@ -91,7 +93,7 @@ def status(drive: TapeDrive) -> Status:
     return found
 
 
-def wanted_key(drive: TapeDrive) -> str | None:
+def wanted_key(drive: SequentialDrive) -> str | None:
     """The identity of the key that the next block wants and the drive has not; None when it needs none.
 
     Raises:
@@ -130,7 +132,27 @@ def encrypted(drive: TapeDrive, key: Key) -> Iterator[None]:
     clear(drive, chosen)
 
 
-def clear(drive: TapeDrive, index: int) -> None:
+def forget_leftover(drive: SequentialDrive) -> str:
+    """Have a drive forget a key of ours that a killed program left in it; tells its identity, or nothing.
+
+    Whoever comes next means to write in the clear, or with another key: and the drive would go on with that one. Keys
+    that others gave it, a library's own management perhaps, are left alone.
+
+    Raises:
+        EncryptionLost: it does not forget it.
+        TapeError: the drive does not answer.
+    """
+    try:
+        found = status(drive)
+    except CannotEncrypt:
+        return ""
+    if found.encryption != Encryption.ON or not _IDENTITY.fullmatch(found.description):
+        return ""
+    clear(drive, found.algorithm)
+    return found.description
+
+
+def clear(drive: SequentialDrive, index: int) -> None:
     """Have the drive forget its key.
 
     Raises:
@@ -154,14 +176,14 @@ def _hold(drive: TapeDrive, key: Key, counter: int | None = None) -> Status:
     return found
 
 
-def _ask(drive: TapeDrive, page: InPage) -> bytes:
+def _ask(drive: SequentialDrive, page: InPage) -> bytes:
     try:
         return drive.unit.ask(cdb.security_protocol_in(page, ANSWER_BYTES), "ask for encryption", ANSWER_BYTES)
     except RefusedCommand as error:
         raise CannotEncrypt(device=drive.name, reason="it has no encryption that a host may use") from error
 
 
-def _send(drive: TapeDrive, page: bytes, what: str) -> None:
+def _send(drive: SequentialDrive, page: bytes, what: str) -> None:
     try:
         drive.unit.run(cdb.security_protocol_out(security.SET_ENCRYPTION, len(page)), what, data_out=page)
     except RefusedCommand as error:

@@ -11,10 +11,10 @@ from tape.drive import TapeDrive
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Lun
-from tape.encryption import Key, encrypted, status, wanted_key
+from tape.encryption import Key, encrypted, forget_leftover, status, wanted_key
 from tape.errors import CannotEncrypt, KeyWanted, TapeError, UnitAttention
 from tape.ltfs.volume import LtfsVolume
-from tape.scsi import security, sense
+from tape.scsi import cdb, security, sense
 from tape.scsi.security import Algorithm, Encryption, NextBlock, Status
 from tape.scsi.sense import Key as SenseKey
 from tape.sequential import Position
@@ -164,6 +164,27 @@ def test_a_drive_that_lost_its_key_writes_nothing_more(lun: DriveLun, drive: Tap
     with pytest.raises(TapeError), encrypted(drive, KEY):
         writing()
     assert TEXT[:23] not in on_tape(lun)
+
+
+def test_a_key_that_a_killed_program_left_is_forgotten_before_anything_is_written(
+    lun: DriveLun, drive: TapeDrive
+) -> None:
+    page = KEY.page(1)
+    drive.unit.run(cdb.security_protocol_out(security.SET_ENCRYPTION, len(page)), "set", data_out=page)
+    after = drive_with(lun)
+    assert status(after).encryption == Encryption.ON
+    assert forget_leftover(after) == KEY.identity
+    assert forget_leftover(after) == ""
+    with volume_in(after) as volume:
+        put(volume, "/plain", TEXT)
+    assert TEXT[:23] in on_tape(lun)
+
+
+def test_a_key_that_somebody_else_manages_is_left_alone(lun: DriveLun, drive: TapeDrive) -> None:
+    page = security.set_encryption(1, SECRET, "LIBRARY-7")
+    drive.unit.run(cdb.security_protocol_out(security.SET_ENCRYPTION, len(page)), "set", data_out=page)
+    assert forget_leftover(drive) == ""
+    assert status(drive).encryption == Encryption.ON
 
 
 def test_no_error_tells_the_key(lun: DriveLun, drive: TapeDrive) -> None:

@@ -54,7 +54,7 @@ def keyed(drive: SequentialDrive, key: Key | None, whose: str) -> Iterator[None]
         CredentialsError: the cartridge wants another.
     """
     from tape.drive import TapeDrive
-    from tape.encryption import encrypted, wanted_key
+    from tape.encryption import encrypted, forget_leftover, wanted_key
     from tape.errors import KeyWanted
 
     if not isinstance(drive, TapeDrive):
@@ -62,6 +62,7 @@ def keyed(drive: SequentialDrive, key: Key | None, whose: str) -> Iterator[None]
             raise ConfigError(f"{whose}: {drive.name} is not driven by SCSI commands, and cannot be given a key")
         yield
         return
+    forget_leftover(drive)
     with nullcontext() if key is None else encrypted(drive, key):
         try:
             yield
