@@ -7,7 +7,7 @@ failed move has left where is said by a new look, or said to be unknown.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ class Arm:
         Args:
             devices: the robot among them.
             name: what messages call the library.
-            known_drives: serial numbers of drives by the addresses of their elements, if the robot does not tell.
+            known_drives: serial numbers of drives by their numbers, from 0, if the robot does not tell.
         """
         self._devices = devices
         self._robot = devices.robot
@@ -51,12 +51,14 @@ class Arm:
         Raises:
             TapeError: it does not tell.
         """
-        return Inventory(self._name, tuple(self._with_serial(element) for element in self._robot.elements()))
+        elements = self._robot.elements()
+        drives = [element.address for element in elements if element.kind is ElementKind.DRIVE]
+        return Inventory(self._name, tuple(self._with_serial(element, drives) for element in elements))
 
-    def _with_serial(self, element: Element) -> Element:
+    def _with_serial(self, element: Element, drives: Sequence[int]) -> Element:
         if element.kind is not ElementKind.DRIVE:
             return element
-        told = element.drive_serial or self._known_drives.get(element.address, "")
+        told = element.drive_serial or self._known_drives.get(drives.index(element.address), "")
         return replace(element, drive_serial=self._spelled(told) if told else "")
 
     def _spelled(self, told: str) -> str:

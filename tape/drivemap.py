@@ -1,7 +1,7 @@
 """Which element is which drive, for robots that do not tell: a cartridge is put into each, and who has it now is seen.
 
-    element 256  ◀── scratch cartridge ──   1013000ABC becomes ready     {256: "1013000ABC", 257: "1013000DEF"}
-    element 257  ◀──                        1013000DEF becomes ready
+    drive 0  ◀── scratch cartridge ──   1013000ABC becomes ready     {0: "1013000ABC", 1: "1013000DEF"}
+    drive 1  ◀──                        1013000DEF becomes ready
 
 Kept in a file by the robot's serial number, for it holds until somebody re-cables drives or exchanges one.
 """
@@ -43,7 +43,8 @@ def learn(
         monotonic: a clock, in seconds.
 
     Returns:
-        Serial numbers by the addresses of elements; of elements that no drive of this host is, nothing.
+        Serial numbers by the numbers of drives in the library, from 0: unlike the addresses of elements, they are the
+        same whoever speaks to the robot. Of one that no drive of this host is, nothing.
 
     Raises:
         InUse: a program has one of them.
@@ -68,7 +69,7 @@ def learn(
             finally:
                 _bring_back(robot, drives, place, home)
             if holder is not None:
-                found[place.address] = holder
+                found[number] = holder
         return found
 
 
@@ -134,7 +135,7 @@ def load(folder: Path, robot_serial: str) -> dict[int, str]:
         kept = json.loads(path.read_text("utf-8"))
         if kept["format"] != _FORMAT:
             raise TapeError(f"{path}: format {kept['format']!r} is not known")
-        return {int(address): str(serial) for address, serial in kept["drives"].items()}
+        return {int(number): str(serial) for number, serial in kept["drives"].items()}
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -150,7 +151,7 @@ def save(folder: Path, robot_serial: str, drives: Mapping[int, str]) -> Path:
         TapeError: the file cannot be written.
     """
     path = _path(folder, robot_serial)
-    kept = {"format": _FORMAT, "drives": {str(address): serial for address, serial in sorted(drives.items())}}
+    kept = {"format": _FORMAT, "drives": {str(number): serial for number, serial in sorted(drives.items())}}
     try:
         folder_for_all(folder)
         aside = path.with_suffix(".new")

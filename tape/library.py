@@ -61,8 +61,8 @@ class Library:
         Args:
             devices: the robot, and how to get at the drives.
             name: what messages call it; by its robot's serial number, if not given.
-            known_drives: serial numbers of drives by the addresses of their elements, for a robot that does not tell
-                them: see ``tape.drivemap``.
+            known_drives: serial numbers of drives by their numbers in the library, from 0, for a robot that does not
+                tell them: see ``tape.drivemap``.
             keep_loaded: whether a cartridge stays in its drive until that is wanted for another.
             puts_away: whether cartridges are brought home in the end; where people feed the drive, they rather stay.
             cleaning: if drives that ask for it are cleaned by us: where the uses of cleaning cartridges are counted.

@@ -127,7 +127,7 @@ def test_drives_are_found_by_putting_a_cartridge_into_each(silent: ScsiDevices, 
     with pytest.raises(LibraryError, match=r"its drives are \?, \?"), Library(silent).loaded("TAP001L8"):
         pass
     learnt = drivemap.learn(silent, "TAP002L8", sleep=lambda _: None)
-    assert learnt == {0x100: ONE, 0x101: TWO}
+    assert learnt == {0: ONE, 1: TWO}
     drivemap.save(tmp_path, silent.robot.serial, learnt)
     kept = drivemap.load(tmp_path, silent.robot.serial)
     with Library(silent, known_drives=kept) as library, library.loaded("TAP001L8", among=[TWO]) as drive:
@@ -139,7 +139,7 @@ def test_a_drive_of_another_host_has_no_serial_number(virtual: VirtualLibrary, s
     seconds = iter(range(1000))
     mine = ScsiDevices(silent.robot, {TWO: silent.drives[TWO]}, LockFolder(virtual.folder / "locks"))
     learnt = drivemap.learn(mine, "TAP001L8", sleep=lambda _: None, monotonic=lambda: float(next(seconds)) * 30)
-    assert learnt == {0x101: TWO}
+    assert learnt == {1: TWO}
 
 
 def test_a_drive_that_is_not_empty_is_left_alone(virtual: VirtualLibrary, silent: ScsiDevices) -> None:
