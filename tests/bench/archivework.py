@@ -7,6 +7,7 @@ archivework.py read  RAW SHELF SAYS           the cartridge's image      ─▶ 
 from __future__ import annotations
 
 import json
+import mmap
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -56,6 +57,19 @@ def write(lun: Path, folder: Path, level: int) -> Said:
     return Said(image.facts.size_bytes, written.taken, wall_s, cpu_s, written.stats.starved_s)
 
 
+def put(file: Path, folder: Path) -> Said:
+    with shelf(folder).for_writing() as cartridge:
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
+        with file.open("rb") as source, FileStream(cartridge.volume.create(IMAGE)) as tape:
+            whole = memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+            for at in range(0, len(whole), 4 * BLOCK_BYTES):
+                assert tape.write(whole[at : at + 4 * BLOCK_BYTES]), "the cartridge is too small for this bench"
+            written = tape.finish()
+        cartridge.volume.commit()
+        wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+    return Said(written.taken, written.taken, wall_s, cpu_s, written.stats.starved_s)
+
+
 def read(raw: Path, folder: Path) -> Said:
     with shelf(folder).for_reading("TAP001L8") as cartridge:
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
@@ -69,7 +83,13 @@ def read(raw: Path, folder: Path) -> Said:
 
 def main() -> None:
     place, folder, says = (Path(argument) for argument in sys.argv[2:5])
-    said = write(place, folder, int(sys.argv[5])) if sys.argv[1] == "write" else read(place, folder)
+    match sys.argv[1]:
+        case "write":
+            said = write(place, folder, int(sys.argv[5]))
+        case "put":
+            said = put(place, folder)
+        case _:
+            said = read(place, folder)
     says.write_text(json.dumps(asdict(said)))
 
 

@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,15 +59,23 @@ class Place:
 
     def write(self, level: int = LEVELS[0]) -> tuple[Said, int]:
         """Archive it; also gives the peak of memory."""
-        shutil.rmtree(self.shelf, ignore_errors=True)
-        self.shelf.mkdir()
-        archivework.shelf(self.shelf)
+        self._new_shelf()
         return self._run("write", self.lun, level)
+
+    def put(self, file: Path) -> Said:
+        """Only write a file that is there, as it is."""
+        self._new_shelf()
+        return self._run("put", file)[0]
 
     def read(self) -> tuple[Said, int]:
         """Restore what was archived last."""
         self.back.unlink(missing_ok=True)
         return self._run("read", self.back, twotoone.SIZE_BYTES, self.sha256)
+
+    def _new_shelf(self) -> None:
+        shutil.rmtree(self.shelf, ignore_errors=True)
+        self.shelf.mkdir()
+        archivework.shelf(self.shelf)
 
     def _run(self, what: str, place: Path, *arguments: object) -> tuple[Said, int]:
         says = self.folder / "says.json"
@@ -94,6 +102,8 @@ def place() -> Iterator[Place]:
 def test_archive_stream_and_restore(place: Place) -> None:
     size = twotoone.SIZE_BYTES
     writes, reads, over_zstd, over_unzstd, rss = [], [], [], [], []
+    place.write()
+    place.read()  # once in vain: who comes first gets memory that the machine has yet to find
     for _ in range(ROUNDS):
         said, peak = place.write()
         zstd_s = place.zstd("zstd -q -1 -T2 < disk.raw > disk.zst")
@@ -124,24 +134,58 @@ def rates(said: Said) -> str:
     return f"{tape:.0f} MB/s of tape, {said.disk_bytes / said.wall_s / MB:.0f} of the disk, CPU {cores:.2f} cores"
 
 
-def test_against_the_reference_ltfs(place: Place) -> None:
+@pytest.fixture
+def ltfs(place: Place) -> Iterator[Callable[[str], float]]:
+    """Runs a line of shell with a new volume of theirs at ``mount``; how long until all is on the cartridge."""
     for program in ("ltfs", "mkltfs"):
         if shutil.which(program) is None:
             pytest.skip(f"{program}, the reference implementation of LTFS, is not installed")
-    said, _ = place.write()
+    cartridge, mount = place.folder / "theirs", place.folder / "mount"
+    mount.mkdir()
+
+    def run(command: str) -> float:
+        shutil.rmtree(cartridge, ignore_errors=True)
+        cartridge.mkdir()
+        subprocess.run(["mkltfs", "-e", "file", "-d", cartridge, "-s", "BENCH1", "-f"], check=True, capture_output=True)
+        options = ["-o", "tape_backend=file", "-o", f"devname={cartridge}"]
+        daemon = subprocess.Popen(["ltfs", "-f", *options, mount], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until_s = time.monotonic() + 60
+            while not mount.is_mount():
+                assert daemon.poll() is None, "ltfs does not mount"
+                assert time.monotonic() < until_s, "ltfs does not mount"
+                time.sleep(0.1)
+            began_s = time.perf_counter()
+            place.zstd(command)
+            subprocess.run(["umount", mount], check=True)
+            daemon.wait(60)
+            return time.perf_counter() - began_s
+        finally:
+            if mount.is_mount():
+                subprocess.run(["umount", "-l", mount], check=False)
+            if daemon.poll() is None:
+                daemon.kill()
+            daemon.wait()
+
+    yield run
+    shutil.rmtree(cartridge, ignore_errors=True)
+
+
+def test_against_the_reference_ltfs(place: Place, ltfs: Callable[[str], float]) -> None:
+    """The same bytes by both writers; and the same disk by us, and by zstd onto their mount."""
     image = place.folder / "image"
     place.zstd("zstd -q -1 -T2 < disk.raw > image")
-    cartridge, mount = place.folder / "theirs", place.folder / "mount"
-    cartridge.mkdir()
-    mount.mkdir()
-    subprocess.run(["mkltfs", "-e", "file", "-d", cartridge, "-s", "BENCH1", "-f"], check=True, capture_output=True)
-    subprocess.run(["ltfs", "-o", "tape_backend=file", "-o", f"devname={cartridge}", mount], check=True)
-    began_s = time.perf_counter()
-    try:
-        subprocess.run(["dd", f"if={image}", f"of={mount / 'image'}", "bs=512K", "status=none"], check=True)
-    finally:
-        subprocess.run(["umount", mount], check=True)
-    theirs = image.stat().st_size / (time.perf_counter() - began_s)
-    ours = said.image_bytes / said.wall_s
-    print(f"\nours {ours / MB:.0f} MB/s of tape, ltfs {theirs / MB:.0f}: {ours / theirs:.2f} times (wanted 1.5)")
-    assert ours >= 1.5 * theirs
+    writers, streams, fast = [], [], []
+    for _ in range(ROUNDS):
+        said, theirs_s = place.put(image), ltfs("dd if=image of=mount/image bs=512K status=none")
+        writers.append(theirs_s / said.wall_s)
+        print(f"\nwriting: ours {rates(said)}; ltfs {said.image_bytes / theirs_s / MB:.0f}, {writers[-1]:.2f} times")
+        disk, _ = place.write()
+        for command, taken in (("zstd -1", streams), ("zstd --fast=15", fast)):
+            theirs_s = ltfs(f"{command} -q -T2 < disk.raw > mount/image")
+            taken.append(theirs_s / disk.wall_s)
+            theirs = f"{command} -T2 onto ltfs {disk.disk_bytes / theirs_s / MB:.0f} MB/s of the disk"
+            print(f"disk: ours {rates(disk)}; {theirs}, {taken[-1]:.2f} times")
+    print(f"medians: {statistics.median(writers):.2f} times ltfs in writing the same bytes (1.5), ", end="")
+    print(f"{statistics.median(streams):.2f} and {statistics.median(fast):.2f} times zstd onto ltfs")
+    assert statistics.median(writers) >= 1.5
