@@ -30,6 +30,8 @@ from tape.ltfs.verify import read_again
 from tape.ltfs.writer import FileWriter
 from tape.sequential import Position, SequentialDrive
 
+_LEVELS_MAX = 500  # of directories: an index with more would be refused when it is read
+
 
 class LtfsVolume:
     """One mounted volume. For one thread."""
@@ -159,8 +161,10 @@ class LtfsVolume:
         """A directory, and those above it.
 
         Raises:
-            FormatError: a file is in the way.
+            FormatError: a file is in the way; or it lies too deep.
         """
+        if len(path.split("/")) > _LEVELS_MAX:
+            raise FormatError(where=f"volume {self.uuid}", reason=f"{path[:60]}… has more than {_LEVELS_MAX} levels")
         self.recording.protection.hold_writable(self.drive, self.index)
         before = self.index.highest_uid
         made = self.index.make_directory(path, self._now_ns())

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tape.errors import VolumeOverflow
+from tape.errors import FormatError, VolumeOverflow
 from tape.ltfs.index import DIGEST, Directory, Extent, File, Pointer, Times
 from tape.ltfs.verify import checksum, checksums
 from tape.scsi.transport import Buffer
 
 if TYPE_CHECKING:
     from tape.ltfs.volume import LtfsVolume
+
+_XATTR_BYTES_MAX = 4096  # the reference implementation's limit
 
 
 class FileWriter:
@@ -97,10 +99,12 @@ class FileWriter:
         """The file is complete; safe with the next commit. It bears a digest if all of it came by ``write``.
 
         Raises:
+            FormatError: an attribute that other implementations would not read; there is no file.
             VolumeOverflow: the last bytes that ``write`` took found no room; there is no file.
             TapeError: it could not be written.
         """
         assert not self._done, "finished twice"
+        self._hold_readable(xattrs or {})
         if self._held and not self._flush_held():
             self.abort()
             raise VolumeOverflow(
@@ -118,6 +122,12 @@ class FileWriter:
         file = File(self._name, self._volume.index.new_uid(), times, self._written, extents, xattrs=borne)
         self._end(file)
         return file
+
+    def _hold_readable(self, xattrs: Mapping[str, bytes]) -> None:
+        for key, value in xattrs.items():
+            if not key or len(value) > _XATTR_BYTES_MAX:
+                self.abort()
+                raise FormatError(where=self.name, reason=f"the attribute {key!r} has {len(value)} bytes")
 
     def abort(self) -> None:
         """Leave no file; what was written of it stays on the tape, and no index names it."""

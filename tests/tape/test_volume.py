@@ -128,9 +128,25 @@ def test_nothing_is_written_where_nothing_changed(lun: DriveLun) -> None:
 def test_names_that_are_there_or_cannot_be_are_refused(lun: DriveLun) -> None:
     volume = mounted(lun)
     put(volume, "/a/b", b"x")
-    for path, says in (("/a/b", "there already"), ("/a", "there already"), ("/a/b/c", "is a file"), ("/a/..", "none")):
+    deep = "/".join("d" * 600)
+    for path, says in (
+        ("/a/b", "there already"),
+        ("/a", "there already"),
+        ("/a/b/c", "is a file"),
+        ("/a/..", "none"),
+        (deep, "500 levels"),
+    ):
         with pytest.raises(FormatError, match=says):
             volume.create(path)
+
+
+def test_attributes_that_others_could_not_read_are_refused(lun: DriveLun) -> None:
+    with mounted(lun) as volume:
+        for xattrs in ({"": b"x"}, {"long": bytes(4097)}):
+            with pytest.raises(FormatError, match="the attribute"):
+                volume.create("/x").finish(xattrs)
+        put(volume, "/x", b"x")
+    assert set(files_of(mounted(lun))) == {"/x"}
 
 
 def test_a_locked_volume_takes_nothing(lun: DriveLun) -> None:
