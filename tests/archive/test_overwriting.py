@@ -13,7 +13,7 @@ from vcbproxy.archive.identify import Content, Found
 from vcbproxy.archive.note import Note, decode
 from vcbproxy.archive.overwriting import refusal
 from vcbproxy.catalog.expiry import Hold
-from vcbproxy.catalog.medium import FOREVER, Medium, State
+from vcbproxy.catalog.medium import FOREVER, FORMATTING, Medium, State
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -71,6 +71,18 @@ def test_a_person_releases_exactly_what_was_seen(found):
     released = replace(KNOWN, released=found.fingerprint)
     assert may(found, released, HOLD)
     assert not may(replace(found, fingerprint="something later"), released, HOLD)
+
+
+def test_what_we_left_half_formatted_is_formatted_again_on_the_very_cartridge():
+    began = replace(SCRATCH, released=FORMATTING)
+    torn = replace(UNREADABLE, volume_uuid="u", unfinished=True)
+    assert may(UNREADABLE, began)
+    assert may(torn, began)
+    assert not may(replace(torn, unfinished=False), began), "a volume of somebody else"
+    assert not may(replace(UNREADABLE, serial="S2"), began)
+    assert not may(replace(UNREADABLE, serial=""), replace(began, serial=""))
+    assert not may(FOREIGN, began)
+    assert not may(UNREADABLE, replace(began, state=State.FULL))
 
 
 @pytest.mark.parametrize("state", [State.RETIRED, State.DAMAGED, State.CLEANING])

@@ -18,7 +18,7 @@ from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
 from vcbproxy.archive.pool import PoolShelf
-from vcbproxy.catalog.medium import State
+from vcbproxy.catalog.medium import FORMATTING, State
 from vcbproxy.config import Allocation
 from vcbproxy.errors import Busy, CartridgeWanted, IntegrityError
 
@@ -384,6 +384,23 @@ def test_what_does_not_come_back_is_never_listed(world):
                 cartridge.volume.commit()
             assert cartridge.volume.index.find("/bad") is None
     assert world.read(good) == content("web01", 1 << 20)
+
+
+@pytest.mark.parametrize("objects", range(1, 9))
+def test_a_death_while_formatting_costs_no_cartridge(tmp_path, objects):
+    """Wherever it was cut off: the label's records, its filemarks, the first index."""
+    world = World.with_cartridges(tmp_path, "TAP001L8")
+    with world.opened() as (library, keeper), library.loaded("TAP001L8") as drive:
+        found, volume = keeper.look(drive, "TAP001L8")
+        keeper.label(drive, "TAP001L8", found, volume)
+        keeper.catalog.media.change("TAP001L8", lambda known: replace(known, volume_uuid=None, released=FORMATTING))
+    tape = world.cartridge("TAP001L8")
+    for partition in (1, 0):  # in the order in which they are written
+        tape.overwrite(partition, min(objects, tape.end(partition)) if partition else max(objects - 4, 0))
+    tape.flush()
+    for path in world.folder("TAP001L8").glob("attr_*_80c"):
+        path.unlink()
+    assert world.archive("web01").barcodes == ("TAP001L8",)
 
 
 def test_worm_is_appended_to_and_never_written_over(tmp_path):

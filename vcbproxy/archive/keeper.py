@@ -28,7 +28,7 @@ from vcbproxy.archive.overwriting import refusal
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.expiry import Hold, holds
 from vcbproxy.catalog.length import Length
-from vcbproxy.catalog.medium import MediaSet, Medium, State
+from vcbproxy.catalog.medium import FORMATTING, MediaSet, Medium, State
 from vcbproxy.catalog.recycling import lost_with
 from vcbproxy.errors import Error
 
@@ -181,7 +181,7 @@ class Keeper:
         volume.index.root.xattrs[notes.KEY] = Note(barcode).encode()
         volume.commit_anew()
         made = volume
-        self.catalog.media.change(barcode, lambda known: self.measured(known, barcode, made, State.SCRATCH))
+        self.catalog.media.change(barcode, lambda known: _settled(self.measured(known, barcode, made, State.SCRATCH)))
         return made
 
     def _forget(self, barcode: str, found: Found, pool: str | None) -> None:
@@ -191,7 +191,8 @@ class Keeper:
             reason = refusal(barcode, found, known, self.holds().get(barcode), pool, self.hand.now())
             if reason is not None:
                 raise Unfit(f"cartridge {barcode} is not overwritten: {reason}", found=found)
-            return cleared(known or Medium(barcode, State.SCRATCH), serial=found.serial, worm=found.worm)
+            blank = cleared(known or Medium(barcode, State.SCRATCH), serial=found.serial, worm=found.worm)
+            return replace(blank, released=FORMATTING)
 
         with self.catalog.transaction():
             self.catalog.media.change(barcode, forgotten)
@@ -223,7 +224,9 @@ class Keeper:
         with self.catalog.transaction():
             medium = self.catalog.media.change(
                 barcode,
-                lambda known: self.measured(known, barcode, volume, State.FULL if volume.full else State.APPENDABLE),
+                lambda known: _settled(
+                    self.measured(known, barcode, volume, State.FULL if volume.full else State.APPENDABLE)
+                ),
             )
             self.note_written(self.catalog.sets.get(media_set.id) or media_set, medium)
 
@@ -294,6 +297,11 @@ class Keeper:
             after = noted(before)
             if before is not None or after.state is not State.SCRATCH:
                 self.catalog.media.put(after)
+
+
+def _settled(medium: Medium) -> Medium:
+    """What was released has been overwritten."""
+    return replace(medium, released=None)
 
 
 def cleared(medium: Medium, *, serial: str = "", worm: bool | None = None) -> Medium:

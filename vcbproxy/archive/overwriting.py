@@ -8,6 +8,7 @@
     scratch         yes       yes           only that volume, past its    no
     expired         yes       yes           own end, of this pool         no
     released        only what a person released, by its fingerprint, whatever it is
+    formatting      what is left when we died while we formatted it, if it is the very cartridge
 
 A pure function: a wrong yes here destroys a backup.
 """
@@ -19,7 +20,7 @@ from datetime import datetime
 from tape.arrival import same_label
 from vcbproxy.archive.identify import Content, Found
 from vcbproxy.catalog.expiry import Hold
-from vcbproxy.catalog.medium import FOREVER, Medium, State
+from vcbproxy.catalog.medium import FOREVER, FORMATTING, Medium, State
 
 _NEVER = (State.RETIRED, State.DAMAGED, State.CLEANING)
 
@@ -52,9 +53,19 @@ def refusal(
         return f"{hold.because} {until(hold.until)}"
     if found.content is Content.BLANK:
         return None
+    if _is_left_half_formatted(found, known):
+        return None
     if found.content is not Content.OURS:
         return f"it holds {found.what}; if that is not wanted, see `vcbproxy tape media release {barcode}`"
     return _of_ours(barcode, found, known, pool, now)
+
+
+def _is_left_half_formatted(found: Found, known: Medium | None) -> bool:
+    """Whether we began to format this very cartridge, and what lies on it is what comes of that."""
+    if known is None or known.state is not State.SCRATCH or known.released != FORMATTING:
+        return False
+    same = bool(known.serial) and known.serial == found.serial
+    return same and found.content is Content.UNREADABLE and (found.unfinished or found.volume_uuid is None)
 
 
 def _of_ours(barcode: str, found: Found, known: Medium | None, pool: str | None, now: datetime) -> str | None:

@@ -14,6 +14,8 @@ from enum import Enum
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 """An end that never comes."""
+FORMATTING = "what we left half formatted"
+"""As ``released``: it was being formatted by us when it was last heard of."""
 
 
 class State(Enum):
@@ -68,7 +70,7 @@ class Medium:
         last_drive: vendor and serial number of the drive that loaded it last.
         errors: how often it failed us.
         reason: why it is in its state, where there is something to say.
-        released: what a person allowed to be overwritten, by its fingerprint: only exactly that.
+        released: what a person allowed to be overwritten, by its fingerprint: only exactly that; or ``FORMATTING``.
         seen: when it was last in a library.
     """
 
