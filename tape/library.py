@@ -13,6 +13,7 @@ the library is closed: a job's next volume is mostly the one of its last.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,16 +28,23 @@ from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import (
+    DestinationFull,
     InUse,
+    LibraryChanged,
     LibraryError,
     NotReady,
+    SourceEmpty,
     TapeError,
 )
 from tape.scsi.reservation import key_of
 from tape.seats import Seats
 from tape.sequential import SequentialDrive
 
+_OVERTAKEN_MAX = 3
 _SEATS_LOOK_S = 5.0  # whether another program has let a drive go: the robot is asked each time
+
+
+_log = logging.getLogger(__name__)
 
 
 class Library:
@@ -166,7 +174,8 @@ class Library:
             InUse: every drive is taken, or the one that has it.
             WrongCartridge: its memory says that it is another one.
             MoveFailed: it could not be carried.
-            LibraryChanged: cartridges were moved by hand meanwhile.
+            LibraryChanged: cartridges are moved by hand, again and again: what others have changed since the look is
+                planned anew a few times.
             TapeError: the drive cannot use it.
         """
         if barcode.startswith(CLEANING_PREFIX):
@@ -320,10 +329,21 @@ class Library:
     def _seat(self, barcode: str, wait_s: float, among: Sequence[str]) -> Iterator[str]:
         """Have a drive with that cartridge in it."""
         until_s = self._monotonic() + wait_s
+        overtaken = 0
         while True:
             with ExitStack() as taken:
                 serial, refusals = self._take_one(barcode, among, taken)
-                if serial is not None and self._bring(barcode, serial):
+                try:
+                    brought = serial is not None and self._bring(barcode, serial)
+                except LibraryError as error:
+                    overtaken += 1
+                    if not _is_overtaken(error) or overtaken > _OVERTAKEN_MAX:
+                        raise
+                    _log.warning("%s; planned anew", error)
+                    continue
+                if serial is not None:
+                    if not brought:
+                        continue  # another drive got it first
                     self._left.pop(serial, None)
                     self._left[serial] = barcode
                     yield serial
@@ -414,6 +434,12 @@ class Library:
         if not drive.drive_serial:
             raise LibraryError(f"{self.name}: the robot does not tell which drive is {drive}; map the drives first")
         return drive.drive_serial
+
+
+def _is_overtaken(error: LibraryError) -> bool:
+    """Whether others were at the places of a move in the moment between the look and the move; nothing was carried."""
+    because = getattr(error, "because", None)
+    return isinstance(error, LibraryChanged) or isinstance(because, SourceEmpty | DestinationFull)
 
 
 def _drive(element: Element) -> str:

@@ -17,11 +17,12 @@ from tape.cleaninglog import CleaningLog
 from tape.devices import EmulatedDevices, ScsiDevices
 from tape.drive import TapeDrive
 from tape.elements import ElementKind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.lun import Lun
 from tape.emulator.pace import LTO9, Pace
-from tape.emulator.robot import SLOTS
+from tape.emulator.robot import DRIVES, SLOTS
 from tape.errors import (
     CartridgeMissing,
     DestinationFull,
@@ -335,10 +336,34 @@ def test_a_destination_filled_meanwhile_is_told_with_where_the_cartridge_lies(
 
 def test_a_source_emptied_meanwhile_is_told(library: Library, devices: EmulatedDevices) -> None:
     shelf = devices.library.shelf
+    slot, mail = library.inventory().at(ElementKind.SLOT, SLOTS), library.inventory().empty_mail_slot()
     on_move(devices.library, lambda: shelf.full.pop(SLOTS))
-    with pytest.raises(MoveFailed, match="nowhere to be seen now") as caught, library.loaded("TAP001L8"):
-        pass
+    with pytest.raises(MoveFailed, match="nowhere to be seen now") as caught:
+        library.move(slot, mail)
     assert isinstance(caught.value.because, SourceEmpty)
+
+
+def test_a_cartridge_taken_away_meanwhile_is_missing_then(library: Library, devices: EmulatedDevices) -> None:
+    on_move(devices.library, lambda: devices.library.shelf.full.pop(SLOTS))
+    with pytest.raises(CartridgeMissing), library.loaded("TAP001L8"):
+        pass
+
+
+def test_a_drive_that_another_host_has_filled_meanwhile_is_passed_over(
+    library: Library, devices: EmulatedDevices, caplog: pytest.LogCaptureFixture
+) -> None:
+    virtual = devices.library
+
+    def other_host() -> None:
+        barcode = virtual.shelf.full.pop(SLOTS + 1)
+        virtual.shelf.full[DRIVES] = barcode
+        virtual.drives[0].insert(Cartridge(virtual.folder / barcode))
+
+    on_move(virtual, other_host)
+    with library.loaded("TAP001L8") as drive:
+        assert drive.identity.serial == TWO
+    assert "the destination is full" in caplog.text
+    assert "planned anew" in caplog.text
 
 
 def test_a_door_opened_in_the_middle_is_told_and_the_next_try_works(library: Library, devices: EmulatedDevices) -> None:
@@ -364,17 +389,33 @@ def test_hands_elsewhere_do_not_stop_a_move(library: Library, devices: EmulatedD
 
 
 def test_hands_in_the_way_of_a_move_do(library: Library, devices: EmulatedDevices) -> None:
-    shelf = devices.library.shelf
+    slot, mail = library.inventory().at(ElementKind.SLOT, SLOTS), library.inventory().empty_mail_slot()
+    on_move(devices.library, lambda: swapped(devices))
+    with pytest.raises(LibraryChanged, match="slot 1024 held TAP001L8, and now TAP002L8"):
+        library.move(slot, mail)
 
-    def swap() -> None:
-        shelf.full[SLOTS], shelf.full[SLOTS + 1] = shelf.full[SLOTS + 1], shelf.full[SLOTS]
-        told(devices)
 
-    on_move(devices.library, swap)
-    with pytest.raises(LibraryChanged, match="slot 1024 held TAP001L8, and now TAP002L8"), library.loaded("TAP001L8"):
+def test_a_cartridge_that_hands_have_moved_is_found_where_it_is_now(library: Library, devices: EmulatedDevices) -> None:
+    on_move(devices.library, lambda: swapped(devices))
+    with library.loaded("TAP001L8"):
+        assert devices.library.shelf.sources[DRIVES] == SLOTS + 1
+
+
+def test_hands_that_never_rest_are_told(library: Library, devices: EmulatedDevices) -> None:
+    def again(lun: Lun, command: bytes) -> None:
+        if command[0] == 0xA5:
+            swapped(devices)
+
+    devices.library.robot.before = again
+    with pytest.raises(LibraryChanged), library.loaded("TAP001L8"):
         pass
-    with library.loaded("TAP001L8"):  # asked again, it is found where it is now
-        pass
+
+
+def swapped(devices: EmulatedDevices) -> None:
+    """Somebody swaps two cartridges, and the robot notices."""
+    full = devices.library.shelf.full
+    full[SLOTS], full[SLOTS + 1] = full[SLOTS + 1], full[SLOTS]
+    told(devices)
 
 
 def told(devices: EmulatedDevices, *_: object) -> None:
