@@ -33,6 +33,8 @@ from tape.errors import (
     LibraryChanged,
     LibraryError,
     NotReady,
+    RefusedCommand,
+    RemovalPrevented,
     SourceEmpty,
     TapeError,
 )
@@ -427,7 +429,9 @@ class Library:
             drive.release()
             try:
                 drive.unload()
-            except NotReady:  # it has been given out already
+            except RemovalPrevented:
+                raise
+            except (NotReady, RefusedCommand):  # it has been given out already, as after cleaning; the robot will tell
                 return
 
     def _known(self, drive: Element) -> str:

@@ -211,6 +211,18 @@ def test_none_that_can_clean_is_told_and_stops_no_work(
         pass
 
 
+def test_a_drive_that_refuses_to_give_out_what_it_has_given_out_is_emptied(
+    library: Library, devices: EmulatedDevices, log: CleaningLog
+) -> None:
+    def refuse(lun: Lun, command: bytes) -> None:
+        if command[0] == 0x1B:
+            raise Check(Key.ILLEGAL_REQUEST, 0x2C)
+
+    devices.library.drives[0].before = refuse
+    assert cleaning.clean(library, ONE, log, sleep=lambda _: None).uses == 1
+    assert devices.library.drives[0].cartridge is None
+
+
 @pytest.mark.parametrize(
     ("barcode", "says"), [("TAP001L8", "is no cleaning cartridge"), ("CLN009L8", "not in the library")]
 )
