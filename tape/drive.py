@@ -122,7 +122,7 @@ class TapeDrive:
         self.unit.attend()  # that there is another cartridge is what one loads for
         try:
             with self._attentive():
-                self.unit.run(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
+                self.unit.tell(cdb.load_unload(load=True), "load", timeout_s=timeout_s)
         except NotReady as error:  # most drives begin to thread as soon as the robot has let go
             if isinstance(error, NoMedium) or not _is_on_its_way(error):
                 raise
@@ -139,20 +139,24 @@ class TapeDrive:
         """
         self._expected = None
         with self._attentive():
-            self.unit.run(cdb.load_unload(load=False), "unload", timeout_s=SEEK_S)
+            self.unit.tell(cdb.load_unload(load=False), "unload", timeout_s=SEEK_S)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let nobody take the cartridge out for the length of a ``with``."""
         with self._attentive():
-            self.unit.run(cdb.prevent_removal(True), "prevent removal")
+            self._prevent_removal()
         try:
-            yield
+            with self.guarded(self._prevent_removal):  # a reset lets it go
+                yield
         except BaseException:
             with suppress(TapeError):  # the first error is the one to be told
                 self.release()
             raise
         self.release()
+
+    def _prevent_removal(self) -> None:
+        self.unit.tell(cdb.prevent_removal(True), "prevent removal")
 
     def release(self) -> None:
         """Hold the cartridge no longer, whoever it was that held it.
@@ -160,11 +164,10 @@ class TapeDrive:
         Raises:
             TapeError: it cannot be told to.
         """
-        for _ in range(_RETRIES_MAX):
-            with suppress(UnitAttention):  # noticed, and of no matter to one who lets go
-                self.unit.run(cdb.prevent_removal(False), "allow removal")
-                return
-        self.unit.run(cdb.prevent_removal(False), "allow removal")
+        with suppress(MediumChanged):  # noticed, and of no matter to one who lets go
+            self.unit.tell(cdb.prevent_removal(False), "allow removal")
+            return
+        self.unit.tell(cdb.prevent_removal(False), "allow removal")
 
     def partition_in_two(self) -> None:
         """A small partition 0, and the rest as partition 1: all that is on the cartridge is lost.
@@ -322,14 +325,15 @@ class TapeDrive:
     # ------------------------------------------------------------------ where it must stand
 
     def _seek(self, command: bytes, what: str) -> None:
+        """Go somewhere from wherever the tape stands: after a reset the same again. It is noticed all the same."""
         with self._attentive():
-            self.unit.run(command, what, timeout_s=SEEK_S)
+            self.unit.tell(command, what, timeout_s=SEEK_S)
 
     def _stand_at(self, place: Position) -> None:
         found = self.position()
         if found != place:
             raise PositionLost(device=self.name, expected=place, found=found)
-        self._expected, self._doubt = place, None
+        self._expected = place
 
     def _moved_by(self, blocks: int) -> None:
         if self._expected is not None:
@@ -411,7 +415,7 @@ class TapeDrive:
         density = sensed[8] if len(sensed) >= 16 and int.from_bytes(sensed[6:8], "big") >= 8 else 0
         header = bytes((0, 0, 0, 0x10, 0, 0, 0, 8))
         block = bytes((density, 0, 0, 0, 0, 0, 0, 0))
-        self.unit.run(cdb.mode_select(16), "mode select", data_out=header + block)
+        self.unit.tell(cdb.mode_select(16), "mode select", header + block)
 
     def close(self) -> None:
         """Let the drive go; the cartridge stays in it."""

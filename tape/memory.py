@@ -143,4 +143,4 @@ def write(drive: SequentialDrive, partition: int, attributes: Iterable[Attribute
     """
     body = b"".join(attribute.encode() for attribute in attributes)
     data = len(body).to_bytes(4, "big") + body
-    drive.unit.run(cdb.write_attribute(partition, len(data)), "write attribute", data_out=data)
+    drive.unit.tell(cdb.write_attribute(partition, len(data)), "write attribute", data)

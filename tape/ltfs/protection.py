@@ -125,7 +125,7 @@ def announce_end(drive: SequentialDrive, mib: int) -> None:
     changed = bytes((page[0] & 0x7F,)) + page[1:6] + min(mib, 0xFFFF).to_bytes(2, "big") + page[8:]
     data = bytes(2) + bytes((0, head[3] & 0x70)) + bytes(4) + changed
     with suppress(RefusedCommand):
-        drive.unit.run(cdb.mode_select(len(data)), "mode select, early warning", data_out=data)
+        drive.unit.tell(cdb.mode_select(len(data)), "mode select, early warning", data)
 
 
 def _reason(head: bytes, drive: SequentialDrive, index: Index) -> str:

@@ -126,14 +126,32 @@ class Unit:
         return f"another host, {reservation.told(key)}" if key is not None else "another host"
 
     def ask(self, command: bytes, what: str, length: int, *, timeout_s: float = 60.0) -> bytes:
-        """Have a command carried out that answers with up to ``length`` bytes.
+        """Have a command carried out that answers with up to ``length`` bytes; after a reset it is sent again.
 
         Raises:
             TapeError: as ``run``.
         """
         answer = memoryview(bytearray(length))
-        reply, _ = self.run(command, what, data_in=answer, timeout_s=timeout_s)
+        reply = self._past_resets(lambda: self.run(command, what, data_in=answer, timeout_s=timeout_s))
         return bytes(answer[: reply.transferred])
+
+    def tell(self, command: bytes, what: str, data: Buffer = b"", *, timeout_s: float = 60.0) -> None:
+        """Have a command carried out that gives no data, and means the same before and after a reset; as ``ask``.
+
+        Raises:
+            TapeError: as ``run``.
+        """
+        self._past_resets(lambda: self.run(command, what, data_out=data, timeout_s=timeout_s))
+
+    def _past_resets(self, act: Callable[[], tuple[Reply, Sense | None]]) -> Reply:
+        """What meets a reset was not carried out, and whom it concerns has noticed; another cartridge is no reset."""
+        for _ in range(_ATTENTIONS_MAX):
+            try:
+                return act()[0]
+            except UnitAttention as error:
+                if isinstance(error, MediumChanged):
+                    raise
+        return act()[0]
 
     def attend(self) -> list[UnitAttention]:
         """Take notice of everything that happened before this session: a reset, a new cartridge. Gives it."""

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tape import logs
 from tape.drive import TapeDrive
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Lun
 from tape.encryption import Key, encrypted, forget_leftover, status, wanted_key
-from tape.errors import CannotEncrypt, KeyWanted, TapeError, UnitAttention
+from tape.errors import CannotEncrypt, EncryptionLost, KeyWanted, TapeError, UnitAttention
 from tape.ltfs.volume import LtfsVolume
 from tape.scsi import cdb, security, sense
 from tape.scsi.security import Algorithm, Encryption, NextBlock, Status
@@ -185,6 +186,20 @@ def test_a_key_that_somebody_else_manages_is_left_alone(lun: DriveLun, drive: Ta
     drive.unit.run(cdb.security_protocol_out(security.SET_ENCRYPTION, len(page)), "set", data_out=page)
     assert forget_leftover(drive) == ""
     assert status(drive).encryption == Encryption.ON
+
+
+def test_a_lost_key_is_noticed_whoever_was_told_of_the_power_cut(lun: DriveLun, drive: TapeDrive) -> None:
+    """Counters were asked for, and the tape was moved, before anything is written again."""
+
+    def writing() -> None:
+        lun.power_cut()
+        assert logs.capacity(drive) is not None
+        drive.locate(Position(1, 5))
+        drive.write(TEXT)
+
+    with pytest.raises(EncryptionLost), encrypted(drive, KEY):
+        writing()
+    assert TEXT[:23] not in on_tape(lun)
 
 
 def test_no_error_tells_the_key(lun: DriveLun, drive: TapeDrive) -> None:
