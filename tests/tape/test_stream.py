@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -154,7 +157,7 @@ def test_the_producer_waits_while_the_ring_is_full(tmp_path: Path) -> None:
 def test_the_drives_idle_time_is_told(tmp_path: Path) -> None:
     """The ring runs empty: the drive waits, and then for as much as makes starting worth while."""
     volume = mounted(formatted(tmp_path / "TAP001L8"))
-    now = iter(range(1000))
+    now = itertools.count()
     with FileStream(
         volume.create("/f"), ring_bytes=16 * BLOCK, refill_bytes=4 * BLOCK, monotonic=lambda: float(next(now))
     ) as ring:
@@ -224,6 +227,32 @@ def test_a_producer_that_is_interrupted_leaves_no_thread_and_no_file(
     assert stream(volume, "/g", [b"next"]).taken == 4
     volume.commit()
     assert files_of(volume) == {"/g": b"next"}
+
+
+def test_ctrl_c_ends_a_producer_that_waits_for_the_drive(tmp_path: Path) -> None:
+    """The ring is full, and the drive at work: the interruption is heard at once, the drive ends its block."""
+    lun = formatted(tmp_path / "TAP001L8")
+    volume = mounted(lun)
+    held = Held()
+    lun.before = held
+    with pytest.raises(KeyboardInterrupt), FileStream(volume.create("/f"), ring_bytes=2 * BLOCK) as ring:
+        hand_over_until_interrupted(ring, held)
+    lun.before = None
+    assert threads() == []
+    volume.commit()
+    assert files_of(mounted(lun, search=True)) == {}
+
+
+def hand_over_until_interrupted(ring: FileStream, held: Held) -> None:
+    threading.Thread(target=interrupt_when_held_up, args=(ring, held), daemon=True).start()
+    hand_over_for_ever(ring)
+
+
+def interrupt_when_held_up(ring: FileStream, held: Held) -> None:
+    wait_until(lambda: ring.stats().fill_bytes >= 2 * BLOCK)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+    held.let_go.set()
 
 
 def test_nobody_else_moves_the_tape_meanwhile(tmp_path: Path) -> None:
