@@ -126,6 +126,9 @@ class Wire:
         self._socket = connected
         self._data_bytes_max = data_bytes_max
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a host that died holds nothing for ever
+        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def receive_head(self) -> Head:
         """The next PDU's head; its data must be received before the next.

@@ -386,7 +386,7 @@ COMMANDS = st.builds(
 SENT = st.binary(max_size=80)
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(commands=st.lists(st.tuples(COMMANDS, SENT), min_size=1, max_size=8), which=st.integers(0, 2))
 def test_whatever_is_sent_is_answered(library: VirtualLibrary, which: int, commands: list[tuple[bytes, bytes]]) -> None:
     """Nothing that comes over a wire is a fault of ours."""

@@ -16,6 +16,7 @@ from tape.emulator.lun import Lun
 from tape.scsi.pdu import Disconnected, Wire
 
 _LOGIN_S = 30.0
+_PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -85,10 +86,10 @@ class IscsiTarget:
         while not self._closing.is_set():
             try:
                 connected, _ = self._listening.accept()
-            except OSError:
-                if self._closing.is_set():
-                    return
-                raise
+            except OSError as error:  # out of descriptors, or it went away at once: the next may do better
+                if not self._closing.wait(_PAUSE_S):
+                    _log.warning("%s: %s", self.name, error.strerror or error)
+                continue
             wire = Wire(connected, SEGMENT_BYTES)
             thread = threading.Thread(target=self._serve, args=(wire,), name=f"iscsi session {self.port}")
             with self._lock:  # whoever ends all sessions finds none that has not begun

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 _PORT = 3260
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # what is listened on, the operator says
 
 
 class _Size(click.ParamType[int]):
@@ -345,12 +346,13 @@ def _address(listen: str) -> tuple[str, int]:
 
 def _explain(target: IscsiTarget, host: str) -> None:
     """How to get at it, for whoever started this by hand."""
+    import socket
+
+    portal = f"{socket.gethostname()}:{target.port}" if host in _EVERYWHERE else target.portal
     frame.say(f"Robot: LUN 0, drives: LUN 1 to {len(target.luns) - 1}. In a Linux with open-iscsi:")
-    frame.say(f"  iscsiadm -m discovery -t sendtargets -p {target.portal}")
-    frame.say(f"  iscsiadm -m node -T {target.name} -p {target.portal} --login")
+    frame.say(f"  iscsiadm -m discovery -t sendtargets -p {portal}")
+    frame.say(f"  iscsiadm -m node -T {target.name} -p {portal} --login")
     frame.say("In vcbproxy's configuration, with no kernel in between:")
-    frame.say(f'  [tape.library.NAME]\n  portal = "{target.url(0).rpartition("/")[0]}"')
+    frame.say(f'  [tape.library.NAME]\n  portal = "iscsi://{portal}/{target.name}"')
     if host not in _LOOPBACK:
-        frame.say(
-            f"Whoever reaches {target.portal} may read and write every cartridge: keep it to a network of its own."
-        )
+        frame.say(f"Whoever reaches {portal} may read and write every cartridge: keep it to a network of its own.")
