@@ -35,6 +35,7 @@ from tape.errors import (
     NotReady,
     RefusedCommand,
     RemovalPrevented,
+    Reserved,
     SourceEmpty,
     TapeError,
 )
@@ -356,17 +357,22 @@ class Library:
                 )  # fmt: skip
             self._seats.wait(min(_SEATS_LOOK_S, until_s - self._monotonic()))
 
-    def _take_one(self, barcode: str, among: Sequence[str], taken: ExitStack) -> tuple[str | None, list[InUse]]:
+    def _take_one(
+        self, barcode: str, among: Sequence[str], taken: ExitStack
+    ) -> tuple[str | None, list[InUse | Reserved]]:
         """Take the first drive that is free of those that would do; else who has them."""
         inventory = self.inventory()
-        refusals: list[InUse] = []
+        refusals: list[InUse | Reserved] = []
         for serial in self._choices(inventory, inventory.where(barcode), among):
-            try:
-                taken.enter_context(self._seats.lease(serial, 0.0))
-            except InUse as error:
-                refusals.append(error)
-            else:
-                return serial, refusals
+            with ExitStack() as trial:
+                try:
+                    trial.enter_context(self._seats.lease(serial, 0.0))
+                    self._seats.hold_ours(serial)
+                except (InUse, Reserved) as error:
+                    refusals.append(error)
+                else:
+                    taken.push(trial.pop_all())
+                    return serial, refusals
         return None, refusals
 
     def _choices(self, inventory: Inventory, found: Element, among: Sequence[str]) -> list[str]:

@@ -79,6 +79,17 @@ class Seats:
                 self._leased.discard(serial)
                 self._freed.notify_all()
 
+    def hold_ours(self, serial: str) -> None:
+        """Make sure that no other host has a drive, before a cartridge is put into it; the caller has a lease on it.
+
+        Raises:
+            Reserved: another host has it.
+            TapeError: it does not answer.
+        """
+        if self._reservation_key is not None and serial in self._devices.drives:
+            with self.session(serial):
+                return
+
     def holder(self, serial: str) -> str | None:
         """Who has a drive now; None when nobody has."""
         with self._freed:

@@ -9,6 +9,7 @@ import pytest
 
 from tape.devices import EmulatedDevices
 from tape.drive import TapeDrive
+from tape.elements import ElementKind
 from tape.emulator.library import VirtualLibrary
 from tape.errors import Reserved
 from tape.library import Library
@@ -46,10 +47,22 @@ def test_the_second_host_is_kept_out_and_told_by_whom(devices: EmulatedDevices) 
 def test_a_host_that_has_it_keeps_us_out_and_nothing_is_moved(devices: EmulatedDevices) -> None:
     theirs = other_host(devices)
     with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
-        with reserved(theirs.unit, key_of("proxy02")), pytest.raises(Reserved), library.loaded("TAP001L8"):
+        with reserved(theirs.unit, key_of("proxy02")):
+            with pytest.raises(Reserved, match="by another host"), library.loaded("TAP001L8", among=[ONE]):
+                pass
+            assert library.inventory().where("TAP001L8").kind is ElementKind.SLOT
+        with library.loaded("TAP001L8", among=[ONE]):
             pass
-        with library.loaded("TAP001L8"):
-            pass
+
+
+def test_another_drive_is_taken_where_another_host_has_one(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    with (
+        Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library,
+        reserved(theirs.unit, key_of("proxy02")),
+        library.loaded("TAP001L8") as drive,
+    ):
+        assert drive.identity.serial == "VLIB0001-D2"
 
 
 def test_it_is_let_go_when_the_work_fails(devices: EmulatedDevices) -> None:
