@@ -20,14 +20,11 @@ from vcbproxy.cli import frame
 from vcbproxy.cli.tape.loaded import Place, loaded, place_argument
 from vcbproxy.cli.tape.maker import maker
 from vcbproxy.errors import IntegrityError, UsageError
-from vcbproxy.units import MiB, human
+from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from tape.ltfs.index import Directory, File
-    from tape.ltfs.reader import FileReader
     from tape.ltfs.volume import LtfsVolume
-
-_COPY_BYTES = 4 * MiB
 
 
 @click.group()
@@ -69,9 +66,12 @@ def cat(place: Place, path: str) -> None:
 
     Of a volume whose last writer did not finish it is what was committed before, and the exit code is 4.
     """
+    from tape.ltfs.readahead import ReadAhead
+
     with _for_reading(place) as found:
-        for piece in _pieces(found.open(path)):
-            sys.stdout.buffer.write(piece)
+        with ReadAhead(found.open(path)) as pieces:
+            for piece in pieces:
+                sys.stdout.buffer.write(piece.data)
         sys.stdout.buffer.flush()
 
 
@@ -90,7 +90,7 @@ def check(place: Place, read_data: bool, as_json: bool) -> None:
     What the cartridge's memory claims is not believed; the tape is searched.
     """
     with _mounted(place, search=True) as found:
-        files = list(_files(found))
+        files = _files(found)
         damaged = [path for path, entry in files if read_data and not _is_whole(found, path, entry)]
         row = {
             "volume": found.uuid,
@@ -197,20 +197,14 @@ def _named(found: LtfsVolume, path: str) -> list[tuple[str, File | Directory]]:
     return list(entry.walk()) if isinstance(entry, Directory) else [("", entry)]
 
 
-def _files(found: LtfsVolume) -> Iterator[tuple[str, File]]:
+def _files(found: LtfsVolume) -> list[tuple[str, File]]:
+    """Its files in the order in which they lie on the tape: read so, it goes from its beginning to its end once."""
     from tape.ltfs.index import File
 
-    for path, entry in found.index.root.walk():
-        if isinstance(entry, File) and entry.symlink is None:
-            yield path, entry
-
-
-def _pieces(reader: FileReader) -> Iterator[bytearray]:
-    """A file's bytes, from its beginning."""
-    for at in range(0, reader.size_bytes, _COPY_BYTES):
-        piece = bytearray(min(_COPY_BYTES, reader.size_bytes - at))
-        reader.read_into(at, memoryview(piece))
-        yield piece
+    files = [
+        (path, entry) for path, entry in found.index.root.walk() if isinstance(entry, File) and entry.symlink is None
+    ]
+    return sorted(files, key=lambda one: [(extent.start, extent.byte_offset) for extent in one[1].extents[:1]])
 
 
 def _is_whole(found: LtfsVolume, path: str, entry: File) -> bool:
@@ -218,11 +212,13 @@ def _is_whole(found: LtfsVolume, path: str, entry: File) -> bool:
     import hashlib
 
     from tape.errors import FormatError, MediumError
+    from tape.ltfs.readahead import ReadAhead
 
     digest = hashlib.sha256()
     try:
-        for piece in _pieces(found.open(path)):
-            digest.update(piece)
+        with ReadAhead(found.open(path)) as pieces:
+            for piece in pieces:
+                digest.update(piece.data)
     except (FormatError, MediumError) as error:
         frame.say(f"{path}: {error}")
         return False
