@@ -177,7 +177,7 @@ def test_against_the_reference_ltfs(place: Place, ltfs: Callable[[str], float]) 
     place.zstd("zstd -q -1 -T2 < disk.raw > image")
     writers, streams, fast = [], [], []
     for _ in range(ROUNDS):
-        said, theirs_s = place.put(image), ltfs("dd if=image of=mount/image bs=512K status=none")
+        said, theirs_s = place.put(image), ltfs("cp image mount/image")
         writers.append(theirs_s / said.wall_s)
         print(f"\nwriting: ours {rates(said)}; ltfs {said.image_bytes / theirs_s / MB:.0f}, {writers[-1]:.2f} times")
         disk, _ = place.write()
