@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -232,7 +232,10 @@ def _by_kernel(device: Device) -> Opener:
 
 
 class EmulatedDevices:
-    """An emulated library in a folder. What lies where is kept in memory, so that only one program may have it open."""
+    """An emulated library in a folder. What lies where is kept in memory, so that only one program may have it open.
+
+    Hands reach in meanwhile by its door, as they do when it is served: who waits for a cartridge is brought it.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open it.
@@ -241,15 +244,19 @@ class EmulatedDevices:
             InUse: another program has it open.
             TapeError: the folder holds no library.
         """
+        from tape.emulator.door import Door
         from tape.emulator.library import VirtualLibrary
 
         self._held = ExitStack()
+        self._door = ExitStack()
         if not folder.is_dir():
             raise TapeError(f"{folder}: there is no emulated library")
         try:
             self._held.enter_context(LockFolder(folder).held("library"))
             self.library = VirtualLibrary.open(folder)
             self._robot = _taken_over(Changer, self.library.changer_transport())
+            with suppress(OSError):  # a file system without sockets has no door
+                self._door.enter_context(Door(self.library))
         except ValueError as error:
             self._held.close()
             raise TapeError(str(error)) from error
@@ -281,5 +288,6 @@ class EmulatedDevices:
 
     def close(self) -> None:
         """Let the folder go."""
+        self._door.close()
         self._robot.close()
         self._held.close()

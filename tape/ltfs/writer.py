@@ -54,7 +54,7 @@ class FileWriter:
     @property
     def full(self) -> bool:
         """Whether no more should be written to it: the volume is full, or for a closing file even its reserve is."""
-        return self._volume.full and not (self._closing and self._volume.closing_bytes >= self.block_bytes)
+        return self._volume.full and not (self._closing and self._volume.closing_bytes > len(self._held))
 
     def write(self, data: Buffer) -> int:
         """Take bytes; how many were taken. Fewer than given: the volume is full, and the file ends here.

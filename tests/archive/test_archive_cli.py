@@ -234,6 +234,59 @@ def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path: Path) -> No
         assert "TAP001L8" in lab.vcbproxy("verify", "--from", "tape", code=14).err
 
 
+def test_who_waits_for_a_cartridge_is_brought_it(tmp_path: Path) -> None:
+    """... though its library in a folder is the waiting program's alone."""
+    with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+        lab.vcbproxy("tape", "library", "export", lab.directory / "vtl", "TAP001L8")
+        waiting = lab.vcbproxy.start("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back", "--wait")
+        with waiting:
+            assert waiting.stderr is not None
+            assert "TAP001L8" in waiting.stderr.readline()
+            lab.vcbproxy("tape", "library", "import", lab.directory / "vtl", "TAP001L8")
+            assert waiting.wait(timeout=60) == 0
+        assert disks_in(tmp_path / "back") == lab.truth("vm1")
+
+
+def test_what_lies_on_tape_is_listed_though_the_repository_is_lost(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
+        assert lab.vcbproxy("points", "list", code=10).out == ""
+        assert "catalog rebuild" in lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", "x", code=2).err
+        lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
+        listed = lab.vcbproxy("points", "list", "--json", code=10)
+        assert [row["on"] for row in listed.json] == ["tape:daily"]
+        assert "no repository" in listed.err
+        wrong = lab.vcbproxy("restore", "vm1@latest", "--from", "tape:nope", "--to", tmp_path / "x", code=2)
+        assert "no pool nope is configured; there are: daily" in wrong.err
+
+
+def test_what_builds_upon_something_damaged_is_not_verified(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1, size_bytes=16 * MiB)) as lab:
+        [base] = lab.vcbproxy("backup", "vm1", "--enable-cbt", "--to", "tape:daily", "--json").json
+        before = set((lab.directory / "vtl" / "TAP001L8").glob("1_*_R"))
+        [delta] = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", "--json").json
+        assert delta["method"] == "incremental"
+        rows = lab.vcbproxy("verify", "vm1@latest", "--from", "tape", "--json").json
+        assert [(row["point_id"], row["result"]) for row in rows] == [
+            (base["point_id"], "ok"),
+            (delta["point_id"], "ok"),
+        ]
+        for record in before:
+            data = bytearray(record.read_bytes())
+            if b"\x28\xb5\x2f\xfd" in data[:64]:
+                data[-9] ^= 1
+                record.write_bytes(data)
+        rows = lab.vcbproxy("verify", "vm1@latest", "--from", "tape", "--json", code=4).json
+        assert [row["result"] for row in rows] == ["DAMAGED", "DAMAGED"]
+        assert "builds on" in rows[1]["errors"][0]
+
+
+def test_a_folder_that_is_no_cartridge_is_said(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
+        assert "is a library" in lab.vcbproxy("tape", "volume", "ls", lab.directory / "vtl", code=2).err
+        assert "is no cartridge" in lab.vcbproxy("tape", "volume", "check", tmp_path, code=2).err
+
+
 def test_copies_build_upon_one_another(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, spec("vm1", disks=1, size_bytes=16 * MiB)) as lab:
         lab.vcbproxy("repo", "init")

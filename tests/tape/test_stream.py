@@ -297,6 +297,22 @@ def test_closing_files_find_room_on_a_full_volume(tmp_path: Path) -> None:
     assert again.full
 
 
+def test_closing_files_find_room_on_a_small_cartridge_too(tmp_path: Path) -> None:
+    """What is kept for them is less than one block there; they are smaller still."""
+    lun = formatted(tmp_path / "TAP001L8", capacity_mib=24, block_bytes=512 * 1024)
+    volume = mounted(lun)
+    stream_until_full(volume)
+    assert 0 < volume.closing_bytes < 512 * 1024
+    for name in ("/SHA256SUMS", "/RESTORE.txt", "/vm.json"):
+        writer = volume.create(name, closing=True)
+        assert writer.write(bytes(20_000)) == 20_000
+        writer.finish()
+    volume.commit()
+    again = mounted(lun, search=True)
+    assert not again.index_partition_behind
+    assert len(files_of(again)["/vm.json"]) == 20_000
+
+
 def stream_until_full(volume: LtfsVolume) -> Written:
     with FileStream(volume.create("/f"), ring_bytes=8 << 20) as ring:
         while ring.write(bytes(1 << 20)):

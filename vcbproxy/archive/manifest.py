@@ -184,7 +184,7 @@ def decode(data: bytes, what: str) -> Document:
             files=tuple(_part(_text(file["name"]), file) for file in value["files"]),
             manifest=dict(value["manifest"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{what} is malformed: {type(error).__name__} {error}") from error
 
 

@@ -163,11 +163,20 @@ def found(config: Config, pool: str | None, texts: Sequence[str]) -> list[Archiv
 
     Raises:
         UsageError: there is none of that name, or several.
+        ConfigError: there is no such pool.
     """
+    from vcbproxy.archive import pools
     from vcbproxy.catalog.points import find
     from vcbproxy.cli import shelves
 
+    if pool is not None:
+        pools.chosen(config.tape, pool)
     with shelves.catalog(config) as catalog:
         listed = catalog.points.listed(pool=pool)
+    if texts and not listed:
+        where = f"in pool {pool}" if pool is not None else "on tape"
+        raise UsageError(
+            f"no restore point {where} is known; `vcbproxy tape catalog rebuild` finds what cartridges hold"
+        )
     chosen = [find(listed, text) for text in texts] if texts else listed
     return list({point.id: point for point in chosen}.values())

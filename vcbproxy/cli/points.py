@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.errors import Error
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
@@ -34,14 +35,20 @@ def points() -> None:
 def list_(vm: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool) -> None:
     """List restore points, newest last: those in the repository, and those on tape."""
     found: list[PointSummary | ArchivedPoint] = []
-    if repository is not None or not config.tape.pool:
-        from vcbproxy.repository.target import RepositoryTarget
-
-        found += RepositoryTarget(frame.required(repository).open(), lock=False).points()
     if config.tape.pool:
         from vcbproxy.cli import tapereading
 
         found += tapereading.rows_of(config)
+    unreachable: Error | None = None
+    if repository is not None or not config.tape.pool:
+        from vcbproxy.repository.target import RepositoryTarget
+
+        try:
+            found += RepositoryTarget(frame.required(repository).open(), lock=False).points()
+        except Error as error:
+            if not found:
+                raise
+            unreachable = error  # what lies on tape is wanted most when the repository is lost
     found.sort(key=lambda point: point.time)
     rows = [_row(point) for point in found if vm in (None, point.vm, _uuid(point))]
     columns = ("point", "vm", "time", "size", "stored")
@@ -53,6 +60,8 @@ def list_(vm: str | None, repository: frame.RepositoryAddress | None, config: Co
         place = "on tape" if repository is None else f"in {repository.location}"
         what = f"of {vm!r}; there are some of: {others}" if others else f"{place} yet"
         frame.say(f"no restore points {what}")
+    if unreachable is not None:
+        raise unreachable
 
 
 def _uuid(point: PointSummary | ArchivedPoint) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ def restore(config: Config, wanted: Wanted) -> Restored:
 
 
 def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
-    """Read restore points whole and prove each; all, when none is named. A row for each.
+    """Read restore points whole and prove each, with those that they build upon; all, if none is named. A row for each.
 
     Raises:
         UsageError: there is no such restore point.
@@ -127,19 +127,44 @@ def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
     points = archiving.found(config, wanted.pool, wanted.texts)
     if not points:
         raise NothingProtected("there is no restore point on tape: nothing could be verified")
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
     for pool, ours in _by_pool(points):
         with _reading(config, pool, wanted) as (opened, job):
-            _ask_for_missing(opened, ours, wait=wanted.wait)
-            done = job.run([Where(point, prove=True) for point in ours], opened.catalog.points.listed())
-        rows += [_verified(point, done) for point in ours]
-    return rows
+            listed = opened.catalog.points.listed()
+            there = _with_known_bases(ours, listed)
+            _ask_for_missing(opened, there, wait=wanted.wait)
+            done = job.run([Where(point, prove=True) for point in there], listed)
+        for point in there:
+            rows[point.id] = _verified(point, done, rows)
+    return list(rows.values())
 
 
-def _verified(point: ArchivedPoint, done: Restored) -> dict[str, Any]:
+def _with_known_bases(points: Sequence[ArchivedPoint], known: Sequence[ArchivedPoint]) -> list[ArchivedPoint]:
+    """These and all that they build on, bases first; of what the catalog does not know any more, nothing."""
+    by_id = {point.id: point for point in known}
+    found: dict[str, ArchivedPoint] = {}
+    for point in points:
+        chain: dict[str, ArchivedPoint] = {}
+        one: ArchivedPoint | None = point
+        while one is not None and one.id not in chain:
+            chain[one.id] = one
+            one = by_id.get(one.base or "")
+        for below in reversed(chain.values()):
+            found.setdefault(below.id, below)
+    return list(found.values())
+
+
+def _verified(point: ArchivedPoint, done: Restored, below: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """A row: good is only what can be restored, so that what it builds on has to be good too."""
     errors = [
-        f"{what.removeprefix(point.name).strip()}: {why}" for what, why in done.failed.items() if point.name in what
+        f"{what.removeprefix(point.name).strip()}: {why}"
+        for what, why in done.failed.items()
+        if what.startswith(f"{point.name} ")
     ]
+    if point.base is not None and point.base not in below:
+        errors.append(f"it builds on restore point {point.base}, which is not in the catalog")
+    elif point.base is not None and below[point.base]["errors"]:
+        errors.append(f"it builds on {below[point.base]['name']}, which is damaged")
     proved = [disk for disk in done.proved if disk.point == point.name]
     size = sum(disk.size_bytes for disk in proved)
     return {

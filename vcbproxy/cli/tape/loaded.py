@@ -21,6 +21,7 @@ from vcbproxy.cli.drivekeys import in_file, keyed
 from vcbproxy.cli.shelves import state_directory
 from vcbproxy.cli.tape import libraries
 from vcbproxy.config import Config
+from vcbproxy.errors import UsageError
 
 if TYPE_CHECKING:
     from tape.sequential import SequentialDrive
@@ -100,6 +101,10 @@ def _folder(folder: Path, *, writes: bool) -> Iterator[SequentialDrive]:
     from tape.locks import LockFolder
     from vcbproxy.archive.boundary import tape_errors
 
+    if (folder / "library.json").exists():
+        raise UsageError(f"{folder} is a library; name a cartridge in it, as in {folder / 'TAP001L8'}")
+    if not any(folder.glob("attr_*")) and not (folder / "0_0_R").exists():
+        raise UsageError(f"{folder} is no cartridge of an emulated library")
     around = folder.resolve().parent
     shared = writes and (around / "library.json").exists()
     with tape_errors(), LockFolder(around).held("library") if shared else nullcontext():
