@@ -17,6 +17,7 @@ import click
 
 from vcbproxy import errors, units
 from vcbproxy.cli import frame
+from vcbproxy.cli.sizes import Size
 from vcbproxy.device import aligned_buffer
 
 if TYPE_CHECKING:
@@ -27,19 +28,6 @@ if TYPE_CHECKING:
     from vcbproxy.vmfs.volume import Volume
 
 _STEP_BYTES = 4 * units.MiB
-
-
-class _Size(click.ParamType[int]):
-    """A size on the command line: ``4096``, ``64K``, ``1.5GiB``."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it, or say what a size looks like."""
-        try:
-            return value if isinstance(value, int) else units.parse_size(value)
-        except errors.UsageError as error:
-            self.fail(str(error), param, ctx)
 
 
 def _devices_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,8 +43,8 @@ def _devices_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--length", type=_Size(), help="How many bytes; to the end when not given.")(command)
-    return click.option("--offset", type=_Size(), default=0, help="First byte of the file.")(command)
+    command = click.option("--length", type=Size(), help="How many bytes; to the end when not given.")(command)
+    return click.option("--offset", type=Size(), default=0, help="First byte of the file.")(command)
 
 
 @contextlib.contextmanager
