@@ -69,7 +69,16 @@ def running(programs: Path, folder: Path) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
-    server = [programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
+    # It goes with whoever started it, also when that is killed.
+    server = [
+        "setpriv",
+        "--pdeathsig",
+        "INT",
+        programs / "postgres",
+        "-D",
+        data,
+        *(f"--{name}={value}" for name, value in settings.items()),
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(server, stdout=log, stderr=log, cwd="/", **identity)
     try:

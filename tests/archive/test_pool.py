@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from tape import memory
 from tape.drive import TapeDrive
 from tape.emulator.cartridge import Kind
 from tape.emulator.library import VirtualLibrary
-from tape.errors import VerifyFailed
+from tape.errors import RefusedCommand, VerifyFailed
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
@@ -259,6 +259,35 @@ def test_a_cartridge_elsewhere_is_asked_for(world):
         with pytest.raises(CartridgeWanted, match="in vault salt mine") as caught, shelf.for_reading("TAP001L8"):
             pass
         assert caught.value.barcodes == ("TAP001L8",)
+
+
+def test_of_two_with_one_label_neither_is_used(world):
+    library = VirtualLibrary.open(world.root / "library")
+    address = next(address for address, barcode in library.shelf.full.items() if barcode == "TAP002L8")
+    library.shelf.full[address] = "TAP001L8"
+    library.save()
+    assert world.archive("web01").barcodes == ("TAP003L8",)
+
+
+def test_a_cartridge_that_the_drive_does_not_take_is_passed_over(world):
+    """As one of a generation that it cannot write."""
+    with world.opened() as (library, keeper):
+        shelf = PoolShelf(world.terms(), LIBRARY, library, keeper, drive_session=refuse_the_first())
+        with shelf.for_writing() as cartridge:
+            assert cartridge.barcode == "TAP002L8"
+
+
+def refuse_the_first():
+    refused = []
+
+    @contextmanager
+    def session(drive):
+        if not refused:
+            refused.append(drive)
+            raise RefusedCommand(device=drive.name, command="load", reason="incompatible", key=5, asc=0x30, ascq=0)
+        yield
+
+    return session
 
 
 def test_every_drive_is_given_once(world):

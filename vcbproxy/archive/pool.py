@@ -13,6 +13,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 
@@ -32,6 +33,13 @@ from vcbproxy.errors import CartridgeWanted, Error, IntegrityError
 _log = logging.getLogger(__name__)
 _ASKED_FOR_MAX = 8
 _LOOK_AGAIN_S = 1.0
+_OF_THE_CARTRIDGE = (
+    errors.WrongCartridge,
+    errors.MediumError,
+    errors.WriteProtected,
+    errors.RefusedCommand,  # of a generation that this drive does not take, for instance
+    errors.NotReady,
+)
 
 
 class PoolShelf:
@@ -190,7 +198,7 @@ class PoolShelf:
                     passed.add(chosen.barcode)
                     if self._library.inventory().where(chosen.barcode).kind is not ElementKind.DRIVE:
                         raise  # it lies in its slot: then it is the drives that are all taken
-                except (Unfit, errors.WrongCartridge, errors.MediumError, errors.WriteProtected) as error:
+                except (Unfit, *_OF_THE_CARTRIDGE) as error:
                     self._pass_over(chosen.barcode, error)
                 else:
                     held.push(trial.pop_all())
@@ -198,7 +206,8 @@ class PoolShelf:
 
     def _reserve(self, media_set: MediaSet, passed: set[str]) -> tuple[Medium | None, Candidates]:
         """The best one that no other thread has, taken for this one."""
-        present = set(self._library.inventory().barcodes)
+        labels = Counter(self._library.inventory().barcodes)
+        present = {label for label, count in labels.items() if count == 1}  # of twins nobody knows which is which
         with self._lock, self._catalog.transaction():
             taken = self._taken | self._unfit | passed
             media = self._catalog.media.listed()
