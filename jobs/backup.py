@@ -87,6 +87,7 @@ class _Run:
                     around = replace(self._around, stop=_Stop(crew))
                     for _ in range(lanes):
                         crew.start(self._in_lane, around)
+                    crew.join()  # here, where an interrupt tells the lanes to end
         except Error as error:
             if self._results:
                 error.add_note(_before_that(list(self._results.values()), self._chosen))

@@ -267,6 +267,7 @@ class _Disk:
                     file.write(piece)
                     effort.progress(stream.position)
             self._facts = stream.facts
+            file.given()
         return self._facts, parse_table(last.piece, name)
 
     def _drop(self) -> None:

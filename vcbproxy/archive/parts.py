@@ -18,6 +18,14 @@ from vcbproxy.archive.trouble import writing
 from vcbproxy.catalog.records import ArchivedPart
 
 
+@dataclass(frozen=True, slots=True)
+class Starved:
+    """How long, and how often, a drive had nothing to write."""
+
+    seconds: float = 0.0
+    times: int = 0
+
+
 @dataclass(slots=True)
 class Flow:
     """How well the drive was fed.
@@ -34,11 +42,11 @@ class Flow:
     starvations: int = 0
     held_up_s: float = 0.0
 
-    def add(self, stats: Stats) -> None:
+    def add(self, stats: Stats, starved: Starved) -> None:
         """One more part."""
         self.written_bytes += stats.written_bytes
-        self.starved_s += stats.starved_s
-        self.starvations += stats.starvations
+        self.starved_s += starved.seconds
+        self.starvations += starved.times
         self.held_up_s += stats.held_up_s
 
 
@@ -84,6 +92,7 @@ class PartedFile:
         self._monotonic = monotonic
         self._stream: FileStream | None = None
         self._parts: list[ArchivedPart] = []
+        self._given: Starved | None = None
 
     @property
     def open(self) -> bool:
@@ -117,6 +126,11 @@ class PartedFile:
             stream = self._stream or self._begin(())
             if not stream.write(piece):
                 self._go_on(self._finish_part(stream))
+
+    def given(self) -> None:
+        """All was handed over, and what becomes of it is not known yet: from here on the drive waits for that."""
+        stats = self.stats
+        self._given = Starved() if stats is None else Starved(stats.starved_s, stats.starvations)
 
     def finish(self) -> tuple[ArchivedPart, ...]:
         """All was handed over: wait until it is written. Safe once every cartridge that it lies on is committed.
@@ -157,7 +171,12 @@ class PartedFile:
         mark = layout.Mark(self._folder.id, self.name, number)
         written = stream.finish({layout.MARK: mark.encode()})
         self._stream = None
-        self._flow.add(written.stats)
+        stats = written.stats
+        if self._given is None:
+            self._flow.add(stats, Starved(stats.starved_s, stats.starvations))
+        else:
+            self._flow.add(stats, self._given)
+            self._given = Starved()
         if written.file is not None:
             cartridge = self._folder.cartridge
             part = ArchivedPart(
