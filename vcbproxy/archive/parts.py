@@ -190,4 +190,5 @@ class PartedFile:
             )
             self._parts.append(part)
             self._folder.wrote(part)
+            cartridge.volume.checkpoint()  # a large restore point is not to hang on its journal alone
         return written
