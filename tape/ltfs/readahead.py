@@ -56,6 +56,7 @@ class ReadAhead:
         with self._lock:
             self._stopped = True
             self._went.notify_all()
+            self._came.wait_for(lambda: self._ended)  # an interrupted `Thread.join` would take it for ended
         self._thread.join()
 
     def __iter__(self) -> Iterator[Piece]:

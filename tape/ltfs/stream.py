@@ -122,7 +122,7 @@ class FileStream:
         self._undigested: deque[Buffer] = deque()
         self._undigested_bytes = 0
         self._written = 0
-        self._ended = self._stopped = self._full = self._drive_done = False
+        self._ended = self._stopped = self._full = self._drive_done = self._digest_done = False
         self._error: BaseException | None = None
         self._starving_since: float | None = None
         self._starved_s = self._held_up_s = 0.0
@@ -225,6 +225,8 @@ class FileStream:
             )  # fmt: skip
 
     def _join(self) -> None:
+        with self._lock:  # a `Thread.join` that a signal's exception breaks off takes the thread for ended
+            self._room.wait_for(lambda: self._drive_done and self._digest_done)
         for thread in self._threads:
             thread.join()
 
@@ -324,6 +326,10 @@ class FileStream:
                 self._was_digested(len(block))
         except BaseException as error:  # noqa: BLE001  # likewise
             self._fail(error)
+        finally:
+            with self._lock:
+                self._digest_done = True
+                self._wake()
 
     def _next_written(self) -> Buffer | None:
         with self._lock:
