@@ -170,7 +170,9 @@ class TapeDisk:
             yield iter(pieces)
             return
         if self.place.identities is None:
-            raise CredentialsError(f"{name} is encrypted: give --identity FILE, or identity_file of its pool")
+            raise CredentialsError(
+                f"{name} is encrypted: give --identity FILE, or its pool an identity_file or identity_command"
+            )
         with decrypted(pieces, self.place.identities, name) as plain:
             yield plain
 

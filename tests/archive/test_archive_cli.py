@@ -104,6 +104,10 @@ def test_encrypted_images_are_read_with_the_identity_and_by_stock_age(tmp_path: 
         )
         lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back", "--identity", key)
         assert disks_in(tmp_path / "back") == lab.truth("vm1")
+        config = lab.directory / "vcbproxy.toml"
+        config.write_text(config.read_text() + f'identity_command = ["cat", "{key}"]\n')
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "again")
+        assert disks_in(tmp_path / "again") == lab.truth("vm1")
         vm_json = json.loads((tmp_path / "back" / "vm.json").read_text())
         assert vm_json["encryption"] == {"method": "age", "recipients": [str(made.to_public())]}
         if shutil.which("age") is None:

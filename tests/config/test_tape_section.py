@@ -44,8 +44,11 @@ def test_a_folder_is_taken_from_the_file_s_own_directory(tmp_path):
         (LIBRARY + POOL + 'encryption = "age"\n', "needs recipients"),
         (LIBRARY + POOL + 'encryption = "hardware"\n', "needs exactly one of hardware_key"),
         (LIBRARY + POOL + f'encryption = "hardware"\nhardware_key_file = "k"\nrecipients = ["{RECIPIENT}"]\n',
-         "recipients and identity_file go with"),
+         "recipients, identity_file and identity_command go with"),
         (LIBRARY + POOL + 'hardware_key_file = "k"\n', "go with encryption"),
+        (LIBRARY + POOL + 'identity_command = "pass age"\n', "go with encryption"),
+        (LIBRARY + POOL + f'encryption = "age"\nrecipients = ["{RECIPIENT}"]\nidentity_file = "k"\n'
+         'identity_command = "pass age"\n', "only one of identity_file"),
         (LIBRARY + POOL + 'encryption = "age"\nrecipients = ["AGE-SECRET-KEY-1"]\n', "public half"),
         (LIBRARY + POOL.replace("30d", "a month"), "tape.pool.daily.retention"),
         (LIBRARY + POOL.replace("TAP040L8", "TAP040L9"), "both ends must be alike"),

@@ -99,12 +99,14 @@ class Protection:
         told: what ``vm.json`` says of it; never a key.
         recipients: whom images are encrypted to.
         identity_file: where the other half of that is, on this machine.
+        identity_command: or what says it.
         drive_session: what a drive is given while it has a cartridge.
     """
 
     told: Mapping[str, Any]
     recipients: Recipients | None = None
     identity_file: Path | None = None
+    identity_command: list[str] | str | None = None
     drive_session: Callable[[SequentialDrive], AbstractContextManager[None]] = lambda drive: nullcontext()
 
 
@@ -123,7 +125,8 @@ def protection_of(name: str, pool: Pool) -> Protection:
         from vcbproxy.archive.agekeys import Recipients
 
         recipients = Recipients.of(pool.recipients)
-        return Protection({"method": "age", "recipients": recipients.names}, recipients, pool.identity_file)
+        told = {"method": "age", "recipients": recipients.names}
+        return Protection(told, recipients, pool.identity_file, pool.identity_command)
     return Protection({})
 
 
@@ -131,10 +134,14 @@ def identities_of(protection: Protection, given: Path | None) -> Identities | No
     """Who can read encrypted images: by the file that was given, or the pool's own; None: neither is there.
 
     Raises:
-        CredentialsError: the file cannot be read, or holds none.
+        CredentialsError: the file or the command cannot be read, or holds none.
     """
     from vcbproxy.archive.agekeys import Identities
+    from vcbproxy.config.base import output_of
 
+    if given is None and protection.identity_command is not None:
+        said = output_of(protection.identity_command, "the identity command")
+        return Identities.of(said.encode(), "what the identity command says")
     path = given or protection.identity_file
     if path is None:
         return None

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--identity",
     type=click.Path(path_type=Path),
-    help="Of tape: file with the age identity that reads encrypted images; else the pool's identity_file.",
+    help="Of tape: file with the age identity that reads encrypted images; else the pool's own.",
 )
 @click.option("--salvage", is_flag=True, help="Of tape: of damaged disks, write what can be read to KEY.raw.damaged.")
 @click.option(

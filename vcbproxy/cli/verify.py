@@ -28,7 +28,7 @@ from vcbproxy.units import human
 @click.option(
     "--identity",
     type=click.Path(path_type=Path),
-    help="Of tape: file with the age identity that reads encrypted images; else the pool's identity_file.",
+    help="Of tape: file with the age identity that reads encrypted images; else the pool's own.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
 @frame.optional_repository_options

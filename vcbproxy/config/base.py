@@ -57,7 +57,7 @@ class Secret(Section):
             CredentialsError: the place could not be read, or is empty.
         """
         if self.password_command is not None:
-            text = _run(self.password_command, whose)
+            text = output_of(self.password_command, f"the password command for {whose}")
         elif self.password_file is not None:
             text = _read(self.password_file, whose)
         elif self.password_credential is not None:
@@ -81,7 +81,16 @@ def _read(path: Path, whose: str) -> str:
         raise CredentialsError(f"cannot read the password for {whose} from {path}: {reason}") from error
 
 
-def _run(command: list[str] | str, whose: str) -> str:
+def output_of(command: list[str] | str, what: str) -> str:
+    """All that a command says.
+
+    Args:
+        command: a list of arguments, or a line as for a shell; no shell runs it.
+        what: what messages call it.
+
+    Raises:
+        CredentialsError: it failed, or says what is no text.
+    """
     import shlex
 
     try:
@@ -95,4 +104,4 @@ def _run(command: list[str] | str, whose: str) -> str:
         )
         return done.stdout.decode("utf-8")
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
-        raise CredentialsError(f"the password command for {whose} failed: {error}") from error
+        raise CredentialsError(f"{what} failed: {error}") from error

@@ -127,6 +127,8 @@ class Pool(Section):
     recipients: tuple[Recipient, ...] = ()
     identity_file: FilePath | None = None
     """With ``age``: the private half, for restores from this machine."""
+    identity_command: list[str] | str | None = None
+    """Likewise: a command that says it."""
     hardware_key_file: FilePath | None = None
     hardware_key_command: list[str] | str | None = None
     verify: WriteVerify = WriteVerify.NONE
@@ -143,15 +145,18 @@ class Pool(Section):
 
     @model_validator(mode="after")
     def _one_encryption(self) -> Pool:
-        by_age = bool(self.recipients) or self.identity_file is not None
+        identities = [place for place in (self.identity_file, self.identity_command) if place is not None]
+        by_age = bool(self.recipients) or bool(identities)
         keys = [self.hardware_key_file, self.hardware_key_command]
         by_drive = sum(key is not None for key in keys)
         if self.encryption is Encryption.AGE and not self.recipients:
             raise ValueError('encryption = "age" needs recipients')
+        if len(identities) > 1:
+            raise ValueError("give only one of identity_file and identity_command")
         if self.encryption is Encryption.HARDWARE and by_drive != 1:
             raise ValueError('encryption = "hardware" needs exactly one of hardware_key_file and hardware_key_command')
         if by_age and self.encryption is not Encryption.AGE:
-            raise ValueError('recipients and identity_file go with encryption = "age"')
+            raise ValueError('recipients, identity_file and identity_command go with encryption = "age"')
         if by_drive and self.encryption is not Encryption.HARDWARE:
             raise ValueError('hardware_key_file and hardware_key_command go with encryption = "hardware"')
         return self
