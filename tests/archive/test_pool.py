@@ -18,6 +18,7 @@ from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
 from vcbproxy.archive.pool import PoolShelf
+from vcbproxy.archive.releasing import recycle
 from vcbproxy.catalog.medium import FORMATTING, State
 from vcbproxy.config import Allocation
 from vcbproxy.errors import Busy, CartridgeWanted, IntegrityError
@@ -153,6 +154,21 @@ def test_a_longer_rule_holds_at_once_a_shorter_one_does_not(world):
         world.archive("d", terms=world.terms(allocation=Allocation.ALWAYS))
     world.retention["daily"] = "1d"
     assert world.archive("d", terms=world.terms(allocation=Allocation.ALWAYS)).barcodes == ("TAP001L8",)
+
+
+def test_a_clock_that_jumps_frees_nothing(world):
+    """A dead battery: by that clock everything has expired; in the second night, too."""
+    terms = world.terms(allocation=Allocation.ALWAYS)
+    for name in ("a", "b"):
+        world.archive(name, terms=terms)
+    world.clock.pass_(days=3650)
+    assert world.archive("c", terms=terms).barcodes == ("TAP003L8",)
+    world.clock.pass_(days=1)
+    with pytest.raises(CartridgeWanted, match=r"until 2026-11-27 is not written over by itself.*if the clock is right"):
+        world.archive("d", terms=terms)
+    with world.opened() as (_, keeper):
+        recycle(keeper, None, dry_run=False)
+    assert world.archive("d", terms=terms).barcodes == ("TAP001L8",)
 
 
 def test_an_expired_cartridge_that_says_otherwise_itself_is_left_alone(world):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.catalog.examples import NOON, point
 from vcbproxy.catalog.allocation import Terms, candidates, goes_on, last_weekday
-from vcbproxy.catalog.expiry import holds
+from vcbproxy.catalog.expiry import before_a_pause, holds
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium, State
 from vcbproxy.config import Allocation
@@ -188,3 +188,27 @@ def test_bases_that_go_round_in_a_circle_end():
     two = point("b", "TAP002L8", point_id="2" * 32, base="1" * 32)
     medium = Medium("TAP001L8", State.FULL, media_set="s", retention_until=NOON + DAY)
     assert kept([medium], points=[one, two]) == {"TAP001L8": NOON + DAY, "TAP002L8": NOON + DAY}
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "before"),
+    [
+        ([], 0, ""),
+        ([0], 89, ""),
+        ([0], 91, "a"),
+        ([0, 60, 120], 200, ""),
+        ([0, 60, 200], 210, "ab"),
+        ([0, 200, 210], 400, "abc"),
+        ([200, 0], 210, "b"),
+    ],
+)
+def test_what_was_written_before_a_long_pause(began, now, before):
+    sets = [MediaSet("abc"[number], "daily", NOON + days * DAY) for number, days in enumerate(began)]
+    found, since = before_a_pause(sets, NOON + now * DAY)
+    assert found == set(before)
+    assert (since is None) == (not before)
+
+
+def test_a_set_that_was_written_to_meanwhile_makes_no_pause():
+    first = MediaSet("a", "daily", NOON, last_written=NOON + 180 * DAY)
+    assert before_a_pause([first, MediaSet("b", "daily", NOON + 200 * DAY)], NOON + 210 * DAY) == (set(), None)

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from datetime import datetime
 
 from tape import errors
 from tape.elements import ElementKind
@@ -26,7 +27,7 @@ from vcbproxy.archive.boundary import translated
 from vcbproxy.archive.keeper import Full, Keeper, Unfit
 from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.catalog.allocation import Candidates, Terms, candidates, goes_on, may_append
-from vcbproxy.catalog.expiry import Hold
+from vcbproxy.catalog.expiry import Hold, before_a_pause
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
 from vcbproxy.errors import CartridgeWanted, Error, IntegrityError
 
@@ -211,11 +212,17 @@ class PoolShelf:
         with self._lock, self._catalog.transaction():
             taken = self._taken | self._unfit | passed
             media = self._catalog.media.listed()
-            found = candidates(media, self._keeper.holds(), self._terms, media_set.id, present, taken)
+            paused, _ = self._before_a_pause()
+            held = {*self._keeper.holds(), *(medium.barcode for medium in media if medium.media_set in paused)}
+            found = candidates(media, held, self._terms, media_set.id, present, taken)
             if not found.here:
                 return None, found
             self._taken.add(found.here[0].barcode)
             return found.here[0], found
+
+    def _before_a_pause(self) -> tuple[set[str], datetime | None]:
+        others = [one for one in self._catalog.sets.listed() if self._set is None or one.id != self._set.id]
+        return before_a_pause(others, self._keeper.hand.now())
 
     def _let_go(self, barcode: str) -> None:
         with self._lock:
@@ -244,6 +251,12 @@ class PoolShelf:
         kept = [hold for label, hold in self._keeper.holds().items() if self._terms.may_take(label)]
         first = min(kept, key=lambda hold: hold.until, default=None)
         later = f"; {first.barcode} may be overwritten from {first.until:%Y-%m-%d}" if first and _ends(first) else ""
+        paused, since = self._before_a_pause()
+        if since is not None and any(medium.media_set in paused for medium in self._catalog.media.listed()):
+            later = (
+                f"; what was written until {since:%Y-%m-%d} is not written over by itself, for a long pause followed: "
+                "if the clock is right, `vcbproxy tape media recycle` frees what has expired"
+            )
         return CartridgeWanted(
             f"pool {self.pool}: no cartridge with room is in library {self._library_name} for media set "
             f"{media_set.id}; {would_do} with a label of {ranges}{later}",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
 from vcbproxy.catalog.records import Placed
+
+_PLAUSIBLE = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,28 @@ def _by_rule(last_written: datetime | None, pool: str | None, retention: Mapping
     if last_written is None or pool is None or pool not in retention:
         return None
     return retention[pool].after(last_written)
+
+
+def before_a_pause(sets: Iterable[MediaSet], now: datetime) -> tuple[set[str], datetime | None]:
+    """Media sets that were written before a pause so long that rather the clock is wrong, as by a dead battery.
+
+    By such a clock everything has expired. What was written before it is not overwritten by rule alone.
+
+    Returns:
+        The ids of the sets, and when the last of them was written to; none and None, if there was no such pause.
+    """
+    before: set[str] = set()
+    found: datetime | None = None
+    seen: set[str] = set()
+    end: datetime | None = None
+    for one in sorted(sets, key=lambda one: one.began):
+        if end is not None and one.began - end > _PLAUSIBLE:
+            before, found = set(seen), end
+        seen.add(one.id)
+        end = max(one.last_written or one.began, end or one.began)
+    if end is not None and now - end > _PLAUSIBLE:
+        before, found = seen, end
+    return before, found
 
 
 def holds(
