@@ -51,13 +51,14 @@ class TapeRestore(TapeReading):
         Raises:
             CartridgeWanted: a cartridge is not there, and is not waited for.
             UsageError: a file is in the way, or there is no such disk.
-            IntegrityError: what says where everything lies is damaged.
+            IntegrityError: a restore point builds on something that is not known.
             Error: something can be neither read nor written any more.
         """
         proved = [where.point for where in wanted if where.prove]
         built = with_bases([where.point for where in wanted if not where.prove], known)
         points = list({point.id: point for point in (*proved, *built)}.values())
-        with Pass(self, wanted, points, documents or self.documents(points)) as reading:
+        found, lost = (documents, {}) if documents else self.readable(points)
+        with Pass(self, wanted, points, found, lost) as reading:
             return reading.run()
 
     def part(

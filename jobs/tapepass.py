@@ -100,11 +100,14 @@ class Pass:
         wanted: Sequence[Where],
         points: Sequence[ArchivedPoint],
         documents: Mapping[str, Document],
+        lost: Mapping[str, IntegrityError],
     ) -> None:
+        """``lost``: why the documents of some restore points cannot be read."""
         self._job = job
         self._wanted = wanted
         self._points = points
         self._documents = documents
+        self._lost = lost
         self._disks: list[TapeDisk] = []
         self._consumers: dict[tuple[str, str], list[tuple[TapeDisk, int]]] = {}  # by restore point and file
         self._small: dict[tuple[str, str], list[Path]] = {}
@@ -161,6 +164,10 @@ class Pass:
 
     def _plan(self, where: Where) -> None:
         """See what is to be read of a restore point, and that nothing stands in the way of its last file."""
+        if where.point.id in self._lost:
+            error = self._lost[where.point.id]
+            self._failed[f"{where.point.name} {layout.VM_JSON}"] = "; ".join((str(error), *error.__notes__))
+            return
         job, document = self._job, self._documents[where.point.id]
         if where.prove:
             self._plan_proof(where, document)
@@ -171,7 +178,12 @@ class Pass:
             path = _path_of(image, where)
             require_free(path, overwrite=job.overwrite)
             place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers, job.identities)
-            self._add(TapeDisk(place, steps_of(document, image, self._documents), job.watcher))
+            try:
+                steps = steps_of(document, image, self._documents)
+            except IntegrityError as error:
+                self._failed[place.title] = str(error)
+                continue
+            self._add(TapeDisk(place, steps, job.watcher))
         if where.directory is not None:
             streamed = {image.file for image in document.images} | {image.ranges for image in document.images}
             for part in where.point.parts:

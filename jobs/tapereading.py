@@ -14,7 +14,7 @@ from vcbproxy.archive.remembered import Remembered
 from vcbproxy.archive.shelf import Cartridge, Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.clock import Clock
-from vcbproxy.errors import CartridgeWanted
+from vcbproxy.errors import CartridgeWanted, IntegrityError
 
 _LOOK_AGAIN_S = 10.0
 
@@ -45,6 +45,26 @@ class TapeReading:
     remembered: Remembered | None = None
     salvage: bool = False
 
+    def readable(self, points: Sequence[ArchivedPoint]) -> tuple[dict[str, Document], dict[str, IntegrityError]]:
+        """What restore points consist of, and why that cannot be told of the others; both by their ids.
+
+        Raises:
+            CartridgeWanted: a cartridge is not there, and is not waited for.
+        """
+        found = {point.id: known for point in points if (known := self._remembered(point)) is not None}
+        lost: dict[str, IntegrityError] = {}
+        unknown = [point for point in points if point.id not in found]
+        for barcode in dict.fromkeys(reader.last_word(point).barcode for point in unknown):
+            here = [point for point in unknown if reader.last_word(point).barcode == barcode]
+            with self.loaded(barcode) as cartridge:
+                for point in here:
+                    try:
+                        found[point.id] = reader.document_of(cartridge, point)
+                    except IntegrityError as error:
+                        error.add_note("RESTORE.txt beside it says how to bring it back by hand")
+                        lost[point.id] = error
+        return found, lost
+
     def documents(self, points: Sequence[ArchivedPoint]) -> Mapping[str, Document]:
         """What restore points consist of, by their ids.
 
@@ -52,12 +72,9 @@ class TapeReading:
             CartridgeWanted: a cartridge is not there, and is not waited for.
             IntegrityError: a ``vm.json`` cannot be read.
         """
-        found = {point.id: known for point in points if (known := self._remembered(point)) is not None}
-        unknown = [point for point in points if point.id not in found]
-        for barcode in dict.fromkeys(reader.last_word(point).barcode for point in unknown):
-            here = [point for point in unknown if reader.last_word(point).barcode == barcode]
-            with self.loaded(barcode) as cartridge:
-                found.update((point.id, reader.document_of(cartridge, point)) for point in here)
+        found, lost = self.readable(points)
+        for error in lost.values():
+            raise error
         return found
 
     def _remembered(self, point: ArchivedPoint) -> Document | None:

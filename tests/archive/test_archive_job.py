@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +21,7 @@ from tests.archive.shelves import FolderShelf
 from tests.archive.tapes import OPTIONS, Tapes, by_hand, disks_in, spec
 from tests.archive.test_spanning import surveyed
 from tests.jobs.rehearsal import Prompter, QuickClock
+from vcbproxy.archive import reader
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.errors import CartridgeFailed, CartridgeWanted, IntegrityError
 from vcbproxy.units import MiB
@@ -77,6 +79,31 @@ def test_several_points_are_restored_in_one_pass_over_each_cartridge(tmp_path: P
         assert tapes.shelf.read == ["TAP001L8", "TAP002L8", "TAP003L8"]
         for point in points:
             assert disks_in(tmp_path / "back" / point.vm) == tapes.truth(point.vm)
+
+
+def test_a_restore_point_whose_last_word_is_damaged_fails_alone(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, spec("vm1", "vm2", disks=1), 64) as tapes:
+        tapes.backed_up().raise_unless_ok()
+        first, second = tapes.ledger.points
+        damage_last_word(tapes, first)
+        wheres = [Where(point, tmp_path / "back" / point.vm) for point in (first, second)]
+        restored = tapes.restoring().run(wheres)
+        assert [disk.path.parent.name for disk in restored.disks] == ["vm2"]
+        assert disks_in(tmp_path / "back" / "vm2") == tapes.truth("vm2")
+        with pytest.raises(IntegrityError, match=r"RESTORE\.txt"):
+            restored.raise_unless_whole()
+
+
+def damage_last_word(tapes: Tapes, point: ArchivedPoint) -> None:
+    """One bit of its ``vm.json``."""
+    last = reader.last_word(point)
+    for record in (tapes.shelf.root / last.barcode).glob("1_*_R"):
+        data = bytearray(record.read_bytes())
+        if hashlib.sha256(data).hexdigest() == last.sha256:
+            data[40] ^= 1
+            record.write_bytes(data)
+            return
+    raise AssertionError("it was not found")
 
 
 def test_several_drives_at_once(tmp_path: Path) -> None:
