@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,14 +72,18 @@ class IntoArchive:
         remembered: Remembered,
         options: ArchiveOptions | None = None,
         *,
+        doubtful: Callable[[], Collection[str]] = tuple,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Use a pool's cartridges; what is on them is noted in a catalog, and for the next delta remembered here."""
+        """Use a pool's cartridges; what is on them is noted in a catalog, and for the next delta remembered here.
+
+        ``doubtful`` gives the labels of cartridges upon which no delta is to be made.
+        """
         self.options = options or ArchiveOptions()
         self.ledger = ledger
         self.remembered = remembered
-        self.bases = TapeBases(ledger, remembered, shelf.pool)
+        self.bases = TapeBases(ledger, remembered, shelf.pool, self.options.encryption, doubtful)
         self.new_id = new_id
         self.monotonic = monotonic
         self._shelf = shelf

@@ -1,6 +1,6 @@
 """Which restore point on tape a delta can be made upon: the newest of its VM in the same media set, remembered here.
 
-    ledger ─▶ of this pool and media set ─▶ the newest of each VM ─▶ whole chain there, not too long ─▶ offered
+    ledger ─▶ of this pool and media set ─▶ the newest of each VM ─▶ same keys, chain whole and not too long ─▶ offered
 
 Only the newest is offered, so that all deltas of one restore point build on one other. Beyond ``DELTAS_MAX`` the next
 is a full one: each delta more is a cartridge more that a restore may need.
@@ -8,7 +8,7 @@ is a full one: each delta more is a cartridge more that a restore may need.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -112,7 +112,25 @@ class PastOnTape:
 class TapeBases:
     """Bases in one pool."""
 
-    def __init__(self, ledger: Ledger, remembered: Remembered, pool: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        remembered: Remembered,
+        pool: str,
+        encryption: Mapping[str, Any],
+        doubtful: Callable[[], Collection[str]],
+    ) -> None:
+        """Use what is known.
+
+        Args:
+            ledger: all restore points.
+            remembered: what deltas are made by.
+            pool: which is written to.
+            encryption: of what is written now, as ``vm.json`` has it.
+            doubtful: gives the labels of cartridges that nothing more should come to depend on.
+        """
+        self._encryption = dict(encryption)
+        self._doubtful = doubtful
         self._ledger = ledger
         self._remembered = remembered
         self._pool = pool
@@ -124,11 +142,19 @@ class TapeBases:
         listed = self._ledger.listed()
         self._remembered.forget_all_but({point.id for point in listed})
         newest = {point.vm_uuid: point for point in listed if point.pool == self._pool and point.media_set in self.sets}
+        doubtful = set(self._doubtful())
         return [
             PointOnTape(point, suspect=self._is_suspect(point.id))
             for point in sorted(newest.values(), key=lambda point: point.time)
-            if self._remembered.has(point.id) and _depth(point, listed) < DELTAS_MAX
+            if self._remembered.has(point.id) and _holds(point, listed, doubtful) and self._same_keys(point.id)
         ]
+
+    def _same_keys(self, point_id: str) -> bool:
+        """Whether it was encrypted as what is written now: who has the key of a delta can read all that is below it."""
+        try:
+            return self._remembered.document(point_id).encryption == self._encryption
+        except IntegrityError:
+            return False
 
     def _is_suspect(self, point_id: str) -> bool:
         """By an audit of ours, or by one before it was copied from the repository."""
@@ -161,9 +187,10 @@ class TapeBases:
                 self._remembered.suspect(one.id)
 
 
-def _depth(point: ArchivedPoint, listed: Sequence[ArchivedPoint]) -> int:
-    """How many deltas it is made of; as many as must not be, when something that it builds on is gone."""
+def _holds(point: ArchivedPoint, listed: Sequence[ArchivedPoint], doubtful: Collection[str]) -> bool:
+    """Whether all that it is made of is there, on cartridges that can be relied upon, and not too much of it."""
     try:
-        return len(chain(point, listed)) - 1
+        below = chain(point, listed)
     except IntegrityError:
-        return DELTAS_MAX
+        return False
+    return len(below) <= DELTAS_MAX and not any(barcode in doubtful for one in below for barcode in one.barcodes)

@@ -285,6 +285,35 @@ def test_what_builds_upon_something_damaged_is_not_verified(tmp_path: Path) -> N
         assert "builds on" in rows[1]["errors"][0]
 
 
+def test_another_key_makes_a_whole_one(tmp_path: Path) -> None:
+    """A delta under a new key upon a base under the old one: neither key alone would bring it back."""
+    for number in (1, 2):
+        (tmp_path / f"{number}.key").write_text(f"5{number}" * 32)
+    (tmp_path / "key").write_bytes((tmp_path / "1.key").read_bytes())
+    sealed = f'encryption = "hardware"\nhardware_key_file = "{tmp_path / "key"}"\n'
+    with lab_with_tape(tmp_path, spec("vm1", disks=1, size_bytes=16 * MiB), more=sealed) as lab:
+        lab.vcbproxy("backup", "vm1", "--enable-cbt", "--to", "tape:daily")
+        [delta] = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", "--json").json
+        (tmp_path / "key").write_bytes((tmp_path / "2.key").read_bytes())
+        [whole] = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", "--json").json
+        assert (delta["method"], whole["method"]) == ("incremental", "full")
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")
+        assert disks_in(tmp_path / "back") == lab.truth("vm1")
+
+
+def test_nothing_more_is_built_upon_a_cartridge_that_failed(tmp_path: Path) -> None:
+    """Its label is gone: the next backup goes onto another cartridge, and would be worth nothing without this one."""
+    with lab_with_tape(tmp_path, spec("vm1", disks=1, size_bytes=16 * MiB)) as lab:
+        lab.vcbproxy("backup", "vm1", "--enable-cbt", "--to", "tape:daily")
+        (lab.directory / "vtl" / "TAP001L8" / "0_0_R").write_bytes(bytes(80))
+        [first] = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", "--json").json
+        assert (first["method"], first["barcodes"]) == ("full", ["TAP002L8"])
+        [second] = lab.vcbproxy("backup", "vm1", "--to", "tape:daily", "--json").json
+        assert second["method"] == "incremental"
+        lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")
+        assert disks_in(tmp_path / "back") == lab.truth("vm1")
+
+
 def test_a_folder_that_is_no_cartridge_is_said(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
         assert "is a library" in lab.vcbproxy("tape", "volume", "ls", lab.directory / "vtl", code=2).err

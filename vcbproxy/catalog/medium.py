@@ -113,6 +113,11 @@ class Medium:
         return self.state in WITH_DATA and not (put_aside and self.volume_uuid is None)
 
     @property
+    def doubtful(self) -> bool:
+        """Whether it failed, or was not what it should be when it was wanted last: nothing more is to depend on it."""
+        return self.state is State.DAMAGED or (self.state is State.APPENDABLE and bool(self.reason))
+
+    @property
     def location(self) -> str:
         """Where it is, in a few words."""
         if self.vault is not None:

@@ -71,7 +71,12 @@ def into(config: Config, pool: str, *, drives: int, compression: Compression) ->
             lanes=drives, level=_LEVELS[compression], encryption=protection.told, recipients=protection.recipients
         )
         remembered = Remembered(shelves.state_directory(config) / "tape" / "points")
-        yield IntoArchive(found.shelf, found.catalog.points, remembered, options)
+        media = found.catalog.media
+
+        def doubtful() -> list[str]:
+            return [medium.barcode for medium in media.listed() if medium.doubtful]
+
+        yield IntoArchive(found.shelf, found.catalog.points, remembered, options, doubtful=doubtful)
 
 
 @contextmanager

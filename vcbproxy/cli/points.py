@@ -34,6 +34,8 @@ def points() -> None:
 @frame.json_option
 def list_(vm: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool) -> None:
     """List restore points, newest last: those in the repository, and those on tape."""
+    from vcbproxy.repository.points import PointSummary
+
     found: list[PointSummary | ArchivedPoint] = []
     if config.tape.pool:
         from vcbproxy.cli import tapereading
@@ -49,7 +51,7 @@ def list_(vm: str | None, repository: frame.RepositoryAddress | None, config: Co
             if not found:
                 raise
             unreachable = error  # what lies on tape is wanted most when the repository is lost
-    found.sort(key=lambda point: point.time)
+    found.sort(key=lambda point: (point.time, not isinstance(point, PointSummary)))
     rows = [_row(point) for point in found if vm in (None, point.vm, _uuid(point))]
     columns = ("point", "vm", "time", "size", "stored")
     further = ("method", "policy", "partial", "suspect", "pinned", "pinned_because")
