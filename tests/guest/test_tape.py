@@ -116,6 +116,10 @@ def test_stock_programs_work_on_the_emulated_library(guest: machine.Run) -> None
     assert "SerialNumber: 'VLIB0001-D1'" in said["tapeinfo"], "the drive of element 0 is the kernel's second"
     assert "Ready: yes" in said["tapeinfo"]
     assert "Main partition maximum capacity (in MiB): 24" in said["sg_logs"]
+    assert said["dd"], "what dd wrote, dd reads"
+    assert said["tell"].strip() == "At block 9.", (
+        "behind eight blocks and the filemark with which the driver ended them"
+    )
     assert "LTO-8" in said["mt"]
     assert "ONLINE" in said["mt"]
 

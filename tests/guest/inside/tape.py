@@ -34,6 +34,7 @@ from tests.guest.inside import tapevolumes as volumes
 from tests.guest.inside.commands import call
 from tests.guest.inside.suite import StepFunction, say
 from tests.guest.inside.users import as_user
+from vcbproxy.units import KiB
 
 LIBRARY, GENERIC, BY_DRIVER = "VLIB0001", "TAP001L8", "TAP004L8"
 LOCKS = Path("/tmp/locks")
@@ -88,13 +89,20 @@ class Tape:
         return {"elements": [(one.address, one.drive_serial, str(found[one.drive_serial].sg)) for one in elements]}
 
     def stock_programs_work(self) -> dict[str, Any]:
-        """Load by mtx the first drive, which is not the kernel's first; ask about it; write and read a block by dd."""
+        """Load by mtx the first drive, which is not the kernel's first; ask about it; write by dd, and read back."""
         drive = self._drives[0]
         mtx = ("mtx", "-f", self._library)
         before = call(*mtx, "status")
         call(*mtx, "load", 2, 0)
         loaded = call(*mtx, "status")
+        there, back = Path("/tmp/there"), Path("/tmp/back")
+        there.write_bytes(volumes.content("dd")[: 512 * KiB])
+        call("dd", f"if={there}", f"of={drive.nst}", "bs=64k")
+        call("mt-st", "-f", drive.nst, "rewind")
+        call("dd", f"if={drive.nst}", f"of={back}", "bs=64k")
         return {
+            "dd": there.read_bytes() == back.read_bytes(),
+            "tell": call("mt-st", "-f", drive.nst, "tell"),
             "inquiry": call(*mtx, "inquiry"),
             "before": before,
             "loaded": loaded,
