@@ -141,6 +141,11 @@ def test_frames_of_another_image_in_a_damaged_one_are_not_taken_for_its_own(imag
     assert lost_of(Tape(bytes(broken))) == [5, 6, 7]
 
 
+def test_an_end_that_does_not_fit_the_beginning_is_given_up(image: bytes, frames: list[Frame]) -> None:
+    ten, five = frames[10].at, frames[5].at
+    assert lost_of(Tape(image[:ten] + noise(3, 500) + image[five:])) == [10, 11, 12, 13, 14]
+
+
 def test_another_disk_s_image_is_refused(image: bytes, frames: list[Frame]) -> None:
     with pytest.raises(IntegrityError, match="not those of the disk"):
         list(salvage_walking(Tape(hurt(image, frames[10])), 3 * FRAME - 5, FRAME))

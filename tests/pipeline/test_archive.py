@@ -19,7 +19,7 @@ from vcbproxy.archive.appetite import LEVELS
 from vcbproxy.archive.frames import checksum_of, plain_checksum
 from vcbproxy.archive.plan import Filled, Zeroes, plan
 from vcbproxy.archive.seekable import Damage, SeekableImage, salvage
-from vcbproxy.archive.seektable import read_table
+from vcbproxy.archive.seektable import SeekTableBuilder, read_table
 from vcbproxy.device import MemoryDevice, read
 from vcbproxy.errors import Cancelled, DeviceError, IntegrityError, UsageError
 from vcbproxy.extent import Extent, Kind, merged
@@ -255,6 +255,18 @@ def test_damage_is_named_by_frame_and_place_and_the_rest_is_salvaged(good: Image
             found[frame.start : frame.end] = plain
     assert damages == [bad]
     assert found == DAMAGED[: bad.start] + bytes(bad.plain_bytes) + DAMAGED[bad.end :]
+
+
+def test_a_good_frame_in_the_place_of_another_is_noticed(good: Image) -> None:
+    table = read_table(good.device())
+    assert table is not None
+    builder = SeekTableBuilder()
+    for frame in table.frames():
+        assert frame.checksum is not None
+        builder.add(frame.compressed_bytes, frame.plain_bytes, frame.checksum ^ (frame.number == 1))
+    image = SeekableImage(MemoryDevice(good.data[: table.compressed_bytes] + builder.encode(), "image"))
+    with pytest.raises(IntegrityError, match=r"frame 1 is damaged: its checksum is .* by the seek table"):
+        read(image, 0, len(DAMAGED))
 
 
 def test_what_cannot_be_read_is_salvaged_around(good: Image) -> None:
