@@ -21,7 +21,7 @@ from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.archive.releasing import recycle
 from vcbproxy.catalog.medium import FORMATTING, State
 from vcbproxy.config import Allocation
-from vcbproxy.errors import Busy, CartridgeWanted, IntegrityError
+from vcbproxy.errors import Busy, CartridgeWanted, Error, IntegrityError
 
 
 @pytest.fixture
@@ -78,6 +78,16 @@ def test_a_new_set_each_friday(world):
         world.clock.pass_(days=days)
         points.append(world.archive(f"vm{days}", terms=terms))
     assert barcodes(points) == ["TAP001L8", "TAP001L8", "TAP002L8", "TAP002L8"]
+
+
+def test_one_that_cannot_be_carried_is_passed_over_for_now(world):
+    """... as one that is stuck in its slot; when none can be, it is the robot that is told of."""
+    world.folder("TAP001L8").rename(world.root / "stuck")
+    assert world.archive("web01").barcodes == ("TAP002L8",)
+    for barcode in ("TAP002L8", "TAP003L8"):
+        world.folder(barcode).rename(world.root / barcode)
+    with pytest.raises(Error, match="was not carried"):
+        world.archive("web02")
 
 
 def test_what_is_full_is_not_given_again(world):

@@ -181,12 +181,15 @@ class PoolShelf:
 
     def _try_each(self, held: ExitStack, media_set: MediaSet) -> tuple[str, LtfsVolume, MediaSet]:
         busy: errors.InUse | None = None
+        stuck: errors.MoveFailed | None = None
         passed: set[str] = set()
         while True:
             chosen, others = self._reserve(media_set, passed)
             if chosen is None:
                 if busy is not None:
                     raise busy
+                if stuck is not None:
+                    raise stuck
                 raise self._wanted(media_set, others)
             with ExitStack() as trial:
                 trial.callback(self._let_go, chosen.barcode)
@@ -194,6 +197,10 @@ class PoolShelf:
                     volume = self._open(trial, chosen, media_set)
                 except errors.CartridgeMissing:
                     passed.add(chosen.barcode)
+                except errors.MoveFailed as error:  # one that is stuck in its slot must not end every backup
+                    stuck = error
+                    passed.add(chosen.barcode)
+                    _log.warning("passed over: %s", error)
                 except errors.InUse as error:
                     busy = error
                     passed.add(chosen.barcode)

@@ -145,13 +145,16 @@ def _labelled(library: Any, keeper: Keeper, barcode: str, *, anew: bool, dry_run
     "retire", cls=frame.Command, exit_codes=(11, 12), examples=("vcbproxy tape media retire TAP001L8 --reason worn",)
 )
 @click.argument("barcode")
-@click.option("--reason", required=True, help="Why, for whoever wonders later.")
+@click.option("--reason", default="", help="Why, for whoever wonders later; wanted unless with --undo.")
 @click.option("--undo", is_flag=True, help="Let it be used again.")
 @frame.config_option
 @frame.json_option
 def retire(barcode: str, reason: str, undo: bool, config: Config, as_json: bool) -> None:
     """Write a cartridge no more. What lies on it can be restored."""
     from vcbproxy.catalog.medium import State
+
+    if not (reason or undo):
+        raise UsageError("say why: --reason TEXT")
 
     def retired(found: Medium | None) -> Medium:
         medium = named.must_be(found, barcode)
