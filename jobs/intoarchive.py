@@ -41,6 +41,9 @@ from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit
 from vcbproxy.pipeline.frameaudit import audit_frames, gone, holes_of
 from vcbproxy.repository.writer import PointInfo
+from vcbproxy.units import MiB
+
+_RING_BYTES_MIN = 32 * MiB  # a tenth of a second of the fastest drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class ArchiveOptions:
     Attributes:
         lanes: how many drives are written to at once.
         level: zstd's; None: as hard as the drive leaves time for.
-        ring_bytes: what may wait for each drive.
+        ring_bytes: what may wait for all drives together: memory does not grow with the number of drives.
         recipients: whom images are encrypted to; None: they are not.
         encryption: what ``vm.json`` is to say of it; never a key.
     """
@@ -60,6 +63,11 @@ class ArchiveOptions:
     ring_bytes: int = RING_BYTES
     recipients: Recipients | None = None
     encryption: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def lane_ring_bytes(self) -> int:
+        """What may wait for one drive."""
+        return max(self.ring_bytes // self.lanes, _RING_BYTES_MIN)
 
 
 class IntoArchive:
@@ -218,7 +226,7 @@ class _Disk:
         areas = changed | gone(source, base.sums)
         packed = DeltaMap(areas.ranges)
         self._base = base
-        self._map = self._point.begin_file(f"{self._key}.delta.map", ring_bytes=self._target.options.ring_bytes)
+        self._map = self._point.begin_file(f"{self._key}.delta.map", ring_bytes=self._target.options.lane_ring_bytes)
         for piece in packed.encode():
             self._map.write(piece)
         self._map.finish()
@@ -259,7 +267,7 @@ class _Disk:
         recipients = chosen.recipients
         self._began_s = self._target.monotonic()
         whole_name = name if recipients is None else f"{name}{layout.AGE}"
-        self._file = file = self._point.begin_file(whole_name, ring_bytes=chosen.ring_bytes)
+        self._file = file = self._point.begin_file(whole_name, ring_bytes=chosen.lane_ring_bytes)
         fixed = chosen.level
         level = Appetite(file.fill).level if fixed is None else lambda: fixed
         options = ImageOptions(workers=effort.workers)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.fromtape import TapeRestore, Where
+from jobs.intoarchive import ArchiveOptions
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Lun
@@ -104,6 +105,11 @@ def damage_last_word(tapes: Tapes, point: ArchivedPoint) -> None:
             record.write_bytes(data)
             return
     raise AssertionError("it was not found")
+
+
+def test_the_rings_of_several_drives_share_what_one_may_hold() -> None:
+    assert ArchiveOptions(lanes=4).lane_ring_bytes * 4 == ArchiveOptions().lane_ring_bytes == 256 * MiB
+    assert ArchiveOptions(lanes=100).lane_ring_bytes == 32 * MiB
 
 
 def test_several_drives_at_once(tmp_path: Path) -> None:
