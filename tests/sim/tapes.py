@@ -81,6 +81,10 @@ def _is_full_below(world: World, lun: DriveLun, cdb: bytes) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def _fails_below(world: World, lun: DriveLun, cdb: bytes) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
 def _is_reset(world: World, lun: DriveLun, cdb: bytes) -> None:
     lun.reset()
     raise Check(Key.UNIT_ATTENTION, 0x29)
@@ -127,6 +131,7 @@ FAULTS = (
     Fault("cable pulled", (), _has_no_way, again=True),
     Fault("command lost", (), _has_no_way),
     Fault("disk below full", (WRITE, FILEMARKS, ATTRIBUTE), _is_full_below, again=True),
+    Fault("disk below fails", (READ, WRITE, FILEMARKS), _fails_below),
     Fault("reset", MOVING, _is_reset),
     Fault("reset that rewinds", MOVING, _is_rewound),
     Fault("drive's power blinks", MOVING, _blinks),
