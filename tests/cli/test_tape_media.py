@@ -170,12 +170,13 @@ def test_without_libraries_it_is_said_what_to_write(tmp_path):
     assert "write [tape.library.NAME]" in json.loads(done.err)["message"]
 
 
-def test_a_pool_that_drives_encrypt_is_looked_at_with_its_key(world, tape):
+@pytest.mark.parametrize("key_from", ['hardware_key_file = "drive.key"', 'hardware_key_command = "cat {key}"'])
+def test_a_pool_that_drives_encrypt_is_looked_at_with_its_key(world, tape, key_from):
     """Neither the labels nor the indexes can be read without; the cartridge's memory tells whose it is."""
     key = world.root / "drive.key"
     key.write_text("5a" * 32)
     plain = world.config.read_text()
-    sealed = plain + 'encryption = "hardware"\nhardware_key_file = "drive.key"\n'
+    sealed = f'{plain}encryption = "hardware"\n{key_from.format(key=key)}\n'
     world.config.write_text(sealed)
     with world.shelf(drive_session=lambda drive: encrypted(drive, Key(b"\x5a" * 32))) as shelf:
         point = world.put(shelf, "web01")
