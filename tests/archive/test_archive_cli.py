@@ -55,7 +55,8 @@ def test_backed_up_to_tape_listed_and_restored(tmp_path: Path) -> None:
         ]
         [needed] = lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--dry-run", "--json").json
         assert (needed["barcode"], needed["where"]) == ("TAP001L8", "library")
-        lab.vcbproxy("restore", "vm1@latest", "--from", "tape:daily", "--to", tmp_path / "back")
+        done = lab.vcbproxy("restore", "vm1@latest", "--from", "tape:daily", "--to", tmp_path / "back")
+        assert "needed, in this order: TAP001L8" in done.err.splitlines()[0]
         assert disks_in(tmp_path / "back") == lab.truth("vm1")
         lab.vcbproxy("restore", "vm1@latest", "vm2@latest", "--from", "tape", "--to", tmp_path / "both")
         for vm in ("vm1", "vm2"):

@@ -56,17 +56,19 @@ def needed(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
     return rows
 
 
-def _ask_for_missing(opened: OpenPool, points: Sequence[ArchivedPoint], *, wait: bool) -> None:
-    """Before the first cartridge is loaded, say which are not in the library.
+def _tell_cartridges(opened: OpenPool, points: Sequence[ArchivedPoint], *, wait: bool) -> None:
+    """Before the first cartridge is loaded, say which are needed, and which of them are not in the library.
 
     Raises:
         CartridgeWanted: some are not, and are not waited for.
     """
-    missing = [row for row in _rows(opened, points) if not row["in_library"]]
+    rows = list(_rows(opened, points))
+    missing = [row for row in rows if not row["in_library"]]
     told = ", ".join(f"{row['barcode']} ({row['where']})" for row in missing)
     if missing and not wait:
         barcodes = tuple(row["barcode"] for row in missing)
         raise CartridgeWanted(f"put into the library: {told}; or --wait for them", barcodes=barcodes)
+    frame.say(f"needed, in this order: {', '.join(row['barcode'] for row in rows)}")
     if missing:
         frame.say(f"to be put into the library: {told}")
 
@@ -105,7 +107,7 @@ def restore(config: Config, wanted: Wanted) -> Restored:
     restored = Restored([], {}, {})
     for pool, ours in _by_pool(points):
         with _reading(config, pool, wanted) as (opened, job):
-            _ask_for_missing(opened, with_bases(ours, opened.catalog.points.listed()), wait=wanted.wait)
+            _tell_cartridges(opened, with_bases(ours, opened.catalog.points.listed()), wait=wanted.wait)
             wheres = [
                 Where(point, _directory(wanted, point, several=len(points) > 1), wanted.output, wanted.disks)
                 for point in ours
@@ -132,7 +134,7 @@ def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
         with _reading(config, pool, wanted) as (opened, job):
             listed = opened.catalog.points.listed()
             there = _with_known_bases(ours, listed)
-            _ask_for_missing(opened, there, wait=wanted.wait)
+            _tell_cartridges(opened, there, wait=wanted.wait)
             done = job.run([Where(point, prove=True) for point in there], listed)
         for point in there:
             rows[point.id] = _verified(point, done, rows)
