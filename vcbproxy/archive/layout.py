@@ -30,6 +30,7 @@ AGE = ".age"
 DIGEST = "ltfs.hash.sha256sum"
 
 _UNSAFE = re.compile(r'[/\x00-\x1f\x7f<>:"\\|?*]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.IGNORECASE)  # with any extension: Windows opens them
 _NAME_MAX = 200
 
 
@@ -40,8 +41,10 @@ def folder(vm: str, time: datetime) -> str:
 
 def safe_name(name: str) -> str:
     """A name that every system bears; what it does not bear becomes ``_``. The true one is in ``vm.json``."""
-    safe = _UNSAFE.sub("_", name)[:_NAME_MAX].rstrip(" .")
-    return safe if safe.strip(".") else f"_{safe}"
+    safe = _UNSAFE.sub("_", name)
+    if not safe.strip(" .") or _DEVICE.match(safe):
+        safe = f"_{safe}"
+    return safe[:_NAME_MAX].rstrip(" .")
 
 
 def part_name(file: str, number: int) -> str:
