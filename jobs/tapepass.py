@@ -1,4 +1,4 @@
-"""One pass over cartridges: each is loaded once, and every part on it given to whatever is made of it."""
+"""One pass over cartridges: each is loaded once where that can be, and every part on it given to what is made of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jobs.tapesalvage import Salvaged, salvage_disk
 from vcbproxy.archive import layout, reader
 from vcbproxy.archive.manifest import Document, Image, Kind
 from vcbproxy.archive.shelf import Cartridge
+from vcbproxy.archive.visits import visits
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
 from vcbproxy.errors import IntegrityError, Partial, UsageError
 
@@ -128,12 +129,9 @@ class Pass:
         """Everything, cartridge by cartridge."""
         for where in self._wanted:
             self._plan(where)
-        for barcode in reader.in_order(self._points):
-            here = [(point.id, part) for point in self._points for part in point.parts if part.barcode == barcode]
-            here = [(point, part) for point, part in here if self._needs(point, part)]
-            if here:
-                with self._job.loaded(barcode) as cartridge:
-                    self._read(cartridge, here)
+        for barcode, here in visits(self._sequences()):
+            with self._job.loaded(barcode) as cartridge:
+                self._read(cartridge, here)
         for disk in self._disks:
             disk.close(None)
         whole = [(disk, disk.restored) for disk in self._disks if disk.restored is not None]
@@ -158,9 +156,16 @@ class Pass:
     def _point(self, point_id: str) -> ArchivedPoint:
         return next(point for point in self._points if point.id == point_id)
 
-    def _needs(self, point_id: str, part: ArchivedPart) -> bool:
-        key = point_id, part.file
-        return key in self._consumers or key in self._small or key in self._proved
+    def _sequences(self) -> Iterator[list[tuple[str, tuple[str, ArchivedPart]]]]:
+        """What has to be read in which order: of each disk, step by step, the map before the image that it is of."""
+        files: dict[tuple[str, str], list[tuple[str, tuple[str, ArchivedPart]]]] = {}
+        for point in self._points:
+            for part in sorted(point.parts, key=lambda part: part.number):
+                files.setdefault((point.id, part.file), []).append((part.barcode, (point.id, part)))
+        for disk in self._disks:
+            named = [(step.point_id, file) for step in disk.steps for file in (step.image.ranges, step.image.file)]
+            yield [one for key in named if key in self._consumers for one in files.get((key[0], key[1] or ""), ())]
+        yield from (files.get(key, []) for key in (*self._small, *self._proved))
 
     def _plan(self, where: Where) -> None:
         """See what is to be read of a restore point, and that nothing stands in the way of its last file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from dataclasses import replace
@@ -12,6 +13,10 @@ import pytest
 from jobs.fromtape import Where
 from jobs.outcome import Outcome, Report
 from jobs.tracking import Tracking
+from tape.emulator.check import Check
+from tape.emulator.drive import DriveLun
+from tape.emulator.lun import Lun
+from tape.scsi.sense import Key
 from tests.archive.tapes import Tapes, by_hand, disks_in, spec
 from tests.archive.test_spanning import surveyed
 from vcbproxy.catalog.records import ArchivedPoint
@@ -169,3 +174,45 @@ def test_the_manifest_says_upon_what(tmp_path: Path) -> None:
         assert vm_json["base"] == {"id": full.id, "name": full.name}
         assert [image["kind"] for image in vm_json["images"]] == ["delta"]
         assert full.name in (tmp_path / "hand" / "RESTORE.txt").read_text()
+
+
+def test_a_chain_that_goes_to_and_fro_between_two_cartridges_comes_back(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked(), 64, 64) as tapes:
+        for number, away in enumerate(("TAP002L8", "TAP001L8", "TAP002L8", "TAP001L8")):
+            tapes.shelf.away = {away}
+            write(tapes, number * MiB)
+            night(tapes).raise_unless_ok()
+        tapes.shelf.away.clear()
+        points = tapes.ledger.points
+        assert [point.barcodes for point in points] == [("TAP001L8",), ("TAP002L8",)] * 2
+        tapes.shelf.read.clear()
+        assert restores(tapes, points[-1], tmp_path / "back") == tapes.truth("vm1")
+        assert tapes.shelf.read[-4:] == ["TAP001L8", "TAP002L8"] * 2
+
+
+def ends_behind_the_map(barcode: str, lun: DriveLun) -> None:
+    """The first cartridge takes one more block of data."""
+    blocks = itertools.count()
+
+    def before(lun: Lun, cdb: bytes) -> None:
+        assert isinstance(lun, DriveLun)
+        if cdb[0] == 0x0A and lun.partition == 1 and next(blocks):
+            raise Check(Key.VOLUME_OVERFLOW, 0, 2, eom=True)
+
+    if barcode == "TAP001L8":
+        lun.before = before
+
+
+@pytest.mark.timeout(60)
+def test_a_map_at_the_end_of_a_cartridge_and_its_image_on_the_next(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked(), 64, 64) as tapes:
+        night(tapes).raise_unless_ok()
+        tapes.shelf.befall = ends_behind_the_map
+        write(tapes, 2 * MiB, data=random.Random(2).randbytes(4 * MiB))
+        night(tapes).raise_unless_ok()
+        last = tapes.ledger.points[-1]
+        assert {part.file: part.barcode for part in last.parts if "delta" in part.file} == {
+            f"{NODE}.delta.map": "TAP001L8",
+            f"{NODE}.delta.raw.zst": "TAP002L8",
+        }
+        assert restores(tapes, last, tmp_path / "back") == tapes.truth("vm1")

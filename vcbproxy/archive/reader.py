@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from graphlib import CycleError, TopologicalSorter
 
 from tape.ltfs.index import File
 from tape.ltfs.readahead import ReadAhead
@@ -13,8 +12,9 @@ from vcbproxy.archive.manifest import Document
 from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.archive.sums import digest
 from vcbproxy.archive.survey import read_document
+from vcbproxy.archive.visits import visits
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
-from vcbproxy.errors import IntegrityError, UsageError
+from vcbproxy.errors import IntegrityError
 
 
 def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
@@ -92,22 +92,11 @@ def last_word(point: ArchivedPoint) -> ArchivedPart:
 
 
 def in_order(points: Sequence[ArchivedPoint]) -> list[str]:
-    """The cartridges of several restore points: every file's parts follow one another, and a delta its base.
-
-    Raises:
-        UsageError: there is none.
-    """
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    last = {point.id: point.barcodes[-1] for point in points}
-    for point in points:
-        before = last.get(point.base or "")
-        for barcode in point.barcodes:
-            sorter.add(barcode, *([before] if before not in (None, barcode) else []))
-            before = barcode
-    try:
-        return list(sorter.static_order())
-    except CycleError as error:
-        raise UsageError("these restore points lie across one another; restore them one by one") from error
+    """The cartridges of several restore points, in the order in which they are first read: a delta's base before it."""
+    by_id = {point.id: point for point in points}
+    own = {point.id: [(barcode, point.id) for barcode in point.barcodes] for point in points}
+    wanted = [[*own[base.id][-1:], *own[point.id]] for point in points if (base := by_id.get(point.base or ""))]
+    return list(dict.fromkeys(barcode for barcode, _ in visits([*own.values(), *wanted])))
 
 
 def by_place(cartridge: Cartridge, parts: Sequence[ArchivedPart]) -> list[ArchivedPart]:
