@@ -144,9 +144,12 @@ class Recording:
                 self.drive, self.layout, self.index, self.data_index, self.data_end
             )
         except VolumeOverflow:
-            # The last blocks belong to an index that is cut off. The other partition's says what is whole.
+            # The last blocks belong to an index that is cut off. The other partition's says what is whole: blocks that
+            # the drive had taken may have found no room either.
             self.full = True
+            lost = self._drop_what_is_not_there()
             self._secure_alone()
+            self._hold_none_lost(lost)
             return
         except MediumError as error:
             if is_write_error(error):
@@ -188,18 +191,25 @@ class Recording:
         self._indexed()
 
     def _rescue(self) -> None:
-        try:
-            end = self.drive.locate_end(self.layout.data_partition).block
-        except TapeError:
-            end = self.safe_end  # whatever came behind the last index, it cannot be said to be there
-        lost = model.drop_beyond(self.index, self.layout.label.data_partition, end, self.layout.label.block_bytes)
-        self.data_end = end
+        lost = self._drop_what_is_not_there()
         self._next_state()
         try:
             self._secure_alone()
         except MediumError:
             note_write_error(self.drive, VolumeLock.WRITE_ERROR_INDEX)
             raise
+        self._hold_none_lost(lost)
+
+    def _drop_what_is_not_there(self) -> list[str]:
+        """Files that the index lists and the tape does not have are listed no more; their paths."""
+        try:
+            end = self.drive.locate_end(self.layout.data_partition).block
+        except TapeError:
+            end = self.safe_end  # whatever came behind the last index, it cannot be said to be there
+        self.data_end = end
+        return model.drop_beyond(self.index, self.layout.label.data_partition, end, self.layout.label.block_bytes)
+
+    def _hold_none_lost(self, lost: list[str]) -> None:
         if lost:
             raise FilesLost(where=f"volume {self.index.volume_uuid}", count=len(lost), paths=", ".join(lost))
 

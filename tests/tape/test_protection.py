@@ -223,3 +223,24 @@ def test_a_drive_that_only_appends_is_asked_before_an_index_is_written_over(lun:
     put(volume, "/more", b"more")
     volume.commit()
     assert [(cdb[2], cdb[3], cdb[4:12]) for cdb in asked] == [(1, 0, (4).to_bytes(8, "big"))]
+
+
+def test_blocks_that_the_drive_had_taken_and_then_found_no_room_for_are_in_no_index(lun: DriveLun) -> None:
+    """They overflow when the tape is sent to their end, before the index: it must not say that they are there."""
+    volume = mounted(lun)
+    put(volume, "/safe", content(2, BLOCK))
+    volume.secure()
+    put(volume, "/taken", content(3, 4 * BLOCK))
+
+    def before(one: Lun, cdb: bytes) -> None:
+        if cdb[0] == 0x92:
+            lun.before = None
+            cartridge(lun).power_cut()
+            raise Check(Key.VOLUME_OVERFLOW, 0x00, 0x02, eom=True, deferred=True)
+
+    lun.before = before
+    with pytest.raises(FilesLost, match="/taken"):
+        volume.commit()
+    expected = {"/before": content(1, 3 * BLOCK), "/safe": content(2, BLOCK)}
+    for search in (False, True):
+        assert files_of(mounted(lun, search=search)) == expected
