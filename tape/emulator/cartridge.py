@@ -68,6 +68,8 @@ class _Track:
         """Objects below this are on tape."""
         self.cut: list[tuple[int, str]] = []
         """Objects that are written over, but not yet on tape: number and kind."""
+        self.stray: list[Path] = []
+        """Marks of an end behind the end: records before them were lost, and they would end what is written now."""
 
     def append(self, kind: str, size: int) -> None:
         if kind == "F":
@@ -189,6 +191,7 @@ class Cartridge:
         """Let the data end there."""
         track = self._tracks[partition]
         track.changed = True
+        self._drop_stray(track)
         if track.has_end:
             self._path(partition, self.end(partition), "E").unlink()
             track.has_end = False
@@ -208,6 +211,7 @@ class Cartridge:
         if track.has_end or number < self.end(partition):
             self.overwrite(partition, number)
         track.changed = True
+        self._drop_stray(track)
         path = self._path(partition, number, kind)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -220,6 +224,11 @@ class Cartridge:
             path.unlink(missing_ok=True)  # half a record is none
             raise
         track.append(kind, len(data))
+
+    def _drop_stray(self, track: _Track) -> None:
+        for path in track.stray:
+            path.unlink(missing_ok=True)
+        track.stray.clear()
 
     def flush(self) -> None:
         """Put on tape what lies in the buffer; where there is nothing, nothing is touched.
@@ -345,6 +354,7 @@ class Cartridge:
                 number += 1
             track.has_end = number in ends[partition]
             track.flushed = number
+            track.stray = [self._path(partition, end, "E") for end in ends[partition] if end != number]
 
 
 def _sync(folder: Path) -> None:

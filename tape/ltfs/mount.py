@@ -25,6 +25,7 @@ from tape.ltfs.layout import Layout, Tail, read_index, read_layout, read_tail
 from tape.sequential import SequentialDrive
 
 _CHAIN_MAX = 100_000
+_ANYWHERE = 1 << 62  # the index partition is held when it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,20 @@ def _by_memory(drive: SequentialDrive, layout: Layout) -> Mounted | None:
         full=index.generation > of_data.generation,
         by_memory=True,
     )
+
+
+def hold_end(mounted: Mounted, where: str) -> None:
+    """Before anything is appended to what the memory vouches for: the tape must not end before what the index names.
+
+    Raises:
+        FormatError: it does; what is written there would take the place of it.
+    """
+    layout = mounted.layout
+    ends = {layout.label.data_partition: mounted.data_end, layout.label.index_partition: _ANYWHERE}
+    hold_extents(mounted.index, layout, ends, where)
+    if mounted.data_end <= mounted.data_index.block:
+        reason = f"its last index should lie at {mounted.data_index}, the tape ends at block {mounted.data_end}"
+        raise FormatError(where=where, reason=reason)
 
 
 def _by_search(drive: SequentialDrive, layout: Layout) -> Mounted:

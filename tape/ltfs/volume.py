@@ -23,7 +23,7 @@ from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.index import Directory, File, Index
 from tape.ltfs.interval import Interval
 from tape.ltfs.journal import Journal, State
-from tape.ltfs.mount import Mounted, mount
+from tape.ltfs.mount import Mounted, hold_end, mount
 from tape.ltfs.reader import FileReader
 from tape.ltfs.recording import Recording
 from tape.ltfs.verify import read_again
@@ -105,7 +105,9 @@ class LtfsVolume:
             Inconsistent: its last writer did not finish; ``recover`` rolls it back.
             TapeError: it cannot be read.
         """
-        return cls(drive, mount(drive, search=search), maker, now_ns, journal=journal, interval=interval, verify=verify)
+        mounted = mount(drive, search=search)
+        hold_end(mounted, drive.name)
+        return cls(drive, mounted, maker, now_ns, journal=journal, interval=interval, verify=verify)
 
     @property
     def uuid(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
 from vcbproxy.archive.pool import PoolShelf
+from vcbproxy.archive.rebuild import rebuild
 from vcbproxy.archive.releasing import recycle
 from vcbproxy.catalog.medium import FORMATTING, State
 from vcbproxy.config import Allocation
@@ -78,6 +80,33 @@ def test_a_new_set_each_friday(world):
         world.clock.pass_(days=days)
         points.append(world.archive(f"vm{days}", terms=terms))
     assert barcodes(points) == ["TAP001L8", "TAP001L8", "TAP002L8", "TAP002L8"]
+
+
+def test_an_older_copy_of_a_cartridge_is_not_appended_to(world):
+    """A delta upon what it lacks would be said to be safe; what was found is told, and mended by a look."""
+    world.archive("web01")
+    shutil.copytree(world.folder("TAP001L8"), world.root / "older")
+    lost = world.archive("web02")
+    shutil.rmtree(world.folder("TAP001L8"))
+    (world.root / "older").rename(world.folder("TAP001L8"))
+    assert world.archive("web03").barcodes == ("TAP002L8",)
+    with world.opened() as (library, keeper):
+        known = keeper.catalog.media.get("TAP001L8")
+        assert "lacks /web02" in known.reason
+        assert known.doubtful
+        assert rebuild(library, keeper, ["TAP001L8"]).gone == [lost]
+        assert not keeper.catalog.media.get("TAP001L8").doubtful
+
+
+def test_a_cartridge_that_ends_before_its_files_do_is_not_appended_to(world):
+    """Its memory does not know that records were lost; what is written there would take the place of files."""
+    point = world.archive("web01", 4 << 20)
+    records = sorted(world.folder("TAP001L8").glob("1_*_[RF]"), key=lambda path: int(path.name.split("_")[1]))
+    for record in records[-9:]:
+        record.unlink()
+    assert world.archive("web02").barcodes == ("TAP002L8",)
+    assert {part.barcode for part in point.parts} == {"TAP001L8"}
+    assert len(list(world.folder("TAP001L8").glob("1_*_[RF]"))) == len(records) - 9, "nothing was written to it"
 
 
 def test_one_that_cannot_be_carried_is_passed_over_for_now(world):

@@ -134,3 +134,19 @@ for durable in (False, True):
     command = ["strace", "-f", "-e", "trace=syncfs", "-o", trace, sys.executable, "-c", code]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
     assert trace.read_text().count("syncfs(") == 1
+
+
+def test_a_lost_record_leaves_no_second_end_behind(tmp_path):
+    """The mark of the end outlived records before it; it must not end what is written there afterwards."""
+    tape = Cartridge.create(tmp_path / "TAP001L8")
+    for number in range(6):
+        tape.write(0, number, b"%d" % number)
+    tape.flush()
+    for number in (3, 4, 5):
+        (tmp_path / "TAP001L8" / f"0_{number}_R").unlink()
+    tape = Cartridge(tmp_path / "TAP001L8")
+    assert tape.end(0) == 3
+    for number in range(3, 9):
+        tape.write(0, number, b"again")
+    tape.flush()
+    assert Cartridge(tmp_path / "TAP001L8").end(0) == 9

@@ -125,12 +125,29 @@ class Keeper:
             raise Unfit(
                 f"cartridge {barcode} does not belong to media set {media_set.id}, by its own word", found=found
             )
+        lacks = self._lacks(barcode, volume)
+        if lacks is not None:
+            raise Unfit(
+                f"cartridge {barcode} lacks {lacks}, which the catalog has on it: an older copy, or rolled back? "
+                f"`vcbproxy tape catalog rebuild {barcode}` sees what is there",
+                found=found,
+            )
         if volume.read_only:
             why = f"cartridge {barcode} takes no writing: {volume.read_only}"
             raise Full(why, found=found, reason=volume.read_only)
         if volume.full or found.note.full:
             raise Full(f"cartridge {barcode} is full", found=found, reason="")
         return volume
+
+    def _lacks(self, barcode: str, volume: LtfsVolume) -> str | None:
+        """A file that a restore point in the catalog has on a cartridge, and that its index does not name as long."""
+        for point in self.catalog.points.of_cartridge(barcode):
+            for part in point.parts:
+                if part.barcode == barcode and part.volume_uuid == volume.uuid:
+                    entry = volume.index.find(part.path)
+                    if not isinstance(entry, File) or entry.length != part.size_bytes:
+                        return part.path
+        return None
 
     def take(
         self,
