@@ -131,13 +131,17 @@ class TapeDisk:
             self._fail(error)
 
     def close(self, error: BaseException | None) -> None:
-        """End its thread, if that is still there."""
-        if self._crew is not None and self.restored is None and self.error is None:
-            ended = error or IntegrityError(f"{self.place.title}: parts of it are missing")
-            try:
-                self._closing.__exit__(type(ended), ended, ended.__traceback__)
-            except IntegrityError as cause:
-                self.error = cause
+        """End its thread, if that is still there. What is not there by now never comes."""
+        if self.restored is not None or self.error is not None:
+            return
+        missing = IntegrityError(f"{self.place.title}: parts of it are missing")
+        ended = error or missing
+        try:
+            self._closing.__exit__(type(ended), ended, ended.__traceback__)
+        except IntegrityError as cause:
+            self.error = cause
+        else:
+            self.error = missing
 
     def _begin(self) -> None:
         if self._crew is None:

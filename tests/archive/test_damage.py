@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,26 @@ def test_a_part_of_a_disk_is_read_by_the_seek_tables(tmp_path: Path) -> None:
             assert out.read_bytes() == whole[offset : offset + length]
         with pytest.raises(UsageError, match="the range ends at"):
             tapes.restoring().part(points[-1], "scsi0-0", tmp_path / "no", (24 * MiB, 1), points)
+
+
+@pytest.mark.parametrize("prove", [False, True])
+def test_a_disk_of_which_the_catalog_names_no_part_is_not_passed_over(tmp_path: Path, prove: bool) -> None:
+    with Tapes.of(tmp_path, spec(VM)) as tapes:
+        tapes.backed_up(VM).raise_unless_ok()
+        [point] = tapes.ledger.points
+        lacking = replace(point, parts=tuple(part for part in point.parts if part.file != "scsi0-0.raw.zst"))
+        done = tapes.restoring().run([Where(lacking, None if prove else tmp_path / "back", prove=prove)])
+        with pytest.raises(IntegrityError, match="scsi0-0: parts of it are missing"):
+            done.raise_unless_whole()
+
+
+def test_of_an_image_of_which_a_part_is_missing_nothing_is_restored(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, spec(VM, disks=1, size_bytes=20 * MiB, used=0.95), 8, 64) as tapes:
+        tapes.backed_up(VM).raise_unless_ok()
+        [point] = tapes.ledger.points
+        lacking = replace(
+            point, parts=tuple(part for part in point.parts if (part.file, part.number) != ("scsi0-0.raw.zst", 2))
+        )
+        with pytest.raises(IntegrityError, match="scsi0-0"):
+            tapes.restoring().run([Where(lacking, tmp_path / "back")]).raise_unless_whole()
+        assert disks_in(tmp_path / "back") == {}
