@@ -127,7 +127,8 @@ def _of(noted: Journaled | None, state: Mounted) -> Iterator[tuple[str, File]]:
             reason=f"it builds on generation {noted.state.generation} at {noted.state.index}, the tape ends with "
             f"{state.data_generation} at {state.data_index}; recover without it",
         )
-    yield from noted.files
+    # Of one name the last: what was taken out of the index again, and written anew, is noted twice.
+    yield from dict(noted.files).items()
 
 
 def _damage(drive: SequentialDrive, layout: Layout, path: str, file: File) -> str:

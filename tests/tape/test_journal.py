@@ -109,6 +109,18 @@ def test_without_the_journal_the_same_crash_costs_them(lun: DriveLun, folder: Pa
     assert files_of(mounted(lun)) == {}
 
 
+def test_of_one_name_what_was_written_last_is_found(lun: DriveLun, folder: Path) -> None:
+    """A file that was finished, taken out again, and written anew: the first is not to stand in its place."""
+    volume = writing(lun, folder)
+    put(volume, "/a", content(1, 2 * BLOCK))
+    del volume.index.root.entries["a"]
+    put(volume, "/a", content(2, 3 * BLOCK))
+    volume.drive.flush()
+    done = recovered(lun, folder)
+    assert (done.found, done.lost) == (("/a",), ())
+    assert files_of(mounted(lun)) == {"/a": content(2, 3 * BLOCK)}
+
+
 def test_what_the_power_cut_took_is_named(lun: DriveLun, folder: Path) -> None:
     volume = writing(lun, folder)
     put(volume, "/safe", content(1, 2 * BLOCK))
