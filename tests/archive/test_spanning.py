@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tape.ltfs.index import File
 from tests.archive.shelves import FolderShelf
-from vcbproxy.archive import reader
+from vcbproxy.archive import layout, reader
 from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.manifest import Image, Kind
 from vcbproxy.archive.point import Identity, TapePoint
@@ -56,6 +57,24 @@ def surveyed(shelf: FolderShelf) -> tuple[list[ArchivedPoint], list[str]]:
         with shelf.for_reading(barcode) as cartridge:
             surveys.append(survey(cartridge))
     return whole(surveys)
+
+
+def test_a_part_that_is_another_than_was_recorded_is_not_taken_for_it(tmp_path: Path) -> None:
+    """By its own digest, which its entry in the index bears: so the catalog lists nothing that does not restore."""
+    shelf = FolderShelf(tmp_path, (64,))
+    with TapeLane(shelf) as lane:
+        point = written(lane, {"disk0": [bytes(MiB)]})
+        part = next(part for part in point.parts if part.file == "disk0")
+        volume = lane.cartridge.volume
+        old = volume.index.find(part.path)
+        assert isinstance(old, File)
+        volume.index.make_directory(part.path.rpartition("/")[0], 0).entries.pop(old.name)
+        writer = volume.create(part.path)
+        writer.write(b"x" * MiB)
+        writer.finish({layout.MARK: old.xattrs[layout.MARK]})
+    points, told = surveyed(shelf)
+    assert points == []
+    assert "disk0" in " ".join(told)
 
 
 def pieces_of(data: bytes, rng: random.Random) -> list[bytes]:

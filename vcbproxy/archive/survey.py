@@ -99,7 +99,7 @@ def whole(surveys: Iterable[Survey]) -> tuple[list[ArchivedPoint], list[str]]:
     A restore point that has parts on cartridges not looked at is among them: whoever wants it is asked for those.
     """
     looked = list(surveys)
-    found = {(point, part.barcode, part.path) for one in looked for point, part in one.parts}
+    found = {(point, part) for one in looked for point, part in one.parts}
     seen = {one.barcode: one.volume_uuid for one in looked}
     points: dict[str, ArchivedPoint] = {}
     told: list[str] = []
@@ -115,11 +115,11 @@ def whole(surveys: Iterable[Survey]) -> tuple[list[ArchivedPoint], list[str]]:
     return sorted(points.values(), key=lambda point: (point.time, point.id)), told
 
 
-def _is_lost(point: ArchivedPoint, part: ArchivedPart, found: set[tuple[str, str, str]], seen: dict[str, str]) -> bool:
-    """Whether its cartridge was looked at, and it is not there."""
-    return part.barcode in seen and (
-        seen[part.barcode] != part.volume_uuid or (point.id, part.barcode, part.path) not in found
-    )
+def _is_lost(
+    point: ArchivedPoint, part: ArchivedPart, found: set[tuple[str, ArchivedPart]], seen: dict[str, str]
+) -> bool:
+    """Whether its cartridge was looked at, and it is not there as it was recorded: volume, length and digest."""
+    return part.barcode in seen and (point.id, part) not in found
 
 
 def _files(volume: LtfsVolume) -> Iterator[tuple[str, File]]:
