@@ -76,9 +76,13 @@ class Recording:
             TapeError: it cannot be found.
         """
         expected = Position(self.layout.data_partition, self.data_end)
-        if not (self._is_ours and self.drive.expected == expected):
+        if not (self._is_ours and self._stands_at(expected)):
             self._seek(expected)
         announce_end(self.drive, self.room.warning_mib)
+
+    def _stands_at(self, expected: Position) -> bool:
+        """Not by our own count alone: no drive tells one initiator that another has moved the tape."""
+        return self.drive.expected == expected and self.drive.position() == expected
 
     def _seek(self, expected: Position) -> None:
         """Behind all that is recorded; once seen there, and not left, one need not look again."""

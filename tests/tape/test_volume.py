@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tape.drive import Position
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.errors import FormatError, PositionLost, WriteProtected
@@ -19,6 +20,7 @@ from tests.tape.volumes import (
     UUID,
     cartridge,
     content,
+    drive_with,
     files_of,
     formatted,
     mounted,
@@ -163,6 +165,28 @@ def test_another_writer_in_between_is_noticed(lun: DriveLun) -> None:
     volume.drive.unit.attend()
     with pytest.raises(PositionLost):
         volume.create("/mine")
+
+
+def test_another_initiator_that_rewinds_between_two_files_does_no_harm(lun: DriveLun) -> None:
+    """No drive tells us: only who asks where the tape stands learns of it."""
+    volume = mounted(lun)
+    put(volume, "/one", content(1, 2 * BLOCK))
+    drive_with(lun).rewind()
+    put(volume, "/two", content(2, 3 * BLOCK))
+    volume.commit()
+    assert files_of(mounted(lun, search=True)) == {"/one": content(1, 2 * BLOCK), "/two": content(2, 3 * BLOCK)}
+
+
+def test_another_initiator_that_moves_the_tape_under_a_file_is_noticed_before_anything_is_safe(lun: DriveLun) -> None:
+    volume = mounted(lun)
+    put(volume, "/one", content(1, 2 * BLOCK))
+    writer = volume.create("/two")
+    writer.write(content(2, 2 * BLOCK))
+    drive_with(lun).locate(Position(1, 5))
+    writer.write(content(3, 2 * BLOCK))
+    writer.finish()
+    with pytest.raises(PositionLost):
+        volume.commit()
 
 
 # ---------------------------------------------------------------------- the reference implementation's cartridge
