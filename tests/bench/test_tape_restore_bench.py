@@ -69,10 +69,6 @@ def test_backup_to_tape_and_back() -> None:
         assert max(row.taken.rss_bytes for row in rows) <= RSS_MAX_BYTES
 
 
-def disk_of(raw: Path) -> DiskSpec:
-    return DiskSpec(raw.stat().st_size, content=ContentSpec(Fill.IMAGE, image=str(raw)))
-
-
 def zstd(raw: Path, folder: Path) -> list[Row]:
     """The stock program, on the same disk."""
     program = shutil.which("zstd")
