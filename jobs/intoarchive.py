@@ -26,7 +26,7 @@ from vcbproxy.archive.agekeys import Recipients
 from vcbproxy.archive.appetite import Appetite
 from vcbproxy.archive.delta import DeltaDevice, DeltaMap
 from vcbproxy.archive.lane import TapeLane
-from vcbproxy.archive.manifest import Image, Kind
+from vcbproxy.archive.manifest import Base, Image, Kind
 from vcbproxy.archive.parts import PartedFile
 from vcbproxy.archive.point import Identity, TapePoint
 from vcbproxy.archive.remembered import FrameSums, Remembered
@@ -34,7 +34,7 @@ from vcbproxy.archive.seektable import SeekTable, parse_table
 from vcbproxy.archive.shelf import Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.device import MappedDevice
-from vcbproxy.errors import CartridgeFailed
+from vcbproxy.errors import CartridgeFailed, SourceError
 from vcbproxy.pipeline.agefilter import encrypted
 from vcbproxy.pipeline.archive import ImageFacts, ImageOptions, image_stream
 from vcbproxy.pipeline.areas import Areas
@@ -141,6 +141,7 @@ class _Point:
         self._target = target
         self._sums: dict[str, FrameSums] = {}
         self._streaming_s = 0.0
+        self._base: Base | None = None
 
     def taken_at(self, moment: datetime) -> None:
         self._point.taken_at(moment)
@@ -153,6 +154,11 @@ class _Point:
         self._sums[key] = sums
         self._streaming_s += seconds
 
+    def build_on(self, base: Base) -> None:
+        """Its deltas are made upon this one."""
+        self._point.build_on(base)
+        self._base = base
+
     def file(self, name: str, data: bytes) -> None:
         self._point.keep(name, data)
 
@@ -162,10 +168,21 @@ class _Point:
     def commit(self, manifest: Mapping[str, Any], *, partial: bool = False) -> Committed:
         target = self._target
         began_s = target.monotonic()
+        self._hold_base()
         point = self._point.commit(manifest)
         target.ledger.add(point)
         target.remembered.keep(point.id, self._point.vm_json, self._sums)
         return Committed(point.id, media_of(point, self._point, self._streaming_s, target.monotonic() - began_s))
+
+    def _hold_base(self) -> None:
+        """See that what it builds on was not recycled while it was written: nothing could be restored of it then.
+
+        Raises:
+            SourceError: it was; the next is read whole.
+        """
+        base = self._base
+        if base is not None and all(known.id != base.id for known in self._target.ledger.listed()):
+            raise SourceError(f"{base.name}, upon which the changes build, was given up meanwhile: back it up again")
 
     def __enter__(self) -> Self:
         self._point.__enter__()
@@ -249,7 +266,7 @@ class _Disk:
             size_bytes = self._facts.size_bytes
             image = Image(self._key, self._file.name, Kind.FULL, size_bytes, self._facts.sha256, parts)
         else:
-            self._point.build_on(self._base.point)
+            self._above.build_on(self._base.point)
             self._point.add_file(self._map.parts)
             size_bytes = self._sums.size_bytes
             image = Image(

@@ -19,8 +19,9 @@ from tape.emulator.lun import Lun
 from tape.scsi.sense import Key
 from tests.archive.tapes import Tapes, by_hand, disks_in, spec
 from tests.archive.test_spanning import surveyed
+from tests.jobs.rehearsal import Prompter
 from vcbproxy.catalog.records import ArchivedPoint
-from vcbproxy.errors import CartridgeWanted, IntegrityError
+from vcbproxy.errors import CartridgeWanted, IntegrityError, SourceError
 from vcbproxy.lab.spec import LabSpec
 from vcbproxy.lab.tracking import HONEST
 from vcbproxy.units import KiB, MiB
@@ -126,6 +127,21 @@ def test_without_its_base_the_next_is_a_full_one(tmp_path: Path, lost: str) -> N
             tapes.ledger.points = [replace(point, media_set="another") for point in tapes.ledger.points]
         night(tapes).raise_unless_ok()
         assert tapes.ledger.points[-1].base is None
+        assert restores(tapes, tapes.ledger.points[-1], tmp_path / "back") == tapes.truth("vm1")
+
+
+def test_a_delta_whose_base_is_given_up_meanwhile_is_no_restore_point(tmp_path: Path) -> None:
+    """Somebody recycles cartridges during the backup: what is written then could never be restored."""
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, MiB)
+        prompter = Prompter({"released": tapes.ledger.points.clear})
+        with pytest.raises(SourceError, match="given up meanwhile"):
+            tapes.backed_up("vm1", watcher=prompter, tracking=Tracking()).raise_unless_ok()
+        assert tapes.ledger.points == []
+        points, _ = surveyed(tapes.shelf)
+        assert len(points) == 1
+        night(tapes).raise_unless_ok()
         assert restores(tapes, tapes.ledger.points[-1], tmp_path / "back") == tapes.truth("vm1")
 
 
