@@ -34,12 +34,23 @@ def test_every_key_of_the_configuration_is_documented():
     text = (ROOT / "docs" / "configuration.md").read_text()
     for section, field in config.Config.model_fields.items():
         assert f"## `[{section}]`" in text
-        annotation = field.annotation
-        model = next(
-            kind for kind in (*getattr(annotation, "__args__", ()), annotation) if hasattr(kind, "model_fields")
-        )
-        for key in model.model_fields:
+        for key in keys_of(field.annotation):
             assert f"`{key}`" in text, f"[{section}] {key}"
+
+
+def keys_of(annotation):
+    """Of a section, and of the tables in it that have names of their own."""
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        for key, field in getattr(kind, "model_fields", {}).items():
+            yield key
+            if getattr(field.annotation, "__origin__", None) is dict:
+                yield from keys_of(field.annotation)
+
+
+def test_the_keys_of_tables_by_name_are_among_them():
+    assert {"hardware_key_command", "appendable_for", "reserve"} <= set(
+        keys_of(config.Config.model_fields["tape"].annotation)
+    )
 
 
 def test_the_lab_s_example_can_be_built(tmp_path):
