@@ -74,6 +74,14 @@ def test_a_files_bytes_go_to_standard_output(vcbproxy: Program, cartridge: Path)
 
 
 @pytest.mark.parametrize(
+    ("path", "says"),
+    [("/nope", "no /nope on volume"), ("/dir1", "is a directory"), ("/lnk", "a symbolic link to dir1/hello.txt")],
+)
+def test_what_is_no_file_is_no_damage(vcbproxy: Program, cartridge: Path, path: str, says: str) -> None:
+    assert says in vcbproxy("tape", "volume", "cat", cartridge, path, code=2).err
+
+
+@pytest.mark.parametrize(
     ("damage", "says"),
     [
         (lambda tape: (tape / "1_16_F").rename(tape / "1_16_R"), "blocks lie behind the last index"),

@@ -69,6 +69,7 @@ def cat(place: Place, path: str) -> None:
     from tape.ltfs.readahead import ReadAhead
 
     with _for_reading(place) as found:
+        _hold_file(found, path)
         with ReadAhead(found.open(path)) as pieces:
             for piece in pieces:
                 sys.stdout.buffer.write(piece.data)
@@ -195,6 +196,23 @@ def _named(found: LtfsVolume, path: str) -> list[tuple[str, File | Directory]]:
     if entry is None:
         raise UsageError(f"no {path} on volume {found.uuid}")
     return list(entry.walk()) if isinstance(entry, Directory) else [("", entry)]
+
+
+def _hold_file(found: LtfsVolume, path: str) -> None:
+    """That there is no such file is no damage.
+
+    Raises:
+        UsageError: there is none, or it is something else.
+    """
+    from tape.ltfs.index import Directory
+
+    entry = found.index.find(path)
+    if entry is None:
+        raise UsageError(f"no {path} on volume {found.uuid}")
+    if isinstance(entry, Directory):
+        raise UsageError(f"{path} is a directory: `tape volume ls` lists it")
+    if entry.symlink is not None:
+        raise UsageError(f"{path} is a symbolic link to {entry.symlink}: ask for that")
 
 
 def _files(found: LtfsVolume) -> list[tuple[str, File]]:
