@@ -18,12 +18,13 @@ from tape.errors import RefusedCommand, VerifyFailed
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
 from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
+from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.archive.rebuild import rebuild
 from vcbproxy.archive.releasing import recycle
 from vcbproxy.catalog.medium import FORMATTING, State
 from vcbproxy.config import Allocation
-from vcbproxy.errors import Busy, CartridgeWanted, Error, IntegrityError
+from vcbproxy.errors import Busy, CartridgeFailed, CartridgeWanted, Error, IntegrityError
 
 
 @pytest.fixture
@@ -62,6 +63,14 @@ def test_a_set_goes_on_where_it_ended_until_it_is_too_old(world):
     assert points[0].media_set == points[1].media_set != points[2].media_set
     with world.catalog() as catalog:
         assert [one.closed for one in catalog.sets.listed()] == [True, False]
+
+
+def test_a_cartridge_that_failed_is_not_tried_again_in_the_same_job_run(world):
+    """What did not come back as it was written is written once more: onto another one, as the job says."""
+    with world.shelf() as shelf, TapeLane(shelf) as lane:
+        assert lane.cartridge.barcode == "TAP001L8"
+        lane.give_up(CartridgeFailed("/web01, block 7: another block was read than written"))
+        assert lane.cartridge.barcode == "TAP002L8"
 
 
 def test_always_a_new_set_for_each_job_run(world):

@@ -29,7 +29,7 @@ from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.catalog.allocation import Candidates, Terms, candidates, goes_on, may_append
 from vcbproxy.catalog.expiry import Hold, before_a_pause
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
-from vcbproxy.errors import CartridgeWanted, Error, IntegrityError
+from vcbproxy.errors import CartridgeFailed, CartridgeWanted, Error, IntegrityError
 
 _log = logging.getLogger(__name__)
 _ASKED_FOR_MAX = 8
@@ -41,6 +41,8 @@ _OF_THE_CARTRIDGE = (
     errors.RefusedCommand,  # of a generation that this drive does not take, for instance
     errors.NotReady,
 )
+
+_NOT_TAKEN = (CartridgeFailed, errors.MediumError, errors.WriteProtected, errors.VerifyFailed, errors.FilesLost)
 
 
 class PoolShelf:
@@ -109,8 +111,11 @@ class PoolShelf:
                 with volume:
                     yield Cartridge(barcode, media_set.id, volume)
             except BaseException as error:
-                self._keeper.failed(barcode, error)
+                if isinstance(error, _NOT_TAKEN):
+                    with self._lock:
+                        self._unfit.add(barcode)
                 with suppress(Error, errors.TapeError):  # the first error is the one to be told
+                    self._keeper.failed(barcode, error)
                     self._keeper.written(barcode, volume, media_set)
                 raise
             try:
