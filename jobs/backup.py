@@ -8,7 +8,7 @@ Cancelled                      the job run ends; snapshot and lock are gone
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.bases import History
@@ -30,8 +30,16 @@ _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates ou
 _CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
 
 
-def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Report:
+def run(
+    around: Surroundings,
+    selectors: Sequence[str],
+    choices: Choices,
+    *,
+    finished: Callable[[VmResult], None] = lambda result: None,
+) -> Report:
     """Back up every VM that is selected; with no selector, all workloads.
+
+    ``finished`` is told what became of each VM at once: whatever ends the job run later, those that are safe are known.
 
     Raises:
         NothingProtected: there is no VM, or none is left.
@@ -48,7 +56,7 @@ def run(around: Surroundings, selectors: Sequence[str], choices: Choices) -> Rep
     chosen = inventory.chosen(around.session, selectors, unmet=unmet if choices.keep_going else refuse)
     left = _clean_up(around, {vm.moref for vm in chosen})
     history = History(around.target)
-    run_all = _Run(around, choices, history, chosen, left)
+    run_all = _Run(around, choices, history, chosen, left, finished)
     return Report((*results, *run_all.results()))
 
 
@@ -62,8 +70,10 @@ class _Run:
         history: History,
         chosen: Sequence[VmSummary],
         left: Mapping[str, str],
+        finished: Callable[[VmResult], None],
     ) -> None:
         self._around = around
+        self._finished = finished
         self._choices = choices
         self._history = history
         self._chosen = chosen
@@ -101,6 +111,7 @@ class _Run:
                 result = self._one(around, lane, number, vm)
                 with self._lock:
                     self._results[number] = result
+                    self._finished(result)
 
     def _take(self) -> tuple[int, VmSummary] | None:
         with self._lock:

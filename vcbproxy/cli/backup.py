@@ -11,10 +11,12 @@ import click
 
 from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Compression, Config, Mode, Quiesce
-from vcbproxy.errors import UsageError
+from vcbproxy.errors import Error, UsageError
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from jobs.choices import Choices, Surroundings
     from jobs.outcome import Report, VmResult
     from jobs.ownership import JobRun, Registry
@@ -111,11 +113,17 @@ def backup(
         tracking=_tracking(mode, enable_cbt, audit, config),
         standing=standing,
     )
-    if target is not None:
-        report = _run_to_tape(wanted, given, archiving.pool_of(target), drives, config)
-    else:
-        report = _run(wanted, given, frame.required(repository), config)
-    _show(report, as_json)
+    done: list[VmResult] = []
+    try:
+        if target is not None:
+            report = _run_to_tape(wanted, given, archiving.pool_of(target), drives, config, done.append)
+        else:
+            report = _run(wanted, given, frame.required(repository), config, done.append)
+    except Error:
+        if done:
+            _show(done, as_json)  # what was done before is safe, and whoever reads the result wants to know of it
+        raise
+    _show(report.results, as_json)
     report.raise_unless_ok()
 
 
@@ -158,7 +166,13 @@ def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tup
     return selectors or config.backup.vms
 
 
-def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAddress, config: Config) -> Report:
+def _run(
+    wanted: tuple[str, ...],
+    given: _Given,
+    repository: frame.RepositoryAddress,
+    config: Config,
+    finished: Callable[[VmResult], None],
+) -> Report:
     # Deriving the key from the password takes a quarter of a second, on purpose, and a lock is looked at twice. Loading
     # our modules and logging in take as long: both at the same time.
     with ExitStack() as held, ThreadPoolExecutor(1, "repository") as aside:
@@ -174,10 +188,17 @@ def _run(wanted: tuple[str, ...], given: _Given, repository: frame.RepositoryAdd
             connect.storage(config, session) as storage,
         ):
             around = _surroundings(session, storage, IntoRepository(opening.result()), registry, job_run)
-            return job.run(around, wanted, _choices(given, config))
+            return job.run(around, wanted, _choices(given, config), finished=finished)
 
 
-def _run_to_tape(wanted: tuple[str, ...], given: _Given, pool: str, drives: int, config: Config) -> Report:
+def _run_to_tape(
+    wanted: tuple[str, ...],
+    given: _Given,
+    pool: str,
+    drives: int,
+    config: Config,
+    finished: Callable[[VmResult], None],
+) -> Report:
     from jobs import backup as job
     from vcbproxy.cli import connect
 
@@ -189,7 +210,7 @@ def _run_to_tape(wanted: tuple[str, ...], given: _Given, pool: str, drives: int,
         archiving.into(config, pool, drives=drives, compression=given.compression) as target,
     ):
         around = _surroundings(session, storage, target, registry, job_run)
-        return job.run(around, wanted, _choices(given, config))
+        return job.run(around, wanted, _choices(given, config), finished=finished)
 
 
 def _opened(repository: frame.RepositoryAddress, compression: Compression, held: ExitStack) -> RepositoryTarget:
@@ -240,9 +261,9 @@ def _surroundings(
     )
 
 
-def _show(report: Report, as_json: bool) -> None:
+def _show(results: Sequence[VmResult], as_json: bool) -> None:
     frame.emit(
-        [_row(result) for result in report.results],
+        [_row(result) for result in results],
         as_json=as_json,
         columns=("vm", "outcome", "point", "method", "size", "read", "stored", "seconds", "quiesced"),
         columns_if_any=("barcodes", "starved_seconds", "why_full", "suspects"),
