@@ -68,6 +68,15 @@ def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
     assert world.read(point) == content("web01", 1 << 20)
 
 
+def test_new_is_what_has_no_volume_yet(world, tape):
+    """Also if somebody has looked at it; what is labelled is not looked at again."""
+    tape("inventory", "--full", "TAP003L8")
+    tape("media", "label", "TAP001L8")
+    rows = tape("media", "label", "--new").json
+    assert [(row["barcode"], row["done"]) for row in rows] == [("TAP002L8", True), ("TAP003L8", True)]
+    assert tape("media", "label", "--new").json == []
+
+
 def test_to_the_vault_and_back(world, tape):
     world.archive("web01")
     [out] = tape("media", "vault", "TAP001L8", "--export", "--due-back", "2027-01-01").json

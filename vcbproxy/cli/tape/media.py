@@ -78,7 +78,7 @@ def show(barcode: str, config: Config, as_json: bool) -> None:
     examples=("vcbproxy tape media label TAP001L8 TAP002L8", "vcbproxy tape media label --new --dry-run"),
 )
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
-@click.option("--new", is_flag=True, help="All that are in the library, in some pool's ranges, and not known yet.")
+@click.option("--new", is_flag=True, help="All that are in the library, in some pool's ranges, and have no volume yet.")
 @click.option("--anew", is_flag=True, help="Also format empty ones of ours once more.")
 @named.library_option
 @click.option("--dry-run", is_flag=True, help="Only look at what lies on them.")
@@ -114,10 +114,17 @@ def label(
 
 
 def _new_ones(config: Config, present: list[str], catalog: Catalog) -> list[str]:
-    known = {medium.barcode for medium in catalog.media.listed()}
+    """Those that somebody has only looked at are as new as those that nobody knows."""
+    from vcbproxy.catalog.medium import State
+
+    done = {
+        medium.barcode
+        for medium in catalog.media.listed()
+        if medium.state is not State.SCRATCH or medium.volume_uuid is not None
+    }
     ranges = [one for pool in config.tape.pool.values() for one in pool.barcodes]
     return sorted(
-        barcode for barcode in present if barcode not in known and any(barcode in barcodes for barcodes in ranges)
+        barcode for barcode in present if barcode not in done and any(barcode in barcodes for barcodes in ranges)
     )
 
 
