@@ -58,7 +58,10 @@ def test_backed_up_to_tape_listed_and_restored(tmp_path: Path) -> None:
         done = lab.vcbproxy("restore", "vm1@latest", "--from", "tape:daily", "--to", tmp_path / "back")
         assert "needed, in this order: TAP001L8" in done.err.splitlines()[0]
         assert disks_in(tmp_path / "back") == lab.truth("vm1")
-        lab.vcbproxy("restore", "vm1@latest", "vm2@latest", "--from", "tape", "--to", tmp_path / "both")
+        both = ("restore", "vm1@latest", "vm2@latest", "--from", "tape")
+        refused = lab.vcbproxy(*both, "--disk", "scsi0-0", "--output", tmp_path / "one", code=2)
+        assert "--output takes one disk of one" in refused.err
+        lab.vcbproxy(*both, "--to", tmp_path / "both")
         for vm in ("vm1", "vm2"):
             [folder] = (tmp_path / "both" / vm).iterdir()
             assert disks_in(folder) == lab.truth(vm)

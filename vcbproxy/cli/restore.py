@@ -107,6 +107,8 @@ def _from_tape(config: Config, wanted: Wanted, as_json: bool, part: str | None, 
         columns = ("barcode", "where", "points")
         frame.emit(tapereading.needed(config, wanted), as_json=as_json, columns=columns)
         return
+    if wanted.output is not None and len(wanted.texts) > 1:
+        raise UsageError("--output takes one disk of one restore point; --to DIRECTORY takes several")
     restored = tapereading.restore(config, wanted)
     _show(restored.disks, as_json)
     restored.raise_unless_whole()
