@@ -82,6 +82,7 @@ def run(
     *,
     workers: int,
     deltas: bool = True,
+    results: list[Copied] | None = None,
 ) -> Report:
     """Copy restore points, oldest first. What is damaged in the repository fails alone.
 
@@ -92,6 +93,7 @@ def run(
         watcher: is told.
         clock: tells how long it took.
         workers: threads of each kind.
+        results: filled as it goes on, so that it is known what was done, whatever ends it.
         deltas: where the last restore point of the VM on tape is a copy, too, copy only what is different.
 
     Raises:
@@ -99,7 +101,7 @@ def run(
         CartridgeWanted: the pool has none left.
         Error: whatever else ends it all.
     """
-    results: list[Copied] = []
+    results = [] if results is None else results
     with target.lane() as lane:
         for point in sorted(points, key=lambda point: point.time):
             began_s = clock.monotonic()

@@ -327,6 +327,17 @@ def test_what_was_done_before_a_pool_ran_dry_is_in_the_result(tmp_path: Path) ->
         assert done == [row["vm"] for row in lab.vcbproxy("points", "list", "--json", code=10).json]
 
 
+def test_what_was_copied_before_a_pool_ran_dry_is_in_the_result(tmp_path: Path) -> None:
+    lab_spec = spec("vm1", "vm2", "vm3", "vm4", disks=1, size_bytes=16 * MiB, used=0.95)
+    with lab_with_tape(tmp_path, lab_spec, capacity="24M", cartridges=1) as lab:
+        lab.vcbproxy("repo", "init")
+        points = [row["point_id"] for row in lab.vcbproxy("backup", "--all", "--json").json]
+        dry = lab.vcbproxy("copy", *points, "--to", "tape:daily", "--json", code=14)
+        listed = lab.vcbproxy("points", "list", "--json").json
+        assert dry.json
+        assert [row["point_id"] for row in dry.json] == [row["point_id"] for row in listed if row["barcodes"]]
+
+
 def test_a_folder_that_is_no_cartridge_is_said(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
         assert "is a library" in lab.vcbproxy("tape", "volume", "ls", lab.directory / "vtl", code=2).err

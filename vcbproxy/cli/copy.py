@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Compression, Config
+from vcbproxy.errors import Error
 from vcbproxy.units import human
+
+if TYPE_CHECKING:
+    from jobs.tapecopy import Copied
 
 
 @click.command(
@@ -54,11 +61,24 @@ def copy(
     stored = RepositoryTarget(repository.open(), lock=False)  # one lock, below, for all of it
     chosen = list({point.original: point for point in (stored.find(text) for text in points)}.values())
     pool = archiving.pool_of(target)
-    with (
-        stored.locked(),
-        archiving.into(config, pool, drives=1, compression=Compression(compression)) as into,
-    ):
-        report = job.run(stored, chosen, into, Terminal(), SystemClock(), workers=workers, deltas=not full)
+    done: list[Copied] = []
+    try:
+        with (
+            stored.locked(),
+            archiving.into(config, pool, drives=1, compression=Compression(compression)) as into,
+        ):
+            report = job.run(
+                stored, chosen, into, Terminal(), SystemClock(), workers=workers, deltas=not full, results=done
+            )
+    except Error:
+        if done:
+            _show(done, as_json)
+        raise
+    _show(report.results, as_json)
+    report.raise_unless_ok()
+
+
+def _show(results: Sequence[Copied], as_json: bool) -> None:
     frame.emit(
         [
             {
@@ -76,10 +96,9 @@ def copy(
                 "tape": result.committed and dict(result.committed.media or {}),
                 "error": None if result.error is None else str(result.error),
             }
-            for result in report.results
+            for result in results
         ],
         as_json=as_json,
         columns=("name", "source", "point", "size", "stored", "seconds", "barcodes"),
         columns_if_any=("error",),
     )
-    report.raise_unless_ok()
