@@ -17,11 +17,14 @@ from tape.emulator.library import VirtualLibrary
 from tape.errors import RefusedCommand, VerifyFailed
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
-from tests.archive.pools import FRIDAY, LIBRARY, World, barcodes, content
+from tests.archive.pools import FRIDAY, LIBRARY, MAKER, World, barcodes, content, written
+from vcbproxy.archive.hand import Hand
+from vcbproxy.archive.keeper import Keeper
 from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.archive.rebuild import rebuild
 from vcbproxy.archive.releasing import recycle
+from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import FORMATTING, State
 from vcbproxy.config import Allocation
 from vcbproxy.errors import Busy, CartridgeFailed, CartridgeWanted, Error, IntegrityError
@@ -71,6 +74,19 @@ def test_a_cartridge_that_failed_is_not_tried_again_in_the_same_job_run(world):
         assert lane.cartridge.barcode == "TAP001L8"
         lane.give_up(CartridgeFailed("/web01, block 7: another block was read than written"))
         assert lane.cartridge.barcode == "TAP002L8"
+
+
+def test_what_is_appended_to_is_not_recycled_meanwhile(world):
+    """A set that had expired and is written to again is kept from the first moment on, and what is added to it."""
+    world.archive("web01")
+    world.clock.pass_(days=31)
+    with world.shelf() as shelf, TapeLane(shelf) as lane:
+        point = written(lane, "web02", content("web02", 1 << 20), world.clock.moment)
+        with world.catalog() as catalog:
+            catalog.points.add(point)
+            keeper = Keeper(catalog, LIBRARY, {"daily": Length.parse("30d")}, Hand(MAKER, world.clock))
+            assert recycle(keeper, None, dry_run=False) == []
+            assert catalog.points.get(point.id) == point
 
 
 def test_always_a_new_set_for_each_job_run(world):

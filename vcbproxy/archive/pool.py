@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime
 
 from tape import errors
@@ -160,11 +161,13 @@ class PoolShelf:
         with self._lock:
             if self._set is None:
                 now = self._keeper.hand.now()
+                until = self._terms.retention.after(now)  # from here on: else it could be recycled while it is written
 
                 def choose(newest: MediaSet | None) -> MediaSet:
                     if newest is not None and goes_on(newest, self._terms, now):
-                        return newest
-                    return MediaSet(f"{self.pool}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}", self.pool, now)
+                        return replace(newest, retention_until=max(until, newest.retention_until or until))
+                    set_id = f"{self.pool}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+                    return MediaSet(set_id, self.pool, now, retention_until=until)
 
                 self._set = self._catalog.sets.current(self.pool, choose)
             return self._set
