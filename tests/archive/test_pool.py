@@ -567,3 +567,17 @@ def _wrapped_medium_error():
             raise IntegrityError("wrapped") from error
     except IntegrityError as wrapped:
         return wrapped
+
+
+def test_a_look_at_one_cartridge_lists_nothing_whose_other_one_was_written_over(tmp_path):
+    """They expired together, and one of them is taken again: what is left on the other restores no more."""
+    world = World.with_cartridges(tmp_path, "TAP001L8", "TAP002L8", kind=Kind(capacity_mib=20))
+    assert world.archive("web01", 24 << 20).barcodes == ("TAP001L8", "TAP002L8")
+    world.clock.pass_(days=31)
+    newer = world.archive("web02", terms=world.terms(allocation=Allocation.ALWAYS))
+    assert newer.barcodes == ("TAP001L8",)
+    with world.opened() as (library, keeper):
+        done = rebuild(library, keeper, ["TAP002L8"])
+        assert keeper.catalog.points.listed() == [newer]
+    assert done.points == []
+    assert [told for told in done.told if "web01" in told and "TAP001L8 was written over since" in told]

@@ -95,11 +95,18 @@ def rebuild(
 
 
 def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) -> None:
-    rebuilt.points, rebuilt.told = whole(surveys)
-    found = {point.id for point in rebuilt.points}
+    whole_ones, rebuilt.told = whole(surveys)
     looked = {one.barcode: one for one in surveys}
     catalog = keeper.catalog
     with catalog.transaction():
+        elsewhere = {medium.barcode: medium.volume_uuid for medium in catalog.media.listed()}
+        for point in whole_ones:
+            over = _written_over(point, looked, elsewhere)
+            if over:
+                rebuilt.told.append(f"{point.name} cannot be restored: {', '.join(over)} was written over since")
+            else:
+                rebuilt.points.append(point)
+        found = {point.id for point in rebuilt.points}
         volumes = {barcode: medium.volume_uuid for barcode in looked if (medium := catalog.media.get(barcode))}
         for point in catalog.points.listed():
             if point.id not in found and _is_gone(point, looked, volumes):
@@ -113,6 +120,16 @@ def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) ->
         for point in rebuilt.points
         if point.base is not None and point.base not in known
     ]
+
+
+def _written_over(point: ArchivedPoint, looked: Mapping[str, Survey], volumes: Mapping[str, str | None]) -> list[str]:
+    """Cartridges of a restore point that were not looked at, and that hold another volume by now."""
+    lost = [
+        part.barcode
+        for part in point.parts
+        if part.barcode not in looked and volumes.get(part.barcode) not in (None, part.volume_uuid)
+    ]
+    return list(dict.fromkeys(lost))
 
 
 def _is_gone(point: ArchivedPoint, looked: Mapping[str, Survey], volumes: Mapping[str, str | None]) -> bool:
