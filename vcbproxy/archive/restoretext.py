@@ -6,12 +6,15 @@ shell, word for word; a test carries them out.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 
 from vcbproxy.archive import layout
 from vcbproxy.archive.manifest import Document, Image, Kind, State
 from vcbproxy.catalog.records import ArchivedPart
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a VM's name must not make lines, still less commands
 
 
 def of(document: Document, here: Sequence[ArchivedPart], folder: str) -> bytes:
@@ -23,7 +26,7 @@ def of(document: Document, here: Sequence[ArchivedPart], folder: str) -> bytes:
         folder: where all of it lies, on every cartridge.
     """
     lines = _continues(document, here) if document.state is State.CONTINUES else _whole(document, folder)
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(f"{_CONTROL.sub('?', line)}\n" for line in lines).encode()
 
 
 def _continues(document: Document, here: Sequence[ArchivedPart]) -> Iterator[str]:
