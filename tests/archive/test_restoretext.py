@@ -29,7 +29,7 @@ def commands(vm: str, reason: str) -> list[str]:
         files=(),
         manifest={"disks_failed": [{"key": "scsi0-1", "reason": reason}]},
     )
-    text = restoretext.of(document, [], "/vm/T").decode()
+    text = restoretext.of(document, []).decode()
     return [line for line in text.splitlines() if line.startswith("    ") and not line.startswith("    - ")]
 
 

@@ -214,7 +214,7 @@ class TapePoint:
                 written.append(self._put(name, data))
             document = replace(document, files=(*self._files, *written))
             sums = sums_of(document, self._here, self.path)
-            text = restoretext.of(document, self._here, self.path)
+            text = restoretext.of(document, self._here)
             written += [self._put(layout.SUMS, sums), self._put(layout.RESTORE, text)]
             document = replace(document, files=(*self._files, *written))
             self.vm_json = encode(document)

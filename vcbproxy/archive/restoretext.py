@@ -17,15 +17,14 @@ from vcbproxy.catalog.records import ArchivedPart
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a VM's name must not make lines, still less commands
 
 
-def of(document: Document, here: Sequence[ArchivedPart], folder: str) -> bytes:
+def of(document: Document, here: Sequence[ArchivedPart]) -> bytes:
     """The file.
 
     Args:
         document: what is known of the restore point.
         here: what lies on this cartridge; it alone counts while more is to come.
-        folder: where all of it lies, on every cartridge.
     """
-    lines = _continues(document, here) if document.state is State.CONTINUES else _whole(document, folder)
+    lines = _continues(document, here) if document.state is State.CONTINUES else _whole(document)
     return "".join(f"{_CONTROL.sub('?', line)}\n" for line in lines).encode()
 
 
@@ -42,7 +41,7 @@ def _continues(document: Document, here: Sequence[ArchivedPart]) -> Iterator[str
     yield "If there is no such cartridge, the backup was broken off, and another one was made later."
 
 
-def _whole(document: Document, folder: str) -> Iterator[str]:
+def _whole(document: Document) -> Iterator[str]:
     yield from _title(document)
     if document.missing_disks:
         yield ""
