@@ -157,25 +157,36 @@ def open_disk(steps: Sequence[Step], files: Sequence[Sequence[ArchivedPart]], lo
     """
     disk: Device | None = None
     for step, parts in zip(steps, files, strict=True):
-        image = open_image(step, loaded)
         if step.image.kind is Kind.FULL:
-            disk = image
+            disk = open_image(step, step.image.size_bytes, loaded)
         else:
             assert disk is not None, "a delta upon nothing"
-            disk = Overlay(disk, image, map_of(step, parts, loaded))
+            changed = map_of(step, parts, loaded)
+            disk = Overlay(disk, open_image(step, changed.size_bytes, loaded), changed)
     if disk is None or disk.size_bytes != steps[-1].image.size_bytes:
         raise IntegrityError(f"{steps[-1].name}: {steps[-1].image.file} is not of the size that was recorded")
     return disk
 
 
-def open_image(step: Step, loaded: Loaded) -> SeekableImage:
+def open_image(step: Step, size_bytes: int, loaded: Loaded) -> SeekableImage:
     """What one image has, by position.
+
+    Args:
+        step: the image.
+        size_bytes: of what it has. A seek table has no checksum: one wrong length in it, and all frames behind it would
+            be good ones in wrong places.
+        loaded: the drive.
 
     Raises:
         IntegrityError: its seek table is damaged.
         UsageError: it is encrypted: it can be read from its beginning only.
     """
-    return SeekableImage(image_device(step, loaded))
+    image = SeekableImage(image_device(step, loaded))
+    if image.size_bytes != size_bytes:
+        raise IntegrityError(
+            f"{image.name}: damaged seek table: it tells of {image.size_bytes} bytes, {size_bytes} were recorded"
+        )
+    return image
 
 
 def image_device(step: Step, loaded: Loaded) -> PartsDevice:

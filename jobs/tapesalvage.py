@@ -112,7 +112,7 @@ def _found(step: Step, size_bytes: int, loaded: Loaded, watcher: Watcher) -> Ite
         IntegrityError: before anything is found: it is no image of that disk.
     """
     try:
-        return salvage(open_image(step, loaded))
+        return salvage(open_image(step, size_bytes, loaded))
     except (IntegrityError, SourceError) as error:
         watcher.said(f"{error}; its frames are looked for one by one")
         return salvage_walking(image_device(step, loaded), size_bytes)

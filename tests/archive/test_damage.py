@@ -196,3 +196,41 @@ def test_of_an_image_of_which_a_part_is_missing_nothing_is_restored(tmp_path: Pa
         with pytest.raises(IntegrityError, match="scsi0-0"):
             tapes.restoring().run([Where(lacking, tmp_path / "back")]).raise_unless_whole()
         assert disks_in(tmp_path / "back") == {}
+
+
+def shift_in_table(tapes: Tapes, point: ArchivedPoint, file: str, frames: int) -> None:
+    """Turn a bit of the seek table on tape: the first frame claims to be shorter than it is."""
+    part = next(part for part in point.parts if part.file == file)
+    with tapes.shelf.for_reading(part.barcode) as cartridge:
+        entry = cartridge.volume.index.find(part.path)
+        assert isinstance(entry, File)
+        last = entry.extents[0].start.block + (part.size_bytes - 1) // tapes.shelf.block_bytes
+    [record] = (tapes.shelf.root / part.barcode).glob(f"1_{last}_R")
+    data = bytearray(record.read_bytes())
+    at = len(data) - 9 - 12 * frames + 4
+    assert int.from_bytes(data[at : at + 4], "little") == FRAME_BYTES
+    data[at + 2] ^= 0x20
+    record.write_bytes(data)
+
+
+def test_a_wrong_length_in_a_seek_table_salvages_nothing_to_a_wrong_place(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, spec(VM, disks=1, size_bytes=20 * MiB, used=0.95)) as tapes:
+        tapes.backed_up(VM).raise_unless_ok()
+        [point] = tapes.ledger.points
+        tapes.restored(tmp_path / "whole", point)
+        shift_in_table(tapes, point, "scsi0-0.raw.zst", 5)
+        tapes.restoring(salvage=True).run([Where(point, tmp_path / "back")])
+        data, missing = salvaged(tmp_path / "back" / "scsi0-0.raw.damaged")
+        assert missing == []
+        assert data == (tmp_path / "whole" / VM / "scsi0-0.raw").read_bytes()
+
+
+def test_a_wrong_length_in_a_deltas_seek_table_reads_nothing_from_a_wrong_place(tmp_path: Path) -> None:
+    with Tapes.of(tmp_path, tracked()) as tapes:
+        night(tapes).raise_unless_ok()
+        write(tapes, 2 * MiB, data=random.Random(1).randbytes(12 * MiB))
+        night(tapes).raise_unless_ok()
+        last = tapes.ledger.points[-1]
+        shift_in_table(tapes, last, "scsi0-0.delta.raw.zst", 3)
+        with pytest.raises(IntegrityError, match="seek table"):
+            tapes.restoring().part(last, "scsi0-0", tmp_path / "part", (12 * MiB, MiB), tapes.ledger.points)
