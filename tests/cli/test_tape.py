@@ -108,6 +108,22 @@ def test_a_block_that_is_short_damages_its_file_alone(vcbproxy: Program, cartrid
     assert done.json["damaged"] == ["/big.bin"]
 
 
+def test_a_name_on_a_volume_does_not_reach_the_terminal_as_it_is(vcbproxy: Program, cartridge: Path) -> None:
+    """Whoever wrote the cartridge would move the cursor of who looks at it."""
+    for index in ("1_15_R", "0_5_R"):
+        path = cartridge / index
+        text = path.read_text()
+        assert "<name>big.bin</name>" in text
+        path.write_text(text.replace("<name>big.bin</name>", '<name percentencoded="true">%1B%5B2Jbig.bin</name>'))
+    path = cartridge / "1_10_R"
+    path.write_bytes(path.read_bytes()[:-1])
+    done = vcbproxy("tape", "volume", "check", cartridge, "--read-data", code=4)
+    listed = vcbproxy("tape", "volume", "ls", cartridge)
+    for said in (done.out, done.err, listed.out):
+        assert "\x1b" not in said
+        assert "\\x1b[2Jbig.bin" in said
+
+
 def test_a_writer_that_died_is_rolled_back(vcbproxy: Program, cartridge: Path) -> None:
     (cartridge / "1_17_E").rename(cartridge / "1_18_E")
     (cartridge / "1_17_R").write_bytes(b"data that no index knows")

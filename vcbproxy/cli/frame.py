@@ -156,7 +156,7 @@ def _print_table(names: Sequence[str], cells: Iterable[Sequence[str]], *, header
 
 def say(message: str) -> None:
     """Tell the person at the terminal; never data."""
-    click.echo(message, err=True)
+    click.echo("\n".join(printable(line) for line in message.split("\n")), err=True)
 
 
 def counted(number: int, thing: str) -> str:

@@ -159,12 +159,14 @@ def _report(error: errors.Error, code: int, *, as_json: bool) -> None:
         sys.stdout.flush()
     except (OSError, ValueError):  # it may be the very error: Python 3.11.2 then ends with 120, whatever we say
         _let_go_of_stdout()
+    from vcbproxy.cli.frame import printable
+
     notes = getattr(error, "__notes__", [])
     if as_json:
         kind = type(error).__name__
         lines = [json.dumps({"error": kind, "message": str(error), "notes": notes, "exit_code": code})]
     else:
-        lines = [" ".join(text.split("\n")) for text in (f"vcbproxy: {error}", *notes)]
+        lines = [printable(" ".join(text.split("\n"))) for text in (f"vcbproxy: {error}", *notes)]
     with contextlib.suppress(OSError):  # nobody may be left to read it; the exit code remains
         click.echo("\n".join(lines), err=True)
     sys.exit(code)
