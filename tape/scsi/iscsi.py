@@ -133,6 +133,9 @@ class IscsiTransport:
         except OSError as error:
             self._drop()
             raise TransportError(device=self.name, command=f"{cdb[0]:02X}h", reason=_reason(error)) from error
+        except BaseException:
+            self._drop()  # an interrupt, perhaps: what was half said would be gone on with by the next command
+            raise
 
     def close(self) -> None:
         """Log out."""

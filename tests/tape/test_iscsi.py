@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -74,6 +76,29 @@ def test_what_did_not_come_is_told_exactly(tape: IscsiTransport) -> None:
     found = decode(reply.sense)
     assert found is not None
     assert (found.ili, found.information) == (True, 95)
+
+
+def test_after_an_interrupt_no_answer_is_taken_for_another(library: Served, tape: IscsiTransport) -> None:
+    """Whoever is interrupted cleans up by the same way: what is left half said there must not be gone on with."""
+    used = drive(tape)
+    lun = library.library.drives[0]
+
+    def before(_lun: Lun, _cdb: bytes) -> None:
+        lun.before = None
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        time.sleep(0.3)
+
+    def interrupted(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGUSR1, interrupted)
+    lun.before = before
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            used.write(b"a block")
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert used.locate_end(0) in (Position(0, 0), Position(0, 1)), "the block is there, or it is not"
 
 
 def test_each_session_is_told_of_the_reset_that_began_it(library: Served) -> None:
