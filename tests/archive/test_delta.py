@@ -139,3 +139,11 @@ def test_any_delta_gives_the_new_disk(changed: DeltaMap, content: bytes) -> None
     for start, end in changed.ranges.tolist():
         expected[start:end] = content[start:end]
     assert disk.content.replace(b"0", b"\0") == expected.replace(b"0", b"\0")
+
+
+def test_an_image_with_more_than_its_map_names_is_damage() -> None:
+    """Not a traceback: the disk fails, and the others come back."""
+    changed = DeltaMap(np.array([[0, 4], [8, 10]], np.int64))
+    assert list(changed.places(2, 4)) == [(2, 2), (8, 2)]
+    with pytest.raises(IntegrityError, match="6 bytes"):
+        list(changed.places(2, 5))

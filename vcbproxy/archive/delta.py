@@ -48,7 +48,13 @@ class DeltaMap:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Where on the disk a part of the image lies: offsets and lengths, in order."""
+        """Where on the disk a part of the image lies: offsets and lengths, in order.
+
+        Raises:
+            IntegrityError: the image has more than the map.
+        """
+        if offset + length > self.size_bytes:
+            raise IntegrityError(f"a delta image reaches byte {offset + length}, its map names {self.size_bytes}")
         row = int(np.searchsorted(self._ends, offset, side="right"))
         while length:
             left = int(self._ends[row]) - offset
