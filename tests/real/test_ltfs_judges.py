@@ -21,7 +21,11 @@ from tape.emulator.drive import DriveLun
 from tape.ltfs.journal import Journal
 from tape.ltfs.recover import recover
 from tape.ltfs.volume import LtfsVolume
+from tests.archive.shelves import FolderShelf
+from tests.archive.test_spanning import read_back
+from tests.archive.test_spanning import written as written_point
 from tests.tape.volumes import BLOCK, MAKER, Ticks, cartridge, content, drive_with, files_of, formatted, mounted, put
+from vcbproxy.archive.lane import TapeLane
 
 pytestmark = pytest.mark.real
 WAIT_S = 60.0
@@ -50,13 +54,18 @@ def written(volume: LtfsVolume) -> None:
         put(volume, path, data)
 
 
-def judged(lun: DriveLun) -> None:
-    """Ltfsck finds nothing, and leaves every file as it was."""
-    folder = lun.take_out().folder
+def hold_consistent(folder: Path) -> None:
+    """Ltfsck finds nothing in a cartridge."""
     done = subprocess.run(
         ["ltfsck", "-e", "file", str(folder)], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     assert done.returncode in (0, 1), done.stderr
+
+
+def judged(lun: DriveLun) -> None:
+    """Ltfsck finds nothing, and leaves every file as it was."""
+    folder = lun.take_out().folder
+    hold_consistent(folder)
     again = DriveLun("VDRV0002")
     again.insert(Cartridge(folder))
     assert files_of(mounted(again, search=True)) == FILES
@@ -85,6 +94,19 @@ def test_what_was_recovered_by_the_journal_is_consistent(lun: DriveLun, tmp_path
     cartridge(lun).flush()
     recover(drive_with(lun), MAKER, Ticks(), Journal(tmp_path / "journals"))
     judged(lun)
+
+
+@needs_ltfsck
+def test_cartridges_of_a_restore_point_that_spans_them_are_consistent(tmp_path: Path) -> None:
+    """Full ones, too, whose last file goes on elsewhere."""
+    shelf = FolderShelf(tmp_path, (5, 6, 64))
+    data = content(4, 9 << 20)
+    with TapeLane(shelf) as lane:
+        point = written_point(lane, {"disk0": [data[: 4 << 20], data[4 << 20 :]]})
+    assert len(point.barcodes) > 1
+    for barcode in point.barcodes:
+        hold_consistent(shelf.root / barcode)
+    assert read_back(shelf, point)["disk0"] == data
 
 
 @needs_ltfs
