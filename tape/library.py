@@ -186,10 +186,10 @@ class Library:
         with self._seat(barcode, wait_s, among) as serial:
             with self._seats.session(serial) as drive:
                 arrival.thread(drive, barcode, self._sleep, self._monotonic)
-                arrival.identify(drive, barcode)
-                self._attendant.hear(serial, barcode, drive)
                 try:
                     with drive.held():
+                        self._attendant.hear(serial, barcode, drive)
+                        arrival.identify(drive, barcode)  # last: from here on hands can exchange it no more
                         yield drive
                 except BaseException:
                     with suppress(TapeError):  # the first error is the one to be told

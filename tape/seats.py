@@ -38,7 +38,7 @@ class Seats:
 
         Raises:
             Reserved: another host has it.
-            TapeError: this host has no such drive, or it does not answer.
+            TapeError: this host has no such drive, another one answers in its place, or it does not answer.
         """
         try:
             opener = self._devices.drives[serial]
@@ -46,6 +46,10 @@ class Seats:
             known = ", ".join(self._devices.drives) or "none"
             raise TapeError(f"drive {serial} is not known to this host; known: {known}") from None
         with closing(opener()) as drive:
+            # Device files are numbered anew whenever a path to the drives comes back: this one may be another's by now.
+            if drive.identity.serial != serial:
+                found = drive.identity.serial or "one without a serial number"
+                raise TapeError(f"{drive.name} was drive {serial}, and is {found} now; nothing was done, ask again")
             if self._reservation_key is None:
                 yield drive
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from tape import cleaning, memory
 from tape.arrival import same_label
 from tape.cleaninglog import CleaningLog
-from tape.devices import EmulatedDevices, ScsiDevices
+from tape.devices import EmulatedDevices, Opener, ScsiDevices
 from tape.drive import TapeDrive
 from tape.elements import ElementKind
 from tape.emulator.cartridge import Cartridge
@@ -93,6 +93,42 @@ def test_a_cartridge_is_brought_threaded_and_held(library: Library, devices: Emu
         with pytest.raises(InUse, match=f"drive {ONE} is in use by another task"):
             library.unload(ONE)
     assert not devices.library.drives[0].removal_prevented
+
+
+def test_hands_exchange_no_cartridge_between_the_look_at_it_and_its_use(
+    library: Library, devices: EmulatedDevices
+) -> None:
+    """Somebody presses the drive's button while it is asked what it complains of."""
+    virtual = devices.library
+
+    def hand(lun: Lun, command: bytes) -> None:
+        if command[0] == 0x4D and not virtual.drives[0].removal_prevented:
+            virtual.drives[0].insert(Cartridge(virtual.folder / "TAP003L8"))
+
+    virtual.drives[0].before = hand
+    with library.loaded("TAP001L8", among=[ONE]):
+        lies_there = virtual.drives[0].cartridge
+        assert lies_there is not None
+        assert lies_there.folder.name == "TAP001L8"
+        virtual.drives[0].before = None
+
+
+class Renumbered(EmulatedDevices):
+    """After a path came back each drive answers where the other did."""
+
+    @property
+    def drives(self) -> Mapping[str, Opener]:
+        one, two = super().drives.values()
+        return {ONE: two, TWO: one}
+
+
+def test_a_drive_that_answers_in_anothers_place_is_not_used(folder: Path) -> None:
+    devices = Renumbered(folder)
+    with Library(devices, name="lib", sleep=lambda _: None, puts_away=False) as library:
+        with pytest.raises(TapeError, match=f"was drive {ONE}, and is {TWO} now"), library.drive(ONE):
+            pass
+        with pytest.raises(TapeError, match=f"was drive {ONE}, and is {TWO} now"), library.loaded("TAP001L8"):
+            pass
 
 
 def test_it_stays_in_its_drive_until_the_drive_is_wanted_or_the_library_is_closed(folder: Path) -> None:
