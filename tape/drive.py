@@ -27,6 +27,7 @@ from tape.errors import (
     PositionLost,
     RefusedCommand,
     TapeError,
+    TransportError,
     UnitAttention,
 )
 from tape.scsi import cdb
@@ -212,8 +213,13 @@ class TapeDrive:
             PositionLost: a reset moved the tape.
         """
         self._hold_known()
-        _, sense = self._run(cdb.write(len(block)), "write", data_out=block, timeout_s=BLOCK_S)
-        self._moved_by(1)
+        with self._counted():
+            reply, sense = self._run(cdb.write(len(block)), "write", data_out=block, timeout_s=BLOCK_S)
+            self._moved_by(1)
+        left = _unwritten(sense) if sense is not None else len(block) - reply.transferred
+        if left:
+            self._expected = None
+            raise TapeError(f"{self.name}: of a block of {len(block)} bytes {left} were not written")
         return _warning(sense)
 
     def write_filemarks(self, count: int = 1) -> EndWarning:
@@ -224,8 +230,12 @@ class TapeDrive:
         """
         if count:
             self._hold_known()
-        _, sense = self._run(cdb.write_filemarks(count), "write filemarks", timeout_s=BLOCK_S)
-        self._moved_by(count)
+        with self._counted():
+            _, sense = self._run(cdb.write_filemarks(count), "write filemarks", timeout_s=BLOCK_S)
+            self._moved_by(count)
+        if sense is not None and (left := _unwritten(sense)):
+            self._expected = None
+            raise TapeError(f"{self.name}: of {count} filemarks {left} were not written")
         return _warning(sense)
 
     def flush(self) -> EndWarning:
@@ -244,21 +254,30 @@ class TapeDrive:
             MediumError: it cannot be read.
         """
         at = self._expected
-        reply, sense = self._run(cdb.read(len(buf)), "read", data_in=buf, timeout_s=BLOCK_S, quiet=(Key.BLANK_CHECK,))
-        if sense is None:
+        with self._counted():
+            reply, sense = self._run(
+                cdb.read(len(buf)), "read", data_in=buf, timeout_s=BLOCK_S, quiet=(Key.BLANK_CHECK,)
+            )
+            if sense is not None and (sense.key == Key.BLANK_CHECK or (sense.code == (0x00, 0x05) and not sense.ili)):
+                return Met.END_OF_DATA
             self._moved_by(1)
-            return reply.transferred
-        if sense.key == Key.BLANK_CHECK or (sense.code == (0x00, 0x05) and not sense.ili):
-            return Met.END_OF_DATA
-        self._moved_by(1)
-        if sense.filemark:
+        if sense is not None and sense.filemark:
             return Met.FILEMARK
-        if sense.ili and sense.information is not None:
-            length = len(buf) - sense.information
-            if length > len(buf):
-                raise FormatError(where=f"{self.name}, {at or 'somewhere'}", reason=f"a block of {length} bytes")
-            return length
-        return reply.transferred
+        return self._length(len(buf), reply, sense, f"{self.name}, {at or 'somewhere'}")
+
+    def _length(self, wanted: int, reply: Reply, sense: Sense | None, where: str) -> int:
+        """How long the block is that was read; one of which not all has come is none."""
+        length = wanted
+        if sense is not None and sense.ili:
+            if sense.information is None:
+                raise FormatError(where=where, reason="a block of a length that the drive does not tell")
+            length -= sense.information
+            if length > wanted:
+                raise FormatError(where=where, reason=f"a block of {length} bytes")
+        if reply.transferred < length:
+            reason = f"of a block of {length} bytes {reply.transferred} came"
+            raise TransportError(device=self.name, command="read", reason=reason)
+        return length
 
     # ------------------------------------------------------------------ finding places
 
@@ -364,7 +383,19 @@ class TapeDrive:
                 if self._expected is None:
                     raise
                 self._recheck(error)
-        return self.unit.run(command, what, data_out=data_out, data_in=data_in, timeout_s=timeout_s, quiet=quiet)
+        with self._attentive():
+            return self.unit.run(command, what, data_out=data_out, data_in=data_in, timeout_s=timeout_s, quiet=quiet)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A command interrupted by Ctrl-C may have been carried out, and the block not counted."""
+        try:
+            yield
+        except TapeError:
+            raise
+        except BaseException:
+            self._expected = None
+            raise
 
     def _notice(self, attention: UnitAttention) -> None:
         """A command of whatever kind has met it, and the drive will not tell it a second time."""
@@ -425,6 +456,11 @@ class TapeDrive:
 def _is_on_its_way(error: NotReady) -> bool:
     """Not ready yet (asc 04h), and neither a person (03h) nor a switch (12h) is needed for it."""
     return error.asc == 0x04 and error.ascq not in (0x03, 0x12)
+
+
+def _unwritten(sense: Sense) -> int:
+    """What of a write the end has cut off, by its warning (SSC: INFORMATION, with EOM)."""
+    return (sense.information or 0) if sense.eom else 0
 
 
 def _warning(sense: Sense | None) -> EndWarning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
+from tape.emulator.lun import Lun
 from tape.errors import (
     EndOfData,
     FormatError,
@@ -19,12 +21,14 @@ from tape.errors import (
     NoMedium,
     PositionLost,
     RemovalPrevented,
+    TapeError,
     VolumeOverflow,
     WriteProtected,
 )
 from tape.memory import Id
 from tape.scsi import cdb
 from tape.scsi.sense import Key
+from tape.scsi.transport import Buffer, Reply
 
 
 @pytest.fixture
@@ -315,3 +319,77 @@ def test_another_cartridge_is_not_written_to_unasked(drive: TapeDrive, lun: Driv
         drive.write(b"two")
     with pytest.raises(PositionLost, match="nobody knows"):
         drive.write_filemarks()
+
+
+def interrupted(lun: DriveLun) -> None:
+    """Ctrl-C comes when the next command has been carried out, and before anybody has heard of it."""
+
+    def once(_lun: Lun, _command: bytes) -> None:
+        lun.after = None
+        raise KeyboardInterrupt
+
+    lun.after = once
+
+
+@pytest.mark.parametrize("by", [lambda drive: drive.write(b"two"), lambda drive: drive.write_filemarks()])
+def test_after_an_interruption_nobody_claims_to_know_where_the_tape_stands(
+    drive: TapeDrive, lun: DriveLun, by: Callable[[TapeDrive], object]
+) -> None:
+    drive.write(b"one")
+    interrupted(lun)
+    with pytest.raises(KeyboardInterrupt):
+        by(drive)
+    assert drive.expected is None
+    with pytest.raises(PositionLost):
+        drive.write(b"three")
+
+
+class Answering(LoopTransport):
+    """A way to a drive by which some commands are answered as one says."""
+
+    def __init__(self, lun: DriveLun) -> None:
+        super().__init__(lun)
+        self.answers: dict[int, Reply] = {}
+
+    def execute(
+        self, cdb: bytes, *, data_out: Buffer = b"", data_in: memoryview | None = None, timeout_s: float = 60.0
+    ) -> Reply:
+        reply = super().execute(cdb, data_out=data_out, data_in=data_in, timeout_s=timeout_s)
+        return self.answers.get(cdb[0], reply)
+
+
+def sense_of(flags: int, information: int | None) -> bytes:
+    valid = 0 if information is None else 0x80
+    return bytes((0x70 | valid, 0, flags)) + (information or 0).to_bytes(4, "big") + bytes((10,)) + bytes(10)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(0, b"", 60),  # the adapter lost the rest
+        Reply(2, sense_of(0x20, 20), 60),  # a block of 80 bytes, of which 60 came
+        Reply(2, sense_of(0x20, None), 100),  # of another length, and the drive does not tell which
+    ],
+)
+def test_a_block_that_did_not_come_whole_is_none(lun: DriveLun, tape: Cartridge, reply: Reply) -> None:
+    lun.insert(tape)
+    transport = Answering(lun)
+    drive = TapeDrive(transport, sleep=lambda _: None)
+    drive.load()
+    drive.write(bytes(100))
+    drive.rewind()
+    transport.answers[0x08] = reply
+    with pytest.raises(TapeError):
+        read(drive, 100)
+
+
+@pytest.mark.parametrize("reply", [Reply(0, b"", 60), Reply(2, sense_of(0x40, 40), 60)])
+def test_a_block_that_was_not_taken_whole_is_not_written(lun: DriveLun, tape: Cartridge, reply: Reply) -> None:
+    lun.insert(tape)
+    transport = Answering(lun)
+    drive = TapeDrive(transport, sleep=lambda _: None)
+    drive.load()
+    transport.answers[0x0A] = reply
+    with pytest.raises(TapeError, match="of a block of 100 bytes 40 were not written"):
+        drive.write(bytes(100))
+    assert drive.expected is None
