@@ -18,11 +18,12 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from tape.drive import TapeDrive
-from tape.errors import CannotEncrypt, EncryptionLost, RefusedCommand, TapeError
+from tape.errors import CannotEncrypt, EncryptionLost, RefusedCommand, TapeError, UnitAttention
 from tape.scsi import cdb, security
 from tape.scsi.security import AES_256_GCM, ANSWER_BYTES, KEY_BYTES, Algorithm, BlockStatus, Encryption, InPage, Status
 from tape.sequential import SequentialDrive
 
+_ATTENTIONS_MAX = 8
 _IDENTITY_DIGITS = 16
 _IDENTITY = re.compile("[0-9a-f]{16}")
 _PURPOSE = b"identity of an LTO key"
@@ -159,7 +160,12 @@ def clear(drive: SequentialDrive, index: int) -> None:
         EncryptionLost: it says that it still encrypts.
         TapeError: it does not answer.
     """
-    _send(drive, security.clear_encryption(index), "clear the encryption key")
+    for _ in range(_ATTENTIONS_MAX):
+        with suppress(UnitAttention):  # it was not carried out: whatever has happened, the key is to go
+            _send(drive, security.clear_encryption(index), "clear the encryption key")
+            break
+    else:
+        _send(drive, security.clear_encryption(index), "clear the encryption key")
     if status(drive).encryption != Encryption.OFF:
         raise EncryptionLost(device=drive.name, reason="it did not forget the encryption key: switch it off and on")
 

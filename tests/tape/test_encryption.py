@@ -153,6 +153,24 @@ def test_the_key_is_forgotten_at_the_end_whatever_happened(drive: TapeDrive) -> 
     assert status(drive).encryption == Encryption.OFF
 
 
+def test_the_key_is_forgotten_also_when_a_reset_comes_just_before(lun: DriveLun, drive: TapeDrive) -> None:
+    """The drive keeps the key over a reset of the bus, and did not carry out the command that met it."""
+
+    def told_once(_lun: Lun, command: bytes) -> None:
+        if command[0] == 0xB5:
+            lun.before = None
+            raise Check(SenseKey.UNIT_ATTENTION, 0x29, 0x02)
+
+    def fail() -> None:
+        lun.before = told_once
+        raise OSError("the source broke")
+
+    with pytest.raises(OSError, match="the source broke"), encrypted(drive, KEY):
+        fail()
+    assert lun.before is None
+    assert status(drive).encryption == Encryption.OFF
+
+
 def test_a_drive_that_lost_its_key_writes_nothing_more(lun: DriveLun, drive: TapeDrive) -> None:
     """Its power failed: it would go on in the clear."""
 
