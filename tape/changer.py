@@ -22,6 +22,7 @@ _STATUS_BYTES_MAX = (1 << 24) - 1  # the field has three bytes
 _HEAD_BYTES = 8
 _SPARE_BYTES = 64  # some robots count a little less than they then send
 _PAGE_BYTES = 8
+_TAG_BYTES = 36  # a primary tag, and an alternate one behind it, where the page says so
 _MISSING_BYTES_MAX = 8  # tgtd takes its own head for a part of the report: the last page comes without its last bytes
 _MOVE_S = 600.0
 _INVENTORY_S = 3600.0
@@ -141,7 +142,7 @@ def decode(data: bytes, kind: ElementKind, where: str) -> Iterator[Element]:
     end = min(8 + int.from_bytes(data[5:8], "big"), len(data))
     at = 8
     while at + _PAGE_BYTES <= end:
-        page_kind, tagged = data[at], bool(data[at + 1] & 0x80)
+        page_kind, tagged, tagged_twice = data[at], bool(data[at + 1] & 0x80), bool(data[at + 1] & 0x40)
         size = int.from_bytes(data[at + 2 : at + 4], "big")
         length = int.from_bytes(data[at + 5 : at + 8], "big")
         at += _PAGE_BYTES
@@ -149,11 +150,11 @@ def decode(data: bytes, kind: ElementKind, where: str) -> Iterator[Element]:
             raise FormatError(where=where, reason=f"an element status page of {length} bytes, {size} an element")
         if page_kind == kind:
             for start in range(at, at + length - size + 1, size):
-                yield _element(data[start : min(start + size, end)], kind, tagged)
+                yield _element(data[start : min(start + size, end)], kind, tagged, tagged_twice)
         at += length
 
 
-def _element(data: bytes, kind: ElementKind, tagged: bool) -> Element:
+def _element(data: bytes, kind: ElementKind, tagged: bool, tagged_twice: bool) -> Element:
     flags = data[2]
     full = bool(flags & 0x01)
     barcode = data[12:44].decode("ascii", "replace").strip("\0 ") if tagged and len(data) >= 44 else ""
@@ -164,7 +165,7 @@ def _element(data: bytes, kind: ElementKind, tagged: bool) -> Element:
         barcode=barcode if full else "",
         accessible=bool(flags & 0x08) or kind is ElementKind.ROBOT,
         source=int.from_bytes(data[10:12], "big") if full and data[9] & 0x80 else None,
-        drive_serial=_serial(data[48 if tagged else 12 :]) if kind is ElementKind.DRIVE else "",
+        drive_serial=_serial(data[12 + _TAG_BYTES * (tagged + tagged_twice) :]) if kind is ElementKind.DRIVE else "",
         problem=(data[4], data[5]) if flags & 0x04 else None,
     )
 

@@ -208,6 +208,18 @@ def test_a_library_that_cannot_be_is_not_made(tmp_path: Path, barcodes: list[str
         VirtualLibrary.create(tmp_path, barcodes=barcodes)
 
 
+def test_a_drive_behind_two_tags_is_known_by_its_own_number() -> None:
+    """The alternate tag (AVOLTAG) lies between the barcode and the drive's identifier."""
+    alternate = b"2 (of no matter)".ljust(32) + bytes(4)
+    identifier = bytes((2, 0, 0, 8)) + b"VDRV0001"
+    element = b"\x01\0\x09" + bytes(9) + b"TAP001L8".ljust(32) + bytes(4) + alternate + identifier
+    page = bytes((4, 0xC0)) + len(element).to_bytes(2, "big") + b"\0" + len(element).to_bytes(3, "big")
+    body = page + element
+    report = b"\x01\0\0\x01\0" + len(body).to_bytes(3, "big") + body
+    [found] = decode(report, ElementKind.DRIVE, "here")
+    assert (found.barcode, found.drive_serial) == ("TAP001L8", "VDRV0001")
+
+
 def test_a_page_without_its_last_bytes_is_read_as_far_as_it_came() -> None:
     """As tgtd sends it; who the last drive is lies in what is missing, and is not guessed."""
     text = b"STGT    VDRIVE          VDRV0001"
