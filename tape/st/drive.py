@@ -217,12 +217,9 @@ class StDrive:
         Raises:
             TapeError: as ``write``; also for blocks written long before.
         """
-        if count:
-            here = self._hold_known()
-        elif not self._written or self._expected is None:
+        if not count and not self._written:
             return EndWarning.NONE
-        else:
-            here = self._expected
+        here = self._hold_known()
         try:
             self._device.operate(Op.WRITE_FILEMARKS, count)
         except OSError as error:

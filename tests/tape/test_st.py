@@ -145,6 +145,16 @@ def test_a_reset_that_another_command_was_told_of_is_not_forgotten(machine: Mach
     assert written(machine) == [b"one"]
 
 
+def test_a_flush_behind_a_reset_that_another_command_was_told_of_promises_nothing(machine: Machine) -> None:
+    drive = machine.opened()
+    drive.write(b"one")
+    machine.lun.power_cut()
+    assert drive.block_limits().min_bytes == 1
+    with pytest.raises(PositionLost):
+        drive.flush()
+    drive.close()
+
+
 def test_a_reset_long_past_is_not_complained_of_at_the_next_filemark(machine: Machine) -> None:
     drive = machine.opened()
     drive.write(b"one")
