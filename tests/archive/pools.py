@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -134,6 +135,12 @@ class World:
     def catalog(self) -> Iterator[Catalog]:
         with Catalog.open(f"sqlite:///{self.catalog_file}") as catalog:
             yield catalog
+
+    def break_catalog(self) -> None:
+        """From now on it answers with errors."""
+        with closing(sqlite3.connect(self.catalog_file)) as database:
+            database.execute("ALTER TABLE medium RENAME TO lost")
+            database.commit()
 
     # ------------------------------------------------------------------ what jobs do, in short
 

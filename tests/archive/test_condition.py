@@ -63,3 +63,22 @@ def test_a_damaged_one_stays_so_and_strangers_stay_unknown(world):
     with world.catalog() as catalog:
         assert catalog.media.get("TAP001L8").state is State.DAMAGED
         assert catalog.media.get("TAP002L8") is None
+
+
+def test_a_catalog_that_cannot_note_it_does_not_hide_what_went_wrong_first(world, caplog):
+    devices = EmulatedDevices(world.root / "library")
+
+    def fail(library):
+        with library.loaded("TAP001L8"):
+            world.break_catalog()
+            for lun in devices.library.drives:
+                lun.alerts |= {4}
+            raise OSError("the source broke")
+
+    with (
+        world.catalog() as catalog,
+        Library(devices, heard=noting(catalog), sleep=lambda _: None) as library,
+        pytest.raises(OSError, match="the source broke"),
+    ):
+        fail(library)
+    assert "could not be noted in the catalog" in caplog.text

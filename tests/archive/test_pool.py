@@ -581,3 +581,19 @@ def test_a_look_at_one_cartridge_lists_nothing_whose_other_one_was_written_over(
         assert keeper.catalog.points.listed() == [newer]
     assert done.points == []
     assert [told for told in done.told if "web01" in told and "TAP001L8 was written over since" in told]
+
+
+@pytest.mark.parametrize("writing", [True, False])
+def test_a_catalog_that_fails_too_does_not_hide_what_went_wrong_first(world, writing):
+    world.archive("web01")
+
+    def fail():
+        with (
+            world.shelf() as shelf,
+            shelf.for_writing() if writing else shelf.for_reading("TAP001L8"),
+        ):
+            world.break_catalog()
+            raise _wrapped_medium_error()
+
+    with pytest.raises(IntegrityError, match="wrapped"):
+        fail()

@@ -15,6 +15,7 @@ from tape.alerts import Alert, Severity, Subject
 from tape.attendant import Heard
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.medium import Medium, State
+from vcbproxy.errors import Error
 
 _WORN = frozenset({7, 8, 15, 19})
 _BROKEN = frozenset({4, 13, 14, 52, 53, 54})
@@ -31,9 +32,12 @@ def noting(catalog: Catalog) -> Callable[[Heard], None]:
     def note(heard: Heard) -> None:
         level = logging.INFO if heard.alert.severity is Severity.INFORMATION else logging.WARNING
         _log.log(level, "%s", heard)
-        with catalog.transaction():
-            if (known := catalog.media.get(heard.barcode)) is not None:
-                catalog.media.put(_noted(known, heard.alert))
+        try:
+            with catalog.transaction():
+                if (known := catalog.media.get(heard.barcode)) is not None:
+                    catalog.media.put(_noted(known, heard.alert))
+        except Error as error:  # it is in the log; the job that goes on, or its own error, weighs more
+            _log.warning("that could not be noted in the catalog: %s", error)
 
     return note
 

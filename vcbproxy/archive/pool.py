@@ -117,6 +117,7 @@ class PoolShelf:
                         self._unfit.add(barcode)
                 with suppress(Error, errors.TapeError):  # the first error is the one to be told
                     self._keeper.failed(barcode, error)
+                with suppress(Error, errors.TapeError):
                     self._keeper.written(barcode, volume, media_set)
                 raise
             try:
@@ -151,7 +152,8 @@ class PoolShelf:
                 yield Cartridge(barcode, (known.media_set if known else None) or "", volume)
             except BaseException as error:
                 if known is not None:
-                    self._keeper.failed(barcode, error)
+                    with suppress(Error):  # the first error is the one to be told
+                        self._keeper.failed(barcode, error)
                 raise
 
     # ------------------------------------------------------------------ which one
