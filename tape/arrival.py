@@ -87,5 +87,8 @@ def same_label(one: str, other: str) -> bool:
     """Whether two labels name one cartridge: some robots and programs leave out what says its generation (``L8``)."""
     shorter, longer = sorted((one.strip(), other.strip()), key=len)
     return shorter == longer or (
-        len(shorter) >= 6 and longer[: len(shorter)] == shorter and len(longer) == len(shorter) + 2
+        len(shorter) >= 6
+        and longer[: len(shorter)] == shorter
+        and len(longer) == len(shorter) + 2
+        and longer[-2].isalpha()  # L8, M8, LA, CU: two more digits make another label
     )

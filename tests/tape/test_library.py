@@ -192,6 +192,7 @@ def test_a_cartridge_that_says_it_is_another_is_refused(library: Library, device
         ("TAP001L8", "TAP002L8", False),
         ("TAP00", "TAP00L8", False),
         ("TAP001", "TAP0011L8", False),
+        ("TAP001", "TAP00112", False),
     ],
 )
 def test_a_label_may_lack_its_generation(one: str, other: str, same: bool) -> None:
