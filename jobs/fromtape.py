@@ -1,4 +1,4 @@
-"""Restores from tape: each cartridge is loaded once, and read from its beginning to its end.
+"""Restores from tape: each cartridge is loaded once where that can be, and read from its beginning to its end.
 
     pass      TAP001L8: web01 scsi0-0 part 1, db01 scsi0-0 │ TAP002L8: web01 scsi0-0 part 2, web01 scsi0-1
                    └────────┐       │                             │

@@ -75,7 +75,8 @@ def restore(
     POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
     Every chunk is checked on its way; a disk gets its name only once it is whole.
 
-    From tape several restore points come in one go, each in a directory of its own: every cartridge is loaded once.
+    From tape several restore points come in one go, each in a directory of its own: each cartridge is loaded once, or
+    twice where chains cross.
     """
     if not dry_run and (directory is None) == (output is None):
         raise UsageError("say where to: --to DIRECTORY, or --output FILE for one disk")

@@ -47,8 +47,8 @@ def verify(
 
     POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id.
 
-    From tape each cartridge is loaded once; every image is taken apart, and its disk's digest compared with what was
-    read off the LUN.
+    From tape each cartridge is loaded once if it can be; every image is taken apart, and its disk's digest compared
+    with what was read off the LUN.
     """
     if source is not None:
         from vcbproxy.cli import tapereading
