@@ -114,7 +114,10 @@ class Arm:
         except TapeError as second:
             now = f"where it lies now cannot be seen ({second}): look at the inventory before anything else is moved"
         else:
-            place = next((one for one in after.elements if one.full and one.barcode == source.barcode), None)
+            # Without a label it is told from others by its place alone.
+            ends = {(one.kind, one.address) for one in (source, destination)}
+            among = [one for one in after.elements if source.barcode or (one.kind, one.address) in ends]
+            place = next((one for one in among if one.full and one.barcode == source.barcode), None)
             now = (
                 f"it lies in {place} now"
                 if place is not None

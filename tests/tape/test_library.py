@@ -470,6 +470,20 @@ def test_a_robot_that_drops_a_cartridge_is_told_with_the_new_look(library: Libra
         pass
 
 
+def test_of_one_without_a_label_it_is_not_said_that_it_lies_where_another_does(
+    library: Library, devices: EmulatedDevices
+) -> None:
+    def drop() -> None:
+        devices.library.shelf.full.pop(SLOTS + 1)
+        raise Check(Key.HARDWARE_ERROR, 0x44)
+
+    devices.library.shelf.unreadable |= {"TAP001L8", "TAP002L8"}
+    second, empty = library.inventory().of_kind(ElementKind.SLOT)[1], library.inventory().empty_mail_slot()
+    on_move(devices.library, drop)
+    with pytest.raises(MoveFailed, match="nowhere to be seen now: look into the library"):
+        library.move(second, empty)
+
+
 def test_two_of_one_label_are_not_guessed_between(library: Library, devices: EmulatedDevices) -> None:
     devices.library.shelf.full[SLOTS + 1] = "TAP001L8"
     with pytest.raises(LibraryError, match="two cartridges bear the label TAP001L8"), library.loaded("TAP001L8"):
