@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,18 +19,13 @@ from tape.encryption import Key, encrypted
 from tape.ltfs.journal import Journal
 from tape.ltfs.volume import LtfsVolume
 from tests.program import Program
+from tests.tape import golden
 from vcbproxy.cli.tape.maker import maker
-
-GOLDEN = Path(__file__).parent.parent / "tape" / "data" / "ref-written-basic.tar.gz"
 
 
 @pytest.fixture
 def cartridge(tmp_path: Path) -> Path:
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    for path in (tmp_path / "tape").iterdir():
-        path.chmod(0o600)
-    return tmp_path / "tape"
+    return golden.unpacked(tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,9 @@ from tape.ltfs import indexxml
 from tape.ltfs.index import File
 from tape.ltfs.recover import for_reading, recover
 from tape.ltfs.volume import LtfsVolume
+from tests.tape import golden
 from tests.tape.volumes import MAKER, Ticks, drive_with, files_of, formatted, mounted, put
 
-GOLDEN = Path(__file__).parent / "data" / "ref-written-basic.tar.gz"
 READ_MAX = 1 << 20
 DATA_INDEX, SMALL_INDEX = "1_15_R", "0_5_R"
 
@@ -26,13 +25,10 @@ DATA_INDEX, SMALL_INDEX = "1_15_R", "0_5_R"
 @pytest.fixture
 def tape(tmp_path: Path) -> Path:
     """The reference implementation's cartridge, its memory blank: everything is searched for."""
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    for path in (tmp_path / "tape").iterdir():
-        path.chmod(0o600)
-    for path in (tmp_path / "tape").glob("attr_*_80c"):
+    folder = golden.unpacked(tmp_path)
+    for path in folder.glob("attr_*_80c"):
         path.unlink()
-    return tmp_path / "tape"
+    return folder
 
 
 def drive_of(tape: Path) -> DriveLun:

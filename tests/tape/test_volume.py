@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tape.emulator.drive import DriveLun
 from tape.errors import FormatError, PositionLost, WriteProtected
 from tape.ltfs.index import Lock
 from tape.ltfs.volume import LtfsVolume
+from tests.tape import golden
 from tests.tape.volumes import (
     BLOCK,
     UUID,
@@ -26,8 +26,6 @@ from tests.tape.volumes import (
     mounted,
     put,
 )
-
-GOLDEN = Path(__file__).parent / "data" / "ref-written-basic.tar.gz"
 
 
 @pytest.fixture
@@ -193,12 +191,8 @@ def test_another_initiator_that_moves_the_tape_under_a_file_is_noticed_before_an
 
 
 def test_the_reference_implementations_volume_is_read_and_appended_to(tmp_path: Path) -> None:
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    for path in (tmp_path / "tape").iterdir():
-        path.chmod(0o600)  # the reference makes records that only root reads
     lun = DriveLun("VDRV0001")
-    lun.insert(Cartridge(tmp_path / "tape"))
+    lun.insert(Cartridge(golden.unpacked(tmp_path)))
     volume = mounted(lun)
     assert volume.index.root.name == "myvol"
     before = files_of(volume)
