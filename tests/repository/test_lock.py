@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.repository.faulty import FailingBackend
-from tests.repository.repositories import ME, START, made, write_point
+from tests.repository.repositories import ME, START, made, reopened, write_point
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import Busy, TargetError
 from vcbproxy.repository import lock
@@ -27,6 +27,7 @@ from vcbproxy.repository.check import check
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.ids import Buffer
+from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.lock import LockRecord
 from vcbproxy.repository.report import Subset
 
@@ -337,15 +338,74 @@ def test_a_lock_that_goes_while_it_is_refreshed_does_not_come_back(clock: Manual
         held.check()
 
 
-@pytest.mark.parametrize("kind", [FileKind.SNAPSHOT, FileKind.INDEX])
-def test_what_is_written_while_the_lock_goes_is_withdrawn(kind: FileKind) -> None:
+def test_a_record_that_is_written_while_the_lock_goes_is_withdrawn() -> None:
     """A prune may have begun before it was there, and removes what it needs."""
     backend = Meddling()
     repository = made(backend)
-    backend.when = kind
+    backend.when = FileKind.SNAPSHOT
     with pytest.raises(TargetError, match="lock was removed"):
         write_point(repository, scsi0_0="abc")
-    assert not list(backend.list(kind))
+    assert not list(backend.list(FileKind.SNAPSHOT))
     backend.when = None
     write_point(repository, scsi0_0="abc")
     assert check(repository, Subset()).problems == []
+
+
+def test_an_index_file_that_is_written_while_the_lock_goes_stays_while_its_packs_do() -> None:
+    """Another backup may have read it by then, and be safe by what it lists."""
+    backend = Meddling()
+    repository = made(backend)
+    backend.when = FileKind.INDEX
+    with pytest.raises(TargetError, match="lock was removed"):
+        write_point(repository, scsi0_0="abc")
+    backend.when = None
+    assert locks(repository.files) == []
+    assert list(backend.list(FileKind.INDEX))
+    assert check(reopened(backend), Subset()).problems == []
+
+
+class Pruning(Meddling):
+    """Removes one pack as well."""
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        super().save(name, parts)
+        if name.kind is self.when:
+            self.when = None
+            self.remove(next(iter(list(self.list(FileKind.PACK)))).name)
+
+
+def test_an_index_file_lists_no_pack_that_was_pruned_while_the_lock_was_gone() -> None:
+    backend = Pruning()
+    repository = made(backend)
+    backend.when = FileKind.INDEX
+    with pytest.raises(TargetError, match="lock was removed"):
+        write_point(repository, scsi0_0="abcdefghijklmnopqrstuvwxyz")
+    left = {stored.name.stem for stored in backend.list(FileKind.PACK)}
+    assert {pack.pack_id.hex() for pack in indexed(backend)} == left
+    assert left
+    write_point(reopened(backend), scsi0_0="abcdefghijklmnopqrstuvwxyz")
+    assert check(reopened(backend), Subset()).problems == []
+
+
+def test_a_prune_that_does_not_end_leaves_the_index_file_and_a_word_about_it(clock: ManualClock) -> None:
+    class Busily(Meddling):
+        def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+            super().save(name, parts)
+            if name.kind is self.when:
+                self.when = None
+                lock.acquire(files, exclusive=True, clock=clock, me=ME)
+
+    backend = Busily()
+    repository = made(backend, clock)
+    files = repository.files
+    backend.when = FileKind.INDEX
+    with pytest.raises(TargetError, match="lock was removed") as caught:
+        write_point(repository, scsi0_0="abc")
+    assert "run `vcbproxy repo check`" in " ".join(caught.value.__notes__)
+    assert list(backend.list(FileKind.INDEX))
+
+
+def indexed(backend: MemoryBackend) -> list[PackBlobs]:
+    repository = reopened(backend)
+    repository.load_index()
+    return list(repository.index.packs())

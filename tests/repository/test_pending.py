@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 
 from vcbproxy.clock import ManualClock
@@ -40,7 +41,7 @@ def test_a_long_night_leaves_few_index_files() -> None:
 
 
 def test_a_full_one_is_written_at_once() -> None:
-    saved = list[bytes]()
+    saved = list[Sequence[PackBlobs]]()
     pending = PendingIndex(saved.append, ManualClock().monotonic)
     pending.add(pack(0, BLOBS_PER_FILE_MAX - 1))
     assert not saved

@@ -1,6 +1,6 @@
-"""Files that others will build upon are written while our lock is held, and known to have been held.
+"""Snapshot records are written while our lock is held, and known to have been held; index files: ``listing``.
 
-    look at our lock ─▶ write the record, or the index file ─▶ look again ─ gone ─▶ withdraw it
+    look at our lock ─▶ write the record ─▶ look again ─ gone ─▶ withdraw it
 
 Somebody may take our lock for stale (his clock is wrong, this machine slept), remove it, and prune what we rely on. A
 prune that does not see our file listed them before it was there, and began after our lock was gone. So when the lock is
@@ -18,7 +18,7 @@ from vcbproxy.repository.lock import HeldLock
 
 
 def committed(backend: Backend, held: HeldLock, save: Callable[[], FileName]) -> FileName:
-    """Write a snapshot record or an index file; all it needs is durable. Gives its name.
+    """Write a snapshot record; all it needs is durable. Gives its name.
 
     Raises:
         TargetError: it could not be stored, or our lock was removed: then there is no such file.

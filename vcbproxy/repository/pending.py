@@ -11,7 +11,7 @@ and a long one does not leave an index file a minute behind, each of which every
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vcbproxy.repository import indexfile
 from vcbproxy.repository.indexfile import PackBlobs
@@ -26,7 +26,7 @@ class PendingIndex:
     Lock order: ``_writing`` before ``_lock``; no other lock is taken under them.
     """
 
-    def __init__(self, save: Callable[[bytes], None], monotonic: Callable[[], float]) -> None:
+    def __init__(self, save: Callable[[Sequence[PackBlobs]], None], monotonic: Callable[[], float]) -> None:
         self._save = save
         self._monotonic = monotonic
         self._began_s: float | None = None
@@ -81,7 +81,7 @@ class PendingIndex:
         if not packs:
             return False
         try:
-            self._save(indexfile.encode(packs))
+            self._save(packs)
         except BaseException:
             with self._lock:
                 self._packs = packs + self._packs

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ from vcbproxy.repository import (
     immutability,
     indexfile,
     keys,
+    listing,
     lock,
     pending,
     suspects,
@@ -335,10 +336,14 @@ class Repository:
         """
         self._pending.flush()
 
-    def _save_index(self, plain: bytes) -> None:
+    def _save_index(self, packs: Sequence[indexfile.PackBlobs]) -> None:
         with self._mutex_of_locks:
             held = self._locks[-1] if self._locks else None  # whichever: any lock keeps everybody from pruning
-        self._index_files.add(self._committed(FileKind.INDEX, plain, held).stem)
+        if held is None:
+            name = self.files.save_sealed(FileKind.INDEX, indexfile.encode(packs))
+        else:
+            name = listing.listed(self.files, held, packs, self.clock, self.identity)
+        self._index_files.add(name.stem)
 
     # ------------------------------------------------------------------ blobs
 
@@ -450,13 +455,12 @@ class Repository:
         Raises:
             TargetError: it could not be stored, or our lock was removed; then there is no restore point.
         """
-        return self._committed(FileKind.SNAPSHOT, snapshots_.encode(snapshot, summary), held).stem
+        plain = snapshots_.encode(snapshot, summary)
 
-    def _committed(self, kind: FileKind, plain: bytes, held: lock.HeldLock | None) -> FileName:
         def save() -> FileName:
-            return self.files.save_sealed(kind, plain)
+            return self.files.save_sealed(FileKind.SNAPSHOT, plain)
 
-        return committed(self.backend, held, save) if held is not None else save()
+        return (committed(self.backend, held, save) if held is not None else save()).stem
 
 
 _INDEX_BATCH = 16
