@@ -23,12 +23,30 @@ def committed(backend: Backend, held: HeldLock, save: Callable[[], FileName]) ->
     Raises:
         TargetError: it could not be stored, or our lock was removed: then there is no such file.
     """
+
+    def withdraw(name: FileName, _: Error) -> None:
+        with suppress(Error):  # that our lock is gone is what must be told
+            backend.remove(name)
+
+    return confirmed(held, save, withdraw)
+
+
+def confirmed(held: HeldLock, save: Callable[[], FileName], undo: Callable[[FileName, Error], None]) -> FileName:
+    """Write a file between two looks at our lock. Gives its name.
+
+    Args:
+        held: the lock that must be there all the time.
+        save: writes the file.
+        undo: told of a file that was written although the lock was gone by then, and of the error that says so.
+
+    Raises:
+        TargetError: it could not be stored, or our lock was removed.
+    """
     held.confirm()
     name = save()
     try:
         held.confirm_kept()
-    except Error:
-        with suppress(Error):  # that our lock is gone is what must be told
-            backend.remove(name)
+    except Error as error:
+        undo(name, error)
         raise
     return name

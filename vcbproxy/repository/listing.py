@@ -18,6 +18,7 @@ from vcbproxy.clock import Clock
 from vcbproxy.errors import Busy, Error
 from vcbproxy.repository import indexfile, lock
 from vcbproxy.repository.backend.base import FileKind, FileName, exists
+from vcbproxy.repository.commit import confirmed
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.indexfile import PackBlobs
@@ -33,18 +34,18 @@ def listed(files: Files, held: HeldLock, packs: Sequence[PackBlobs], clock: Cloc
     Raises:
         TargetError: it could not be stored, or our lock was removed: then it lists what is there, or is not there.
     """
-    held.confirm()
-    name = files.save_sealed(FileKind.INDEX, indexfile.encode(packs))
-    try:
-        held.confirm_kept()
-    except Error as error:
+
+    def save() -> FileName:
+        return files.save_sealed(FileKind.INDEX, indexfile.encode(packs))
+
+    def mend(name: FileName, error: Error) -> None:
         try:
             _mend(files, name, packs, clock, me)
         except Error as second:  # that our lock is gone is what must be told
             told = f"index file {name.stem[:8]} may list packs that were pruned meanwhile, run `vcbproxy repo check`"
             error.add_note(f"{told}: {second}")
-        raise
-    return name
+
+    return confirmed(held, save, mend)
 
 
 def _mend(files: Files, name: FileName, packs: Sequence[PackBlobs], clock: Clock, me: Identity) -> None:
