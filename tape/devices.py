@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -164,7 +165,7 @@ def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> Devic
         if identity.kind == CHANGER:
             robots.append(place)
         elif identity.kind == TAPE:
-            openers[identity.serial] = lambda place=place: _taken_over(TapeDrive, IscsiTransport(place))  # type: ignore[misc]
+            openers[identity.serial] = partial(_over_iscsi, place)
     missing = [serial for serial in only if serial not in openers]
     if missing:
         raise TapeError(f"{url}: there is no drive {', '.join(missing)}; there are: {', '.join(openers) or 'none'}")
@@ -175,6 +176,10 @@ def at_portal(url: str, locks: LockFolder, *, only: Sequence[str] = ()) -> Devic
     if len(robots) != 1:
         raise TapeError(f"{url}: a library has one robot, there are {len(robots)}")
     return ScsiDevices(_taken_over(Changer, IscsiTransport(robots[0])), openers, locks)
+
+
+def _over_iscsi(place: str) -> TapeDrive:
+    return _taken_over(TapeDrive, IscsiTransport(place))
 
 
 def drive_at(path: str, found: Sequence[Device]) -> SequentialDrive:
@@ -272,11 +277,10 @@ class EmulatedDevices:
     @property
     def drives(self) -> Mapping[str, Opener]:
         """The emulated ones."""
-        library = self.library
-        return {
-            drive.serial: lambda number=number: TapeDrive(library.drive_transport(number))  # type: ignore[misc]
-            for number, drive in enumerate(library.drives)
-        }
+        return {drive.serial: partial(self._drive, number) for number, drive in enumerate(self.library.drives)}
+
+    def _drive(self, number: int) -> TapeDrive:
+        return TapeDrive(self.library.drive_transport(number))
 
     def taken(self, serial: str, wait_s: float) -> AbstractContextManager[None]:
         """Nobody else can have it: the whole library is ours."""

@@ -6,6 +6,7 @@ Nothing is moved, and no drive is spoken to: somebody may be writing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from jobs.preflight.result import Result, guarded, named, ok, warning
@@ -27,7 +28,7 @@ def looked_at(configured: Mapping[str, configuration.Library], state: Path) -> I
     """
     for name, library in configured.items():
         check = f"tape library {name}"
-        yield from guarded(check, lambda check=check, library=library: _library(check, library, state))  # type: ignore[misc]
+        yield from guarded(check, partial(_library, check, library, state))
 
 
 def _library(check: str, configured: configuration.Library, state: Path) -> Iterator[Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -57,13 +58,13 @@ def vault(
             }
     now = datetime.now(UTC)
 
-    def vaulted(known: Medium | None, barcode: str) -> Medium:
+    def vaulted(barcode: str, known: Medium | None) -> Medium:
         medium = named.must_be(known, barcode)
         return replace(medium, vault=places[barcode], vaulted=now, due_back=back, library=None, slot=None)
 
     with shelves.catalog(config) as catalog, catalog.transaction():
         for barcode in places:
-            catalog.media.change(barcode, lambda known, barcode=barcode: vaulted(known, barcode))  # type: ignore[misc]
+            catalog.media.change(barcode, partial(vaulted, barcode))
     result = [
         {"barcode": barcode, "vault": place, "due_back": rows.when(back), "mail_slot": slots.get(barcode)}
         for barcode, place in places.items()
