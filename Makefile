@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHON
+# Where it is set, each of the suite's thousands of processes compiles the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-guest check lint bench format lock clean
 .DEFAULT_GOAL := help
