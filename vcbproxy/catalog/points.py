@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from vcbproxy import pointname
 from vcbproxy.catalog.database import Database
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint, Outline
 from vcbproxy.catalog.tables import PartRow, PointRow
 from vcbproxy.errors import UsageError
-
-_ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
-_SHOWN_MAX = 5
 
 
 class Points:
@@ -82,61 +78,12 @@ class Points:
 
 
 def find(points: Sequence[ArchivedPoint], text: str) -> ArchivedPoint:
-    """The restore point that a text names, among some.
-
-    Args:
-        points: the oldest first.
-        text: ``VM@latest``, ``VM@time`` (the VM by name or instance uuid), or the beginning of an id.
+    """The restore point that a text names, among some, the oldest first; see ``pointname``.
 
     Raises:
         UsageError: none or several; the message lists what there is.
     """
-    vm, at, moment = text.rpartition("@")
-    if not at:
-        if not _ID_PREFIX.fullmatch(text):
-            raise UsageError(
-                f"{text!r} is neither VM@latest, VM@time nor the beginning of an id (4 digits or more); "
-                f"{_candidates(points)}"
-            )
-        return _only([point for point in points if point.id.startswith(text)], text, points)
-    of_vm = [point for point in points if vm in (point.vm, point.vm_uuid)]
-    if not of_vm:
-        names = ", ".join(sorted({point.vm for point in points})[:_SHOWN_MAX]) or "none at all"
-        raise UsageError(f"no restore points of {vm!r} on tape; there are some of: {names}")
-    uuids = {point.vm_uuid for point in of_vm}
-    if len(uuids) > 1:
-        raise UsageError(
-            f"{len(uuids)} VMs are called {vm!r}; write <instance uuid>@{moment}: {', '.join(sorted(uuids))}"
-        )
-    if moment == "latest":
-        return of_vm[-1]
-    wanted = _moment(moment)
-    if wanted is None:
-        raise UsageError(f"{text!r}: after the @ belongs 'latest' or a time; {_candidates(of_vm)}")
-    return _only([point for point in of_vm if point.time.replace(microsecond=0) == wanted], text, of_vm)
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).replace(microsecond=0)
-
-
-def _only(found: Sequence[ArchivedPoint], text: str, among: Sequence[ArchivedPoint]) -> ArchivedPoint:
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{text!r} means {len(found)} restore points on tape; {_candidates(found)}")
-    raise UsageError(f"no restore point {text!r} on tape; {_candidates(among)}")
-
-
-def _candidates(points: Sequence[ArchivedPoint]) -> str:
-    if not points:
-        return "the catalog has none"
-    shown = ", ".join(f"{point.id[:8]} {point.name}" for point in points[-_SHOWN_MAX:])
-    return f"there are {len(points)}: {'… ' if len(points) > _SHOWN_MAX else ''}{shown}"
+    return pointname.choose(points, text, "on tape")
 
 
 def _row(point: ArchivedPoint) -> PointRow:

@@ -50,6 +50,11 @@ class ArchivedPoint:
         media_set: the cartridges that are kept and expire together.
         base: the id of the restore point that its delta images build on; None when it stands alone.
         parts: everything that it consists of, by file and number.
+        size_bytes: of its disks, as the VM has them; None where an older version noted it.
+        partial: whether some disk of the VM is not in it; None likewise.
+        suspect: whether an audit found that it may hold what the VM did not have.
+        pinned: whether no rule gives up the cartridges that it needs.
+        pinned_because: why, where somebody said so.
     """
 
     id: str
@@ -60,6 +65,21 @@ class ArchivedPoint:
     media_set: str
     base: str | None
     parts: tuple[ArchivedPart, ...]
+    size_bytes: int | None = None
+    partial: bool | None = None
+    suspect: bool = False
+    pinned: bool = False
+    pinned_because: str = ""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All that it goes by."""
+        return (self.id,)
+
+    @property
+    def instance_uuid(self) -> str:
+        """Which VM it is of, in the words of ``pointname``."""
+        return self.vm_uuid
 
     @property
     def name(self) -> str:

@@ -49,7 +49,7 @@ def copy(
 ) -> None:
     """Copy restore points from the repository onto tape, as images that stock tools restore.
 
-    POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
+    POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id from `points list`.
     Neither the VM nor the SAN is asked; every chunk is checked on its way. Where the VM's newest restore point in the
     same media set is a copy, too, only what is different is copied.
     """

@@ -96,7 +96,7 @@ def forget(
     Rules on the command line replace those of [retention]. N may be `unlimited`. What is pinned, dated in the future or
     a VM's last good restore point stays. Space comes back with --prune or `vcbproxy repo prune`.
 
-    POINT is web01@latest, web01@2026-11-22T01:00:00Z, web01@all, or the beginning of an id.
+    POINT is web01@latest, web01@2026-11-22 (or down to the second), web01@all, or the beginning of an id.
     """
     from jobs import forget as job
     from vcbproxy.clock import SystemClock

@@ -133,7 +133,7 @@ def _row_in_repository(point: PointSummary) -> dict[str, Any]:
 def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None:
     """Show one restore point: what it holds and how it was made.
 
-    POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
+    POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id from `points list`.
     """
     from vcbproxy.repository.target import RepositoryTarget
 

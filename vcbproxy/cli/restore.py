@@ -72,7 +72,7 @@ def restore(
 ) -> None:
     """Bring a restore point back: its disks as sparse raw files, and the VM's configuration files.
 
-    POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id from `vcbproxy points list`.
+    POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id from `points list`.
     Every chunk is checked on its way; a disk gets its name only once it is whole.
 
     From tape several restore points come in one go, each in a directory of its own: each cartridge is loaded once, or

@@ -45,7 +45,7 @@ def verify(
 ) -> None:
     """Re-read restore points, all of them when none is named, and digest every chunk again.
 
-    POINT is web01@latest, web01@2026-11-22T01:00:00Z, or the beginning of an id.
+    POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id.
 
     From tape each cartridge is loaded once if it can be; every image is taken apart, and its disk's digest compared
     with what was read off the LUN.

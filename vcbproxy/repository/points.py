@@ -1,9 +1,4 @@
-"""Restore points in a list, and how one of them is named on a command line.
-
-web01@latest                    the newest of a VM
-web01@2026-11-22T01:00:00Z      the one of that moment
-<instance uuid>@…               where two VMs share a name
-1f0c9a3e                        the beginning of its id, or of the id it had before a tag was changed
+"""Restore points in a list. How one of them is named on a command line: ``pointname``.
 
 A restore point is what it was made as: its time, its tree, the id of its first record. Changing a tag, by us or by
 stock ``restic tag``, stores a new record and then removes the old one. A crash between leaves both; they are one
@@ -12,11 +7,11 @@ restore point here, with the tags of both, so that a pin that was on its way hol
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from vcbproxy import pointname
 from vcbproxy.errors import UsageError
 from vcbproxy.repository import times
 from vcbproxy.repository.snapshot import Snapshot
@@ -29,8 +24,6 @@ _PINNED_BECAUSE = "pinned:"
 _METHOD_TAG = "method:"
 _VM_TAG = "vm:"
 _POLICY_TAG = "policy:"
-_ID_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-_SHOWN_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +60,11 @@ class PointSummary:
     def short_id(self) -> str:
         """What people are shown and may type."""
         return self.id[:8]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All that it goes by: of its records, and of the first one, which may be gone."""
+        return tuple(dict.fromkeys((self.id, *self.records, self.original)))
 
     @property
     def name(self) -> str:
@@ -190,61 +188,12 @@ def _merged(one: PointSummary, other: PointSummary) -> PointSummary:
 
 
 def choose(points: Sequence[PointSummary], text: str) -> PointSummary:
-    """The one restore point that ``text`` names.
-
-    Args:
-        points: all there are, newest last.
-        text: as the operator wrote it.
+    """The one restore point that ``text`` names; see ``pointname``.
 
     Raises:
         UsageError: none or several; the message lists what there is.
     """
-    vm, at, moment = text.rpartition("@")
-    if not at:
-        return _by_id(points, text)
-    of_vm = [point for point in points if vm in (point.vm, point.instance_uuid)]
-    if not of_vm:
-        names = ", ".join(sorted({point.vm for point in points})[:_SHOWN_MAX]) or "none at all"
-        raise UsageError(f"no restore points of {vm!r}; there are some of: {names}")
-    uuids = {point.instance_uuid for point in of_vm}
-    if len(uuids) > 1:
-        raise UsageError(
-            f"{len(uuids)} VMs are called {vm!r}; write <instance uuid>@{moment}: {', '.join(sorted(uuids))}"
-        )
-    if moment == "latest":
-        return of_vm[-1]
-    try:
-        wanted = times.parse(moment)
-    except ValueError:
-        raise UsageError(f"{text!r}: after the @ belongs 'latest' or a time; {_candidates(of_vm)}") from None
-    found = [point for point in of_vm if point.time.replace(microsecond=0) == wanted]
-    return _only(found, text, of_vm)
-
-
-def _by_id(points: Sequence[PointSummary], text: str) -> PointSummary:
-    if not _ID_PREFIX.fullmatch(text):
-        hint = f"write {text}@latest" if any(text == point.vm for point in points) else _candidates(points)
-        raise UsageError(
-            f"{text!r} is neither VM@latest, VM@time nor the beginning of an id (4 digits or more); {hint}"
-        )
-    found = [point for point in points if any(record.startswith(text) for record in point.records)]
-    found = found or [point for point in points if point.original.startswith(text)]
-    return _only(found, text, points)
-
-
-def _only(found: Sequence[PointSummary], text: str, among: Sequence[PointSummary]) -> PointSummary:
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{text!r} means {len(found)} restore points; {_candidates(found)}")
-    raise UsageError(f"no restore point {text!r}; {_candidates(among)}")
-
-
-def _candidates(points: Sequence[PointSummary]) -> str:
-    if not points:
-        return "the repository has none"
-    shown = ", ".join(f"{point.short_id} {point.name}" for point in points[-_SHOWN_MAX:])
-    return f"there are {len(points)}: {'… ' if len(points) > _SHOWN_MAX else ''}{shown}"
+    return pointname.choose(points, text, "in the repository")
 
 
 def _tagged(tags: Iterable[str], prefix: str) -> str:
