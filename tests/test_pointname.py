@@ -80,7 +80,11 @@ def test_what_names_one(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "complaint"),
     [
-        ("web01@2026-11-01", UsageError, "means 3 restore points here; there are 3: 00030003 web01@2026-11-01T03:00:00Z"),
+        (
+            "web01@2026-11-01",
+            UsageError,
+            "means 3 restore points here; there are 3: 00030003 web01@2026-11-01T03:00:00Z",
+        ),
         ("web01@2026-11-01T03:00", UsageError, "means 2 restore points"),
         ("web01@2024", NoSuchPoint, "no restore point 'web01@2024' here; there are 6: … 0002"),
         ("web01@2026-11-01T16:00", NoSuchPoint, "no restore point"),

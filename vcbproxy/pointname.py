@@ -26,6 +26,8 @@ _TIME = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt ](\d\d)(?::(\d\d)(?::(\d\d)(?:[.,]\d{1,9})?)?)?(Z|z|[+-]\d\d:?\d\d)?)?)?)?"
 )
 _SHOWN_MAX = 5
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class NoSuchPoint(UsageError):
@@ -106,14 +108,14 @@ def _after(start: datetime, fields: int) -> datetime:
         days, hours, minutes, seconds = (fields == number for number in (3, 4, 5, 6))
         return start + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except (ValueError, OverflowError):  # the end of the calendar
-        return datetime.max.replace(tzinfo=start.tzinfo)
+        return _LAST
 
 
 def _utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
+        return _FIRST if moment.year == 1 else _LAST
 
 
 def choose(points: Sequence[P], text: str, where: str) -> P:

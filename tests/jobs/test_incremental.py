@@ -134,7 +134,9 @@ def test_a_suspect_is_restored_and_not_called_good(tmp_path: Path) -> None:
         listed = lab.vcbproxy("points", "list", "--json").json
         assert [point["suspect"] for point in listed] == [True, False]
         suspect = listed[0]["point_id"]
-        assert "is suspect" in lab.vcbproxy("restore", suspect, "--to", tmp_path / "1", code=3).err
+        restored = lab.vcbproxy("restore", suspect, "--to", tmp_path / "1", code=3).err
+        assert "is suspect; the newest of this VM that is not: " in restored
+        assert "restored, but" in restored
         assert (tmp_path / "1" / f"{NODE}.raw").exists()
         assert "is suspect" in lab.vcbproxy("verify", suspect).err
         assert_restores(lab, "vm1", tmp_path / "2")

@@ -11,7 +11,6 @@ from vcbproxy import pointname
 from vcbproxy.catalog.database import Database
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint, Outline
 from vcbproxy.catalog.tables import PartRow, PointRow
-from vcbproxy.errors import UsageError
 
 
 class Points:

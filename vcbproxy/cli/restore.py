@@ -128,10 +128,13 @@ def _from_repository(
 ) -> None:
     from jobs import restore as job
     from vcbproxy.cli.progress import Terminal
+    from vcbproxy.pointname import doubt
     from vcbproxy.repository.target import RepositoryTarget
 
     target = RepositoryTarget(repository.open(), lock=not no_lock)
     with target.open(point) as opened:
+        if opened.summary.suspect:
+            frame.say(doubt(target.points(), opened.summary))
         if directory is not None:
             restored = job.to_directory(opened, disks, directory, Terminal(), overwrite=overwrite, workers=workers)
         else:
