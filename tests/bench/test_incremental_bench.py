@@ -178,7 +178,8 @@ def test_an_incremental_costs_what_changed_and_little_more(folder: Path) -> None
 def spliced(folder: Path, verb: str) -> dict[str, float]:
     """What a process of its own says that it took; nothing when it only makes the base."""
     command = [sys.executable, "-m", "tests.bench.splicedlist", folder, verb, str(LIST_CHUNKS)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    as_the_program = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # or idle threads of numpy's spin at our cost
+    done = subprocess.run(command, cwd=ROOT, env=as_the_program, check=True, capture_output=True, text=True)
     taken: dict[str, float] = json.loads(done.stdout or "{}")
     return taken
 
