@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from jobs.bases import History
 from jobs.choices import Choices, Surroundings
 from jobs.cleanup import Action, Cleanup, Rules
+from jobs.lanes import deal, onto_another
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.target import Lane
 from jobs.vmbackup import back_up_vm
@@ -22,10 +24,8 @@ from vcbproxy.manager import inventory
 from vcbproxy.manager.choice import refuse
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
-from vcbproxy.pipeline.crew import Crew
+from vcbproxy.pipeline.crew import Cancel
 
-CARTRIDGES_MAX = 3
-"""So many cartridges are tried for one VM before the job run ends: then it is the drive."""
 _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
 _CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
 
@@ -78,7 +78,6 @@ class _Run:
         self._history = history
         self._chosen = chosen
         self._left = left
-        self._next = iter(enumerate(chosen))
         self._results: dict[int, VmResult] = {}
         self._lock = threading.Lock()
 
@@ -88,34 +87,21 @@ class _Run:
         Raises:
             Error: whatever ends the whole job run; it says what had become of the others.
         """
-        lanes = min(self._around.target.lanes, len(self._chosen))
+        numbered = list(enumerate(self._chosen))
         try:
-            if lanes <= 1:
-                self._in_lane(self._around)
-            else:
-                with Crew("lane", interrupt=self._around.storage.patience.interrupt) as crew:
-                    around = replace(self._around, stop=_Stop(crew))
-                    for _ in range(lanes):
-                        crew.start(self._in_lane, around)
-                    crew.join()  # here, where an interrupt tells the lanes to end
+            deal(self._around.target, numbered, self._in_lane, interrupt=self._around.storage.patience.interrupt)
         except Error as error:
             if self._results:
                 error.add_note(_before_that(list(self._results.values()), self._chosen))
             raise
         return [self._results[number] for number in sorted(self._results)]
 
-    def _in_lane(self, around: Surroundings) -> None:
-        with around.target.lane() as lane:
-            while (found := self._take()) is not None and not (around.stop and around.stop.is_set()):
-                number, vm = found
-                result = self._one(around, lane, number, vm)
-                with self._lock:
-                    self._results[number] = result
-                    self._finished(result)
-
-    def _take(self) -> tuple[int, VmSummary] | None:
+    def _in_lane(self, lane: Lane, numbered: tuple[int, VmSummary], stop: Cancel | None) -> None:
+        number, vm = numbered
+        result = self._one(replace(self._around, stop=stop), lane, number, vm)
         with self._lock:
-            return next(self._next, None)
+            self._results[number] = result
+            self._finished(result)
 
     def _one(self, around: Surroundings, lane: Lane, number: int, vm: VmSummary) -> VmResult:
         several = len(self._chosen) > 1
@@ -128,24 +114,10 @@ class _Run:
         return result
 
     def _tried(self, around: Surroundings, lane: Lane, vm: VmSummary) -> VmResult:
-        """One VM; a cartridge that does not take it costs it another reading, not the night."""
-        for _ in range(CARTRIDGES_MAX - 1):
-            try:
-                return _one(around, lane, vm, self._choices, self._history)
-            except CartridgeFailed as error:
-                around.watcher.said(f"{vm.name} is backed up once more, onto another cartridge: {error}")
-                lane.give_up(error)
-        return _one(around, lane, vm, self._choices, self._history)
+        def failed(error: CartridgeFailed) -> None:
+            around.watcher.said(f"{vm.name} is backed up once more, onto another cartridge: {error}")
 
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    """Says to the other lanes that one of them has failed, or that the operator wants an end."""
-
-    crew: Crew
-
-    def is_set(self) -> bool:
-        return self.crew.stopping
+        return onto_another(lane, partial(_one, around, lane, vm, self._choices, self._history), failed)
 
 
 def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str]:

@@ -1,0 +1,110 @@
+"""Work dealt out to the lanes of a target: each takes the next item when it is free.
+
+    items ─┬─▶ lane 0   item ── item ──────────── item      a drive each; or just one, without any thread
+           └─▶ lane 1   item ──────── item ── item
+                                        └ its cartridge failed: once more, onto another
+
+The first error of any lane ends all of them, and so does the operator.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from jobs.target import Lane, Target
+from vcbproxy.errors import CartridgeFailed
+from vcbproxy.pipeline.crew import Cancel, Crew
+
+CARTRIDGES_MAX = 3
+"""So many cartridges are tried for one restore point before the job run ends: then it is the drive."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def deal(
+    target: Target,
+    items: Sequence[Item],
+    work: Callable[[Lane, Item, Cancel | None], None],
+    *,
+    interrupt: Callable[[], None] | None = None,
+) -> None:
+    """Have all of these done, in as many lanes as the target has.
+
+    Args:
+        target: where to.
+        items: one after the other begun, in their order.
+        work: on one of them, in a lane. Its last argument is set once another lane wants an end; None: there is none.
+        interrupt: called at the first error of any lane: wakes those that wait where nobody else would wake them.
+
+    Raises:
+        Error: the first of any lane.
+    """
+    lanes = min(target.lanes, len(items))
+    left = _Left(items)
+    if lanes <= 1:
+        _in_lane(target, left, work, None)
+        return
+    with Crew("lane", interrupt=interrupt) as crew:
+        stop = _Stop(crew)
+        for _ in range(lanes):
+            crew.start(_in_lane, target, left, work, stop)
+        crew.join()  # here, where an interrupt tells the lanes to end
+
+
+def onto_another(lane: Lane, attempt: Callable[[], Result], said: Callable[[CartridgeFailed], None]) -> Result:
+    """One item; a cartridge that does not take it costs another reading, not the night.
+
+    Args:
+        lane: where to.
+        attempt: writes it from its beginning on.
+        said: is told before it is written once more.
+
+    Raises:
+        CartridgeFailed: so many failed that it must be the drive.
+    """
+    for _ in range(CARTRIDGES_MAX - 1):
+        try:
+            return attempt()
+        except CartridgeFailed as error:
+            said(error)
+            lane.give_up(error)
+    return attempt()
+
+
+def _in_lane(
+    target: Target, left: _Left[Item], work: Callable[[Lane, Item, Cancel | None], None], stop: Cancel | None
+) -> None:
+    with target.lane() as lane:
+        while not (stop is not None and stop.is_set()):
+            found = left.take()
+            if not found:
+                return
+            work(lane, found[0], stop)
+
+
+class _Left(Generic[Item]):
+    """What nobody has begun yet."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._lock = threading.Lock()
+        self._items = deque(items)
+
+    def take(self) -> list[Item]:
+        """The next; none: it was the last."""
+        with self._lock:
+            return [self._items.popleft()] if self._items else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Says to the other lanes that one of them has failed, or that the operator wants an end."""
+
+    crew: Crew
+
+    def is_set(self) -> bool:
+        return self.crew.stopping
