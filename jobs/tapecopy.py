@@ -1,6 +1,6 @@
 """Restore points copied from the repository onto tape: the same images as a backup makes, from chunks.
 
-    repository ─▶ chunks, some way ahead, digested ─▶ image ─▶ cartridge
+    repository ─▶ chunks, some way ahead, digested ─▶ image ─▶ cartridge       as many VMs at a time as there are drives
 
 What comes back from tape is what would come back from the repository, to the byte; the VM and the SAN are not asked.
 """
@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from jobs.target import Committed, Effort, Lane, Past, Target
+from jobs.lanes import deal, onto_another
+from jobs.target import Committed, DiskInto, Effort, Lane, Past, Taken, Target
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
-from vcbproxy.errors import Error, IntegrityError, Partial
+from vcbproxy.errors import CartridgeFailed, Error, IntegrityError, Partial
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.content import Lengths
+from vcbproxy.pipeline.crew import Cancel
 from vcbproxy.pipeline.storeddisk import differing, stored_disk
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.manifest import DiskEntry
@@ -84,7 +87,10 @@ def run(
     deltas: bool = True,
     results: list[Copied] | None = None,
 ) -> Report:
-    """Copy restore points, oldest first. What is damaged in the repository fails alone.
+    """Copy restore points, each VM's oldest first. What is damaged in the repository fails alone.
+
+    Where they may build upon one another, those of one VM go the same way, one after the other: onto one drive, however
+    many there are. Else each takes whichever drive is free.
 
     Args:
         repository: open, its lock held.
@@ -92,7 +98,7 @@ def run(
         target: where they go.
         watcher: is told.
         clock: tells how long it took.
-        workers: threads of each kind.
+        workers: threads of each kind, for each drive.
         results: filled as it goes on, so that it is known what was done, whatever ends it.
         deltas: where the last restore point of the VM on tape is a copy, too, copy only what is different.
 
@@ -102,21 +108,83 @@ def run(
         Error: whatever else ends it all.
     """
     results = [] if results is None else results
-    with target.lane() as lane:
-        for point in sorted(points, key=lambda point: point.time):
-            began_s = clock.monotonic()
+    repository.repository.load_index()  # once, before several threads rely on it
+    job = _Copying(repository, target, watcher, clock, workers, deltas, results)
+    try:
+        deal(target, _rows(points, deltas=deltas), job.in_lane)
+    except Error as error:
+        done = [result.source.name for result in results if result.committed]
+        error.add_note(f"before that, copied: {', '.join(done) or 'nothing'}")
+        raise
+    return Report(tuple(sorted(results, key=lambda result: result.source.time)))
+
+
+def _rows(points: Sequence[PointSummary], *, deltas: bool) -> list[list[PointSummary]]:
+    """What is copied by one lane, one after the other, the oldest first."""
+    rows: dict[str, list[PointSummary]] = {}
+    for point in sorted(points, key=lambda point: point.time):
+        rows.setdefault(point.instance_uuid if deltas else point.id, []).append(point)
+    return list(rows.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """One job run's copying; called by a thread for each drive."""
+
+    repository: RepositoryTarget
+    target: Target
+    watcher: Watcher
+    clock: Clock
+    workers: int
+    deltas: bool
+    results: list[Copied]
+
+    def in_lane(self, lane: Lane, points: Sequence[PointSummary], stop: Cancel | None) -> None:
+        """Copy these, one after the other."""
+        for point in points:
+            if stop is not None and stop.is_set():
+                return
+            began_s = self.clock.monotonic()
             try:
-                with repository.open(point) as reader:
-                    bases = _Bases(repository, target, point) if deltas else None
-                    results.append(_copy(reader, lane, bases, watcher, clock, began_s, workers))
+                copied = onto_another(lane, partial(self._one, lane, point, stop), partial(self._failed, point))
             except IntegrityError as error:
-                watcher.said(f"{point.name}: {error}")
-                results.append(Copied(point, error=error, seconds=clock.monotonic() - began_s))
-            except Error as error:
-                done = [result.source.name for result in results if result.committed]
-                error.add_note(f"before that, copied: {', '.join(done) or 'nothing'}")
-                raise
-    return Report(tuple(results))
+                self.watcher.said(f"{point.name}: {error}")
+                copied = Copied(point, error=error)
+            self.results.append(replace(copied, seconds=self.clock.monotonic() - began_s))
+
+    def _failed(self, point: PointSummary, error: CartridgeFailed) -> None:
+        self.watcher.said(f"{point.name} is copied once more, onto another cartridge: {error}")
+
+    def _one(self, lane: Lane, point: PointSummary, stop: Cancel | None) -> Copied:
+        self.watcher.step(f"{point.name}: copying it onto tape")
+        reader = PointReader.unlocked(self.repository.repository, point)
+        bases = _Bases(self.repository, self.target, point) if self.deltas else None
+        size = stored = 0
+        with lane.begin(PointInfo(point.vm, point.instance_uuid, point.time, policy=point.policy)) as writer:
+            writer.taken_at(point.time)
+            for disk in reader.disks:
+                taken = self._disk(reader, disk, writer.disk(disk.key, disk.size_bytes), bases, stop)
+                size += taken.bytes_total
+                stored += taken.bytes_stored
+            for file in reader.contents.files:
+                writer.file(file.key, reader.file(file.key))
+            committed = writer.commit(_manifest(reader), partial=point.partial)
+        return Copied(point, committed, size, stored)
+
+    def _disk(
+        self, reader: PointReader, disk: DiskEntry, into: DiskInto, bases: _Bases | None, stop: Cancel | None
+    ) -> Taken:
+        name, workers = f"{reader.summary.name} {disk.key}", self.workers
+        ids, lengths = reader.disk_content(disk.key)
+        with (
+            self.watcher.disk(f"{reader.summary.vm} {disk.key}", disk.size_bytes) as advance,
+            stored_disk(reader, name, ids, lengths, workers=workers) as source,
+        ):
+            found = None if bases is None else bases.of(disk, ids, lengths)
+            effort = Effort(workers, advance, cancel=stop)
+            taken = into.whole(source, effort) if found is None else into.changes(source, *found, effort)
+        into.keep()
+        return taken
 
 
 class _Bases:
@@ -147,39 +215,6 @@ class _Bases:
                 base = self._past.base(disk.key)
                 return base, differing(ids, lengths, *self._reader.base_list(disk.key))
         return None
-
-
-def _copy(
-    reader: PointReader,
-    lane: Lane,
-    bases: _Bases | None,
-    watcher: Watcher,
-    clock: Clock,
-    began_s: float,
-    workers: int,
-) -> Copied:
-    point = reader.summary
-    watcher.step(f"{point.name}: copying it onto tape")
-    size = stored = 0
-    with lane.begin(PointInfo(point.vm, point.instance_uuid, point.time, policy=point.policy)) as writer:
-        writer.taken_at(point.time)
-        for disk in reader.disks:
-            ids, lengths = reader.disk_content(disk.key)
-            into = writer.disk(disk.key, disk.size_bytes)
-            with (
-                watcher.disk(f"{point.vm} {disk.key}", disk.size_bytes) as advance,
-                stored_disk(reader, f"{point.name} {disk.key}", ids, lengths, workers=workers) as source,
-            ):
-                found = None if bases is None else bases.of(disk, ids, lengths)
-                effort = Effort(workers, advance)
-                taken = into.whole(source, effort) if found is None else into.changes(source, *found, effort)
-            into.keep()
-            size += taken.bytes_total
-            stored += taken.bytes_stored
-        for file in reader.contents.files:
-            writer.file(file.key, reader.file(file.key))
-        committed = writer.commit(_manifest(reader), partial=point.partial)
-    return Copied(point, committed, size, stored, clock.monotonic() - began_s)
 
 
 def _manifest(reader: PointReader) -> dict[str, Any]:

@@ -353,7 +353,7 @@ def test_copies_build_upon_one_another(tmp_path: Path) -> None:
             lab.vcbproxy("backup", "vm1")
             truths.append(lab.truth("vm1"))
         points = [row["point_id"] for row in lab.vcbproxy("points", "list", "--json").json]
-        first, second = lab.vcbproxy("copy", *points[:2], "--to", "tape:daily", "--json").json
+        first, second = lab.vcbproxy("copy", *points[:2], "--to", "tape:daily", "--drives", "2", "--json").json
         assert second["bytes_stored"] < first["bytes_stored"] / 4
         [third] = lab.vcbproxy("copy", points[2], "--to", "tape:daily", "--json").json
         assert third["bytes_stored"] < first["bytes_stored"] / 4

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     examples=(
         "vcbproxy copy web01@latest db01@latest --to tape:monthly",
         "vcbproxy copy 4ac8c401 --to tape:monthly --json",
+        "vcbproxy copy web01@latest db01@latest --to tape:monthly --drives 2",
     ),
 )
 @click.argument("points", metavar="POINT...", nargs=-1, required=True)
 @click.option("--to", "target", metavar="tape:POOL", required=True, help="Onto cartridges of this pool.")
+@click.option("--drives", type=click.IntRange(1, 64), default=1, show_default=True, help="Drives at once.")
 @click.option("--full", is_flag=True, help="Copy all, also where the VM's last copy on tape could be built upon.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads of each kind.")
 @click.option(
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 def copy(
     points: tuple[str, ...],
     target: str,
+    drives: int,
     full: bool,
     workers: int,
     compression: str,
@@ -51,7 +54,8 @@ def copy(
 
     POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id from `points list`.
     Neither the VM nor the SAN is asked; every chunk is checked on its way. Where the VM's newest restore point in the
-    same media set is a copy, too, only what is different is copied.
+    same media set is a copy, too, only what is different is copied. With --drives, VMs are copied side by side, each
+    onto a drive of its own; a cartridge that cannot be written is given up, and the restore point copied once more.
     """
     from jobs import tapecopy as job
     from vcbproxy.cli.progress import Terminal
@@ -65,7 +69,7 @@ def copy(
     try:
         with (
             stored.locked(),
-            archiving.into(config, pool, drives=1, compression=Compression(compression)) as into,
+            archiving.into(config, pool, drives=drives, compression=Compression(compression)) as into,
         ):
             report = job.run(
                 stored, chosen, into, Terminal(), SystemClock(), workers=workers, deltas=not full, results=done
