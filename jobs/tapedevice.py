@@ -17,7 +17,6 @@ import numpy as np
 
 from jobs.tapedisk import Step
 from vcbproxy.archive import layout, reader
-from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.archive.delta import DeltaMap, parse_map
 from vcbproxy.archive.manifest import Kind
 from vcbproxy.archive.seekable import SeekableImage
@@ -92,8 +91,9 @@ class PartsDevice:
             part = self._parts[row]
             within = offset + done - (int(self._ends[row]) - part.size_bytes)
             count = min(part.size_bytes - within, len(buf) - done)
-            file = reader.opened(self._loaded.cartridge(part.barcode), part)
-            with tape_errors():
+            cartridge = self._loaded.cartridge(part.barcode)
+            file = reader.opened(cartridge, part)
+            with reader.reading(cartridge):
                 file.read_into(within, buf[done : done + count])
             done += count
             row += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tape.devices import EmulatedDevices
 from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
@@ -29,6 +30,7 @@ from vcbproxy.archive.pool import PoolShelf
 from vcbproxy.catalog.allocation import Terms
 from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.length import Length
+from vcbproxy.catalog.medium import State
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.config import Allocation
 from vcbproxy.config.barcodes import BarcodeRange
@@ -72,6 +74,8 @@ class World:
     root: Path
     clock: Clock = field(default_factory=Clock)
     retention: dict[str, str] = field(default_factory=lambda: {"daily": "30d"})
+    befall: Callable[[DriveLun], None] = lambda lun: None
+    """Done to each drive of the library as it is opened."""
 
     @classmethod
     def with_cartridges(cls, root: Path, *barcodes: str, kind: Kind | None = None, drives: int = 2) -> World:
@@ -121,8 +125,10 @@ class World:
         retention = {pool: Length.parse(text) for pool, text in self.retention.items()}
         with (
             Catalog.open(f"sqlite:///{self.catalog_file}") as catalog,
-            Library.in_folder(self.root / "library", name=LIBRARY) as library,
+            Library(devices := EmulatedDevices(self.root / "library"), name=LIBRARY) as library,
         ):
+            for drive in devices.library.drives:
+                self.befall(drive)
             yield library, Keeper(catalog, LIBRARY, retention, Hand(MAKER, self.clock))
 
     @contextmanager
@@ -135,6 +141,13 @@ class World:
     def catalog(self) -> Iterator[Catalog]:
         with Catalog.open(f"sqlite:///{self.catalog_file}") as catalog:
             yield catalog
+
+    def state(self, barcode: str) -> tuple[State, int]:
+        """What the catalog says of a cartridge, and how often it has failed."""
+        with self.catalog() as catalog:
+            medium = catalog.media.get(barcode)
+            assert medium is not None
+            return medium.state, medium.errors
 
     def break_catalog(self) -> None:
         """From now on it answers with errors."""

@@ -6,6 +6,7 @@ import shutil
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from enum import Enum
 from uuid import uuid4
 
 import pytest
@@ -13,11 +14,14 @@ import pytest
 from tape import memory
 from tape.drive import TapeDrive
 from tape.emulator.cartridge import Kind
+from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
 from tape.errors import RefusedCommand, VerifyFailed
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.volume import LtfsVolume
-from tests.archive.pools import FRIDAY, LIBRARY, MAKER, World, barcodes, content, written
+from tape.scsi.sense import Key
+from tests.archive.pools import FRIDAY, IMAGE, LIBRARY, MAKER, World, barcodes, content, written
+from vcbproxy.archive import reader
 from vcbproxy.archive.hand import Hand
 from vcbproxy.archive.keeper import Keeper
 from vcbproxy.archive.lane import TapeLane
@@ -535,26 +539,67 @@ def test_a_write_protected_cartridge_is_passed_over(tmp_path):
 
 def test_a_cartridge_with_a_damaged_place_is_not_written_again(world):
     kept = world.archive("web01")
-    with world.opened() as (_, keeper):
-        keeper.failed("TAP001L8", _wrapped_medium_error())
+    world.befall = BadPlace(Command.WRITE)
+    with pytest.raises(CartridgeFailed):
+        world.archive("web02")
+    assert world.state("TAP001L8") == (State.DAMAGED, 1)
+    world.befall = lambda lun: None
     assert world.archive("web02").barcodes == ("TAP002L8",)
-    with world.catalog() as catalog:
-        medium = catalog.media.get("TAP001L8")
-    assert (medium.state, medium.errors, medium.library) == (State.DAMAGED, 1, LIBRARY)
     assert world.read(kept) == content("web01", 1 << 20)
 
 
 def test_a_cartridge_that_cannot_be_read_is_not_written_again(world):
+    """Also where a restore goes on: what cannot be read fails its own disk, and the cartridge is left in peace."""
+    kept = world.archive("web01")
+    image = next(part for part in kept.parts if part.file == IMAGE)
+    bad = world.befall = BadPlace(Command.READ)
+    with world.shelf() as shelf, shelf.for_reading("TAP001L8") as cartridge:
+        bad.begin()
+        for _ in range(3):
+            with pytest.raises(IntegrityError, match="a read failed"):
+                list(reader.pieces(cartridge, image))
+    assert world.state("TAP001L8") == (State.DAMAGED, 1)
+
+
+def test_a_cartridge_that_cannot_be_mounted_is_not_written_again(world):
     world.archive("web01")
+    bad = world.befall = BadPlace(Command.READ)
+    bad.begin()
+    with pytest.raises(IntegrityError, match="a read failed"), world.shelf() as shelf, shelf.for_reading("TAP001L8"):
+        pass
+    assert world.state("TAP001L8") == (State.DAMAGED, 1)
 
-    def fail():
-        with world.shelf() as shelf, shelf.for_reading("TAP001L8"):
+
+def test_a_cartridge_is_not_blamed_for_another_ones_damage(world):
+    """As when a disk's thread tells what it met on the cartridge before, while the next one is read or written."""
+    world.archive("web01")
+    for given in (lambda shelf: shelf.for_reading("TAP001L8"), lambda shelf: shelf.for_writing()):
+        with pytest.raises(IntegrityError, match="wrapped"), world.shelf() as shelf, given(shelf):
             raise _wrapped_medium_error()
+        assert world.state("TAP001L8") == (State.APPENDABLE, 0)
 
-    with pytest.raises(IntegrityError, match="wrapped"):
-        fail()
-    with world.catalog() as catalog:
-        assert catalog.media.get("TAP001L8").state is State.DAMAGED
+
+class BadPlace:
+    """All commands of a kind meet one, once it has begun."""
+
+    def __init__(self, command):
+        self._command = command
+        self._begun = command is Command.WRITE
+
+    def begin(self):
+        self._begun = True
+
+    def __call__(self, lun):
+        lun.before = self._before
+
+    def _before(self, lun, cdb):
+        if self._begun and cdb[0] == self._command.value:
+            raise Check(Key.MEDIUM_ERROR, 0x0C if self._command is Command.WRITE else 0x11)
+
+
+class Command(Enum):
+    READ = 0x08
+    WRITE = 0x0A
 
 
 def _wrapped_medium_error():
@@ -562,7 +607,7 @@ def _wrapped_medium_error():
 
     try:
         try:
-            raise MediumError(device="D1", command="write", reason="a bad place", key=3, asc=0x0C, ascq=0)
+            raise MediumError(device="D9", command="read", reason="a bad place", key=3, asc=0x11, ascq=0)
         except MediumError as error:
             raise IntegrityError("wrapped") from error
     except IntegrityError as wrapped:

@@ -286,11 +286,9 @@ class Keeper:
             seen=self.hand.now(),
         )
 
-    def failed(self, barcode: str, error: BaseException) -> None:
+    def failed(self, barcode: str, error: errors.MediumError) -> None:
         """Note that a cartridge could not be written or read: it is not written to again. What it has, stays."""
-        cause = _of_the_cartridge(error)
-        if cause is not None:
-            self.catalog.media.change(barcode, lambda known: _damaged(known or Medium(barcode, State.SCRATCH), cause))
+        self.catalog.media.change(barcode, lambda known: _damaged(known or Medium(barcode, State.SCRATCH), error))
 
     def passed_over(self, barcode: str, error: Exception) -> None:
         """Note why a cartridge was not used that the rules had chosen."""
@@ -343,15 +341,6 @@ def cleared(medium: Medium, *, serial: str = "", worm: bool | None = None) -> Me
 
 def _damaged(medium: Medium, error: BaseException) -> Medium:
     return replace(medium, state=State.DAMAGED, errors=medium.errors + 1, reason=str(error))
-
-
-def _of_the_cartridge(error: BaseException | None) -> errors.MediumError | None:
-    """The medium error behind an error, whatever it was wrapped in."""
-    while error is not None:
-        if isinstance(error, errors.MediumError):
-            return error
-        error = error.__cause__
-    return None
 
 
 def _tell_pool(drive: SequentialDrive, pool: str) -> None:

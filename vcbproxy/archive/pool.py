@@ -116,7 +116,8 @@ class PoolShelf:
                     with self._lock:
                         self._unfit.add(barcode)
                 with suppress(Error, errors.TapeError):  # the first error is the one to be told
-                    self._keeper.failed(barcode, error)
+                    if (cause := _told_by(volume.drive, error)) is not None:
+                        self._keeper.failed(barcode, cause)
                 with suppress(Error, errors.TapeError):
                     self._keeper.written(barcode, volume, media_set)
                 raise
@@ -143,18 +144,29 @@ class PoolShelf:
                 where = f"; it should be in vault {known.vault}" if known is not None and known.vault else ""
                 raise CartridgeWanted(f"{error}{where}", barcodes=(barcode,)) from error
             held.enter_context(self._drive_session(drive))
-            volume = self._keeper.hand.mount_to_read(drive)
+            unreadable = self._noting(known)
+            try:
+                volume = self._keeper.hand.mount_to_read(drive)
+            except errors.MediumError as error:
+                unreadable(error)
+                raise
             if known is not None and known.volume_uuid not in (None, volume.uuid):
                 raise IntegrityError(
                     f"cartridge {barcode} should hold volume {known.volume_uuid}, and holds {volume.uuid}: swapped?"
                 )
-            try:
-                yield Cartridge(barcode, (known.media_set if known else None) or "", volume)
-            except BaseException as error:
-                if known is not None:
-                    with suppress(Error):  # the first error is the one to be told
-                        self._keeper.failed(barcode, error)
-                raise
+            yield Cartridge(barcode, (known.media_set if known else None) or "", volume, unreadable)
+
+    def _noting(self, known: Medium | None) -> Callable[[errors.MediumError], None]:
+        """Who is told of places that cannot be read, and notes the first: a bad stretch has thousands."""
+        told: list[errors.MediumError] = []
+
+        def unreadable(error: errors.MediumError) -> None:
+            if known is not None and not told:
+                told.append(error)
+                with suppress(Error):  # what cannot be read is to be told, not what could not be noted of it
+                    self._keeper.failed(known.barcode, error)
+
+        return unreadable
 
     # ------------------------------------------------------------------ which one
 
@@ -279,6 +291,15 @@ class PoolShelf:
             f"{media_set.id}; {would_do} with a label of {ranges}{later}",
             barcodes=labels or tuple(str(one) for one in self._terms.barcodes),
         )
+
+
+def _told_by(drive: SequentialDrive, error: BaseException | None) -> errors.MediumError | None:
+    """What this drive said of the cartridge in it, whatever it was wrapped in; not what others met elsewhere."""
+    while error is not None:
+        if isinstance(error, errors.MediumError) and error.device == drive.name:
+            return error
+        error = error.__cause__
+    return None
 
 
 def _ends(hold: Hold) -> bool:

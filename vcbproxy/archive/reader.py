@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from tape.errors import MediumError
 from tape.ltfs.index import File
 from tape.ltfs.readahead import ReadAhead
 from tape.ltfs.reader import FileReader
@@ -17,6 +19,23 @@ from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
 from vcbproxy.errors import IntegrityError
 
 
+@contextmanager
+def reading(cartridge: Cartridge) -> Iterator[None]:
+    """While something is read off a cartridge: what cannot be read is told to whoever keeps the catalog.
+
+    Raises:
+        IntegrityError: it cannot be read.
+        Error: the drive failed.
+    """
+    try:
+        with tape_errors():
+            yield
+    except IntegrityError as error:
+        if isinstance(error.__cause__, MediumError):
+            cartridge.unreadable(error.__cause__)
+        raise
+
+
 def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
     """A part's bytes, in order.
 
@@ -24,7 +43,7 @@ def pieces(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview]:
         IntegrityError: it is not there, not as long as was recorded, or cannot be read.
     """
     file = opened(cartridge, part)
-    with tape_errors(), ReadAhead(file) as ahead:
+    with reading(cartridge), ReadAhead(file) as ahead:
         for piece in ahead:
             yield piece.data
 
@@ -36,7 +55,7 @@ def opened(cartridge: Cartridge, part: ArchivedPart) -> FileReader:
         IntegrityError: it is not there, or not as long as was recorded.
     """
     hold_same(cartridge, part)
-    with tape_errors():
+    with reading(cartridge):
         file = cartridge.volume.open(part.path)
     if file.size_bytes != part.size_bytes:
         raise IntegrityError(f"{file.name} has {file.size_bytes} bytes, {part.size_bytes} were recorded")
@@ -76,7 +95,8 @@ def document_of(cartridge: Cartridge, point: ArchivedPoint) -> Document:
     """
     part = last_word(point)
     hold_same(cartridge, part)
-    return read_document(cartridge.volume, part.path, part.sha256)
+    with reading(cartridge):
+        return read_document(cartridge.volume, part.path, part.sha256)
 
 
 def last_word(point: ArchivedPoint) -> ArchivedPart:

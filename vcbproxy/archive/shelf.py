@@ -7,10 +7,12 @@ writer of images ──▶ Shelf ──▶ a cartridge of the pool with room, in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from tape.errors import MediumError
 from tape.ltfs.volume import LtfsVolume
 
 
@@ -22,11 +24,13 @@ class Cartridge:
         barcode: its label.
         media_set: those that it is kept and expires together with.
         volume: its LTFS volume, mounted.
+        unreadable: told of each place of it that cannot be read: whoever reads on elsewhere leaves it without an error.
     """
 
     barcode: str
     media_set: str
     volume: LtfsVolume
+    unreadable: Callable[[MediumError], None] = lambda error: None
 
 
 class Shelf(Protocol):
