@@ -59,7 +59,9 @@ def test_a_lost_catalog_is_made_anew_from_the_cartridges(small):
     media, sets, found = everything(small)
     assert found == before[2]
     assert media == before[0]
-    assert [replace(one, closed=False) for one in sets] == [replace(one, closed=False) for one in before[1]]
+    assert [replace(one, closed=False, taken_in=None) for one in sets] == [
+        replace(one, closed=False) for one in before[1]
+    ]
     sizes = {"web01": 3 << 20, "large": 30 << 20, "web02": 1 << 20}
     for point in points:
         assert small.read(point) == content(point.vm, sizes[point.vm])

@@ -63,7 +63,12 @@ def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
         "points": [point.name],
         "gone": [],
         "problems": [],
+        "waiting": [point.media_set],
+        "complete": [],
     }
+    assert "read from its cartridges" in tape("media", "show", "TAP001L8").json["because"]
+    assert tape("catalog", "rebuild", "TAP001L8", "--complete").json["complete"] == ["daily"]
+    assert tape("media", "show", "TAP001L8").json["because"] == f"media set {point.media_set} is kept"
     assert tape("media", "show", "TAP001L8").json["points"] == [point.name]
     assert world.read(point) == content("web01", 1 << 20)
 

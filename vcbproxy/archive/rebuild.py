@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tape.elements import CLEANING_PREFIX
 from tape.errors import InUse, MediumError, NotReady, TapeError, WrongCartridge
@@ -16,7 +16,7 @@ from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.archive.stock import Seen
 from vcbproxy.archive.survey import Survey, survey, whole
 from vcbproxy.catalog.records import ArchivedPoint
-from vcbproxy.errors import IntegrityError
+from vcbproxy.errors import IntegrityError, UsageError
 
 
 @dataclass(slots=True)
@@ -29,6 +29,7 @@ class Rebuilt:
         gone: that the catalog had, and that are not on their cartridges.
         told: what else is to be said: files that cannot be read, restore points that are not whole.
         problems: cartridges that could not be looked at, and why.
+        waiting: media sets of which cartridges may lie elsewhere.
     """
 
     seen: list[Seen] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Rebuilt:
     gone: list[ArchivedPoint] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
 
 
 def rebuild(
@@ -91,6 +93,7 @@ def rebuild(
     stock.by_labels(library.inventory(), keeper)  # now that all of them are known: where each lies
     if points_too:
         _note_points(keeper, surveys, rebuilt)
+    rebuilt.waiting = [one.id for one in keeper.catalog.sets.listed() if one.taken_in is not None]
     return rebuilt
 
 
@@ -120,6 +123,32 @@ def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) ->
         for point in rebuilt.points
         if point.base is not None and point.base not in known
     ]
+
+
+def complete(keeper: Keeper) -> list[str]:
+    """Believe a person that no cartridge is missing: media sets that were read from cartridges end by what these say.
+
+    Returns:
+        The pools of which that lifts something.
+
+    Raises:
+        UsageError: the catalog knows of something that was not seen yet.
+    """
+    catalog = keeper.catalog
+    with catalog.transaction():
+        points = catalog.points.listed()
+        volumes = {medium.barcode: medium.volume_uuid for medium in catalog.media.listed()}
+        known = {point.id for point in points}
+        for point in points:
+            if point.base is not None and point.base not in known:
+                raise UsageError(f"not all is there: {point.name} builds upon {point.base}, which was not seen")
+            for part in point.parts:
+                if volumes.get(part.barcode) != part.volume_uuid:
+                    raise UsageError(f"not all is there: {point.name} lies on {part.barcode}, which was not seen")
+        lifted = [one for one in catalog.sets.listed() if one.taken_in is not None]
+        for one in lifted:
+            catalog.sets.put(replace(one, taken_in=None))
+    return sorted({one.pool for one in lifted})
 
 
 def _written_over(point: ArchivedPoint, looked: Mapping[str, Survey], volumes: Mapping[str, str | None]) -> list[str]:

@@ -95,9 +95,10 @@ def look(drive: SequentialDrive, barcode: str, place: str, keeper: Keeper) -> tu
         return replace(medium.fetched(), library=keeper.library, seen=now)
 
     with keeper.catalog.transaction():
+        before = keeper.catalog.media.get(barcode)
         medium = keeper.catalog.media.change(barcode, noted)
         if found.note is not None and found.note.media_set is not None and medium.media_set == found.note.media_set:
-            _take_in_set(keeper, medium, found)
+            _take_in_set(keeper, before, medium, found)
     return Seen(barcode, place, medium, found.what, "; ".join(problems)), found, volume
 
 
@@ -134,11 +135,21 @@ def _taken_in(known: Medium, found: Found, volume: LtfsVolume | None, keeper: Ke
     return replace(known, state=State.FOREIGN, reason=found.what)
 
 
-def _take_in_set(keeper: Keeper, medium: Medium, found: Found) -> None:
+def _take_in_set(keeper: Keeper, before: Medium | None, medium: Medium, found: Found) -> None:
+    """The set that a cartridge says it belongs to; and whether it says more than was known ``before``.
+
+    Then the catalog was lost, or is of an earlier night, and cartridges that are not here may say more still.
+    """
     note = found.note
     assert note is not None, "asked before"
     assert note.media_set is not None, "likewise"
     known = keeper.catalog.sets.get(note.media_set)
     began = note.set_began or note.first_written or keeper.hand.now()
     one = known or MediaSet(note.media_set, note.pool or "", began)
-    keeper.note_written(one, medium)
+    as_known = (
+        before is not None
+        and before.volume_uuid == medium.volume_uuid
+        and before.media_set == medium.media_set
+        and before.last_written == medium.last_written
+    )
+    keeper.note_written(one if known and as_known else replace(one, taken_in=keeper.hand.now()), medium)

@@ -3,6 +3,10 @@
 A media set is kept until the latest of what was written down when it was written, on each of its cartridges and in the
 catalog, and of what the pool's present rule says. Longer rules hold at once, shorter ones for what is written from now
 on. What a kept delta builds upon is kept as long, and so is every cartridge of which the end is not known.
+
+A set that was read from its cartridges, because the catalog was lost, may have further ones in a vault, written to
+until the catalog was lost, with deltas upon what lies here. It is kept as if all of it had been written to when it was
+read, by the longest rule that anything of it knows.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
 from vcbproxy.catalog.records import Placed
 
 _PLAUSIBLE = timedelta(days=90)
+_MONTHS_DIFFER = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,41 @@ def ends(
         ]
         found[medium.media_set] = max((end for end in known if end is not None), default=None)
     return found
+
+
+def ends_of_unseen(
+    media: Iterable[Medium], sets: Iterable[MediaSet], retention: Mapping[str, Length]
+) -> dict[str, datetime]:
+    """Until when cartridges may be kept that nobody has seen yet; of each media set that was read from cartridges.
+
+    Args:
+        media: all cartridges.
+        sets: all media sets.
+        retention: the present rule of each pool.
+    """
+    found: dict[str, datetime] = {}
+    for one in sets:
+        if one.taken_in is not None:
+            found[one.id] = max(
+                _by_rule(one.taken_in, one.pool, retention) or one.taken_in,
+                _as_long_after(one.taken_in, one.last_written, one.retention_until),
+            )
+    taken_in = {one.id: one.taken_in for one in sets if one.taken_in is not None}
+    for medium in media:
+        moment = taken_in.get(medium.media_set or "")
+        if moment is not None and medium.has_data and medium.media_set is not None:
+            end = _as_long_after(moment, medium.last_written, medium.retention_until)
+            found[medium.media_set] = max(found[medium.media_set], end)
+    return found
+
+
+def _as_long_after(moment: datetime, last_written: datetime | None, until: datetime | None) -> datetime:
+    """As long after a moment as was promised when something was written; months are of different length."""
+    if last_written is None or until is None or until < last_written:
+        return moment
+    if until >= FOREVER:
+        return FOREVER
+    return min(moment + (until - last_written) + _MONTHS_DIFFER, FOREVER)
 
 
 def _by_rule(last_written: datetime | None, pool: str | None, retention: Mapping[str, Length]) -> datetime | None:
@@ -107,11 +147,16 @@ def holds(
         One for each, by barcode.
     """
     end_of = ends(media, sets, retention)
+    unseen = ends_of_unseen(media, sets, retention)
+    taken_in = {one.id: one.taken_in for one in sets}
     kept: dict[str, Hold] = {}
     for medium in media:
         if not medium.has_data:
             continue
         hold = _own(medium, end_of, retention)
+        end = unseen.get(medium.media_set or "", hold.until)
+        if end > hold.until:
+            hold = Hold(medium.barcode, end, _unseen(medium.media_set, taken_in[medium.media_set or ""]))
         if hold.until > now:
             kept[medium.barcode] = hold
     _spread(kept, points)
@@ -128,6 +173,13 @@ def _own(medium: Medium, end_of: Mapping[str, datetime | None], retention: Mappi
         return Hold(medium.barcode, FOREVER, "nobody knows how long it is kept")
     whose = f"media set {medium.media_set}" if medium.media_set else "it"
     return Hold(medium.barcode, end, f"{whose} is kept")
+
+
+def _unseen(media_set: str | None, taken_in: datetime | None) -> str:
+    return (
+        f"media set {media_set} was read from its cartridges on {taken_in:%Y-%m-%d}, others may lie elsewhere "
+        "(if not: `vcbproxy tape catalog rebuild --complete`): it is kept"
+    )
 
 
 def _spread(kept: dict[str, Hold], points: Sequence[Placed]) -> None:

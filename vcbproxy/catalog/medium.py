@@ -138,6 +138,7 @@ class MediaSet:
         last_written: when it was last written to.
         retention_until: when its cartridges may be overwritten.
         closed: whether no more is added.
+        taken_in: when it, or something of it that was not known, was read from a cartridge: others may know more.
     """
 
     id: str
@@ -146,3 +147,4 @@ class MediaSet:
     last_written: datetime | None = None
     retention_until: datetime | None = None
     closed: bool = False
+    taken_in: datetime | None = None

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from vcbproxy.errors import Error
 
-NEWEST = "0002"
+NEWEST = "0003"
 
 
 def bring_up(connection: Connection, name: str) -> None:
@@ -26,7 +26,7 @@ def bring_up(connection: Connection, name: str) -> None:
     if found == NEWEST:
         return
     if found is None:
-        ours = {"medium", "media_set", "point", "part"} & set(inspect(connection).get_table_names())
+        ours = {"medium", "media_set", "point", "part", "pin", "suspicion"} & set(inspect(connection).get_table_names())
         if ours:
             raise Error(f"{name} has tables of another program ({', '.join(sorted(ours))}); give the catalog its own")
     elif not found.isdecimal() or found > NEWEST:

@@ -79,6 +79,7 @@ class SetRow(Table):
     last_written: Mapped[datetime | None] = mapped_column(UtcTime)
     retention_until: Mapped[datetime | None] = mapped_column(UtcTime)
     closed: Mapped[bool]
+    taken_in: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
 class PointRow(Table):
@@ -93,6 +94,8 @@ class PointRow(Table):
     pool: Mapped[str] = mapped_column(String(64))
     media_set: Mapped[str] = mapped_column(_SET)
     base: Mapped[str | None] = mapped_column(String(32))
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    partial: Mapped[bool | None]
     parts: Mapped[list[PartRow]] = relationship(
         order_by="PartRow.place", cascade="all, delete-orphan", passive_deletes=True, lazy="selectin"
     )
@@ -113,3 +116,27 @@ class PartRow(Table):
     volume_uuid: Mapped[str] = mapped_column(String(36))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+
+
+class PinRow(Table):
+    """Whether a restore point is pinned, or was and is not any more.
+
+    It outlives the restore point's own row: what a cartridge says of an earlier time is held against it.
+    """
+
+    __tablename__ = "pin"
+
+    point: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    holds: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+    changed: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class SuspicionRow(Table):
+    """A restore point that an audit found out; it, too, outlives the restore point's own row."""
+
+    __tablename__ = "suspicion"
+
+    point: Mapped[str] = mapped_column(String(32), primary_key=True)
+    since: Mapped[datetime] = mapped_column(UtcTime)

@@ -8,7 +8,7 @@ from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.cli import frame, shelves
 from vcbproxy.cli.tape import named
 from vcbproxy.config import Config
-from vcbproxy.errors import IntegrityError
+from vcbproxy.errors import IntegrityError, UsageError
 
 
 @click.group()
@@ -20,30 +20,64 @@ def catalog() -> None:
     "rebuild",
     cls=frame.Command,
     exit_codes=(4, 11, 12, 14),
-    examples=("vcbproxy tape catalog rebuild", "vcbproxy tape catalog rebuild TAP001L8 TAP002L8"),
+    examples=(
+        "vcbproxy tape catalog rebuild",
+        "vcbproxy tape catalog rebuild TAP001L8 TAP002L8",
+        "vcbproxy tape catalog rebuild --complete          no cartridge is missing",
+    ),
 )
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
 @click.option("--recover", is_flag=True, help="Roll back volumes of ours whose last writer did not finish: writes.")
+@click.option(
+    "--complete", is_flag=True, help="No other cartridges exist: what was seen by then says how long all is kept."
+)
 @named.library_option
 @frame.config_option
 @frame.json_option
-def rebuild(barcodes: tuple[str, ...], recover: bool, library_name: str | None, config: Config, as_json: bool) -> None:
+def rebuild(
+    barcodes: tuple[str, ...],
+    recover: bool,
+    complete: bool,
+    library_name: str | None,
+    config: Config,
+    as_json: bool,
+) -> None:
     """Make the catalog anew from cartridges alone: all in the library, or those that are named.
 
     Each is loaded, and its index read; nothing is written to it, unless with --recover. What the catalog knows of other
     cartridges stays; of these, it says afterwards what they hold.
+
+    Media sets that were not known are kept as if they were written to today, by their longest rule: cartridges of them
+    may lie in a vault, with deltas upon what lies here. Once all were seen, --complete ends that.
     """
+    from vcbproxy.archive.rebuild import complete as completed
     from vcbproxy.archive.rebuild import rebuild as rebuilt_from
 
+    pools: list[str] = []
     with shelves.library(config, library_name) as (_, library, keeper), tape_errors():
         rebuilt = rebuilt_from(library, keeper, barcodes, recover=recover, wait_s=named.WAIT_S, progress=_say)
-    told = [*rebuilt.told, *(f"{barcode}: {problem}" for barcode, problem in rebuilt.problems.items())]
-    told += [f"{seen.barcode}: {seen.problem}" for seen in rebuilt.seen if seen.problem]
+        told = [*rebuilt.told, *(f"{barcode}: {problem}" for barcode, problem in rebuilt.problems.items())]
+        told += [f"{seen.barcode}: {seen.problem}" for seen in rebuilt.seen if seen.problem]
+        if complete and told:
+            told.append("so it was not taken for complete")
+        elif complete:
+            try:
+                pools = completed(keeper)
+            except UsageError as error:
+                told.append(str(error))
+    waiting = [] if pools else rebuilt.waiting
+    if waiting:
+        frame.say(
+            f"cartridges of {frame.counted(len(waiting), 'media set')} may lie elsewhere: kept the longer for it; "
+            "once all were seen: `vcbproxy tape catalog rebuild --complete`"
+        )
     row = {
         "cartridges": [seen.barcode for seen in rebuilt.seen],
         "points": [point.name for point in rebuilt.points],
         "gone": [point.name for point in rebuilt.gone],
         "problems": told,
+        "waiting": waiting,
+        "complete": pools,
     }
     frame.emit(row, as_json=as_json)
     if told:
