@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_it_is_let_go_when_the_work_fails(devices: EmulatedDevices) -> None:
 
 def test_a_host_that_died_holding_it_is_known_by_its_key(devices: EmulatedDevices) -> None:
     dead = other_host(devices)
-    with suppress(RuntimeError), reserved(dead.unit, key_of("proxy02")):
+    with closing(devices), suppress(RuntimeError), reserved(dead.unit, key_of("proxy02")):
         devices.library.drives[0].leave(dead.unit.transport._session)  # type: ignore[attr-defined]
         assert reservation.holder(devices.library.drive_transport(0)) == key_of("proxy02")
 
