@@ -123,7 +123,7 @@ def encrypted(drive: TapeDrive, key: Key) -> Iterator[None]:
         def guard() -> None:
             _hold(drive, key, counter)
 
-        with drive.guarded(guard):
+        with drive.standing.guarded(guard):
             yield
             guard()
     except BaseException:

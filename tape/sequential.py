@@ -59,20 +59,18 @@ class BlockLimits:
 class SequentialDrive(Protocol):
     """One drive, with or without a cartridge. For one thread."""
 
+    identity: Identity
+    """Who it is."""
+
+    unit: Unit
+    """For commands that do not move the tape: the cartridge's memory, counters, encryption.
+
+    What the way to the drive does not let through ends with ``RefusedCommand``, as what the drive does not know.
+    """
+
     @property
     def name(self) -> str:
         """What messages call it."""
-
-    @property
-    def identity(self) -> Identity:
-        """Who it is."""
-
-    @property
-    def unit(self) -> Unit:
-        """For commands that do not move the tape: the cartridge's memory, counters, encryption.
-
-        What the way to the drive does not let through ends with ``RefusedCommand``, as what the drive does not know.
-        """
 
     @property
     def expected(self) -> Position | None:
@@ -81,11 +79,16 @@ class SequentialDrive(Protocol):
     # ------------------------------------------------------------------ the cartridge
 
     def wait_ready(self, timeout_s: float = LOAD_S, waiting: Callable[[NotReady], None] | None = None) -> None:
-        """Wait until its cartridge is ready; ``waiting`` is told once a second of what it is not ready yet.
+        """Wait until its cartridge is ready.
+
+        Args:
+            timeout_s: how long.
+            waiting: told once a second of what it is not ready yet.
 
         Raises:
             NoMedium: there is none.
-            NotReady: it did not become ready in time.
+            NotReady: it did not become ready in time, or says that it will not by itself: a cleaning cartridge, one
+                that it cannot use, one that is stuck.
         """
 
     def load(self, timeout_s: float = LOAD_S) -> None:

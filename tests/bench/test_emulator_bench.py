@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator.cartridge import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.scsi.iscsi import IscsiTransport
+from tape.sequential import Position
 from tests.tape.libraries import served
 
 RECORD_BYTES, RECORDS = 512 << 10, 2000

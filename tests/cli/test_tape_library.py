@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tape.changer import Changer
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.elements import ElementKind
 from tape.errors import HardwareError, MediumChanged, NotReady, TransportError, WriteProtected
 from tape.scsi.iscsi import IscsiTransport
+from tape.sequential import Position
 from tests.program import Program
 
 SLOT, DRIVE, MAIL = 1024, 256, 16

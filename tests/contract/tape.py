@@ -11,7 +11,7 @@ import pytest
 
 from tape import logs, memory
 from tape.changer import Changer
-from tape.drive import EndWarning, Met, Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.elements import Element, ElementKind
 from tape.emulator.check import Check
 from tape.emulator.library import VirtualLibrary
@@ -34,6 +34,7 @@ from tape.memory import Id
 from tape.scsi import cdb
 from tape.scsi.sense import Key, decode
 from tape.scsi.transport import ScsiTransport, Status
+from tape.sequential import EndWarning, Met, Position
 
 SIZES = (1, 3, 4095, 65_537, 512 << 10, 1 << 20)
 

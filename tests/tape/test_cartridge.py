@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
 from tape.errors import HardwareError, TransportError, WriteProtected
 from tape.scsi.iscsi import IscsiTransport
+from tape.sequential import Position
 from tests.tape.libraries import served, small_library
 from tests.tape.shim import ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tape import logs, memory, partitions
-from tape.drive import EndWarning, Met, Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
@@ -29,6 +29,7 @@ from tape.memory import Id
 from tape.scsi import cdb
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer, Reply
+from tape.sequential import EndWarning, Met, Position
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tape import memory
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.check import Session
 from tape.emulator.drive import DriveLun
@@ -21,6 +21,7 @@ from tape.memory import Id
 from tape.scsi import cdb
 from tape.scsi.sense import Key, Sense, decode
 from tape.scsi.transport import ScsiTransport, Status
+from tape.sequential import Position
 from tests.tape.libraries import small_library
 
 

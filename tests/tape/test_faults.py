@@ -8,7 +8,7 @@ import pytest
 
 from tape import logs
 from tape.changer import Changer
-from tape.drive import EndWarning, Met, Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.elements import Element, ElementKind
 from tape.emulator.faults import AFTER, BEFORE, Chance, Fault, Mischief
 from tape.emulator.library import VirtualLibrary
@@ -24,6 +24,7 @@ from tape.errors import (
     UnitAttention,
     WriteProtected,
 )
+from tape.sequential import EndWarning, Met, Position
 from tests.tape.libraries import small_library
 
 

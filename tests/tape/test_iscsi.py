@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tape.changer import Changer
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator.iscsi.target import IscsiTarget
 from tape.emulator.lun import Hang, Lun
 from tape.emulator.robot import DRIVES, SLOTS
@@ -25,6 +25,7 @@ from tape.scsi import cdb
 from tape.scsi.iscsi import Address, IscsiTransport
 from tape.scsi.sense import Key, decode
 from tape.scsi.transport import Status
+from tape.sequential import Position
 from tests.tape.libraries import Served, served, small_library
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator import pace
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
@@ -17,6 +17,7 @@ from tape.emulator.loop import LoopTransport
 from tape.emulator.pace import LTO8, LTO9, Pace, Timing
 from tape.emulator.robot import DRIVES, SLOTS
 from tape.errors import NotReady
+from tape.sequential import Position
 from tests.tape.libraries import small_library
 
 MB = 10**6

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tape import encryption
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge, Kind
 from tape.emulator.drive import DriveLun
 from tape.emulator.loop import LoopTransport
@@ -17,6 +17,7 @@ from tape.encryption import Key, encrypted
 from tape.errors import CannotEncrypt, EncryptionLost, KeyWanted, TapeError, UnitAttention
 from tape.scsi import cdb, security
 from tape.scsi.security import AES_256_GCM, Algorithm, BlockStatus, Decryption, Encryption, InPage
+from tape.sequential import Position
 
 RIGHT, WRONG = Key(bytes(range(32))), Key(bytes(32))
 SECRET = b"what nobody else may read" * 40

@@ -11,10 +11,11 @@ import pytest
 
 from tape import logs, memory
 from tape.changer import Changer
-from tape.drive import Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.elements import ElementKind
 from tape.emulator.library import VirtualLibrary
 from tape.memory import Id
+from tape.sequential import Position
 from tests.tape.libraries import served, small_library
 from tests.tape.shim import Shim
 

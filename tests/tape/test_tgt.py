@@ -15,11 +15,12 @@ import pytest
 
 from tape import memory
 from tape.changer import Changer
-from tape.drive import Met, Position, TapeDrive
+from tape.drive import TapeDrive
 from tape.elements import Element, ElementKind, by_barcode
 from tape.errors import PositionLost, RefusedCommand
 from tape.memory import Id
 from tape.scsi.iscsi import IscsiTransport
+from tape.sequential import Met, Position
 from tests.tape import tgt
 from tests.tape.shim import Shim
 from tests.tape.tgt import BARCODES, CHANGER, DRIVES, FIRST_DRIVE, FIRST_MAIL_SLOT, FIRST_SLOT, TgtLibrary

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tape.drive import Position
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.errors import FormatError, PositionLost, WriteProtected
 from tape.ltfs.index import Lock
 from tape.ltfs.volume import LtfsVolume
+from tape.sequential import Position
 from tests.tape import golden
 from tests.tape.volumes import (
     BLOCK,
