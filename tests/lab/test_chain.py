@@ -95,6 +95,26 @@ def test_merging_in_any_order_keeps_every_byte(tmp_path_factory, kind, seed, ord
         model.check()
 
 
+@pytest.mark.parametrize("kinds", [KINDS, KINDS[::-1]])
+def test_merging_deltas_of_two_kinds_keeps_every_byte(tmp_path, kinds):
+    """As when a VM with snapshots was moved from VMFS-6 to VMFS-5, or back, and got another one there."""
+    chance = random.Random(3)
+    store = labs.new_store("nfs", tmp_path)
+    model = Model(labs.new_chain(store, kinds[0], SIZES[ExtentKind.SESPARSE]))
+    busy(model, chance, 8)
+    model.snapshot()
+    busy(model, chance, 20)
+    model.chain = Chain(store, model.chain.disk, kinds[1], lambda: "00000aa0")
+    model.snapshot()
+    busy(model, chance, 20)
+    model.check()
+    model.remove(1)
+    model.check()
+    busy(model, chance, 8)
+    model.remove(0)
+    model.check()
+
+
 @pytest.mark.parametrize(("where", "kind"), PLACES)
 def test_qemu_reads_the_same_disk(tmp_path, where, kind):
     chance = random.Random(where)

@@ -83,6 +83,26 @@ def test_numbers_of_grains_are_spread(store):
     assert store.read("/d", segment.file_offset, 4096) == b"x" * 4096
 
 
+def test_slots_that_grains_have_left_are_used_again(store):
+    """A delta that is erased and written again for days never has more grains than its disk."""
+    delta = SeSparseFile.create(store, "/d", 64 * KiB)
+    size_bytes = store.size("/d") + 64 * KiB
+    for number in range(40):
+        delta.write(0, bytes([65 + number]) * 64 * KiB)
+        delta.zero(number % 16 * 4 * KiB, 4 * KiB)
+        delta = delta if number % 8 else SeSparseFile(store, "/d")
+    assert store.size("/d") == size_bytes
+    held = [store.read("/d", segment.file_offset, segment.length) for segment in delta.segments(0, 28 * KiB)]
+    assert b"".join(held) == bytes([65 + 39]) * 28 * KiB
+    places = [
+        segment.file_offset + skipped
+        for segment in delta.written()
+        for skipped in range(0, segment.length, 4 * KiB)
+        if segment.file_offset >= 0
+    ]
+    assert len(places) == len(set(places)) == 15
+
+
 def test_segments_tile_what_was_asked_for(delta):
     delta.write(4 * KiB, b"a" * 8 * KiB)
     delta.write(16 * MiB - 4 * KiB, b"b" * 8 * KiB)

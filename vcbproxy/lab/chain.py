@@ -204,17 +204,15 @@ class Chain:
         parent, child = self.disk.links[level], self.disk.links[level + 1]
         target = None if parent.kind.is_base else self._delta(level)
         for segment in _stepped(self._delta(level + 1).written()):
-            if segment.file_offset == ZERO and target is not None:
-                target.zero(segment.start, segment.length)
-                continue
-            if segment.file_offset == ZERO:
-                data = bytes(segment.length)
-            else:
-                data = self.store.read(child.extent_path, segment.file_offset, segment.length)
             if target is None:
-                self._write_base(parent, segment.start, data)
+                self._write_base(parent, segment.start, self.read(segment.start, segment.length, level + 1))
+            elif segment.file_offset == ZERO:
+                target.zero(segment.start, segment.length)
             else:
-                target.write(segment.start, data)
+                # Grains may be larger in the parent: the rest of one comes from wherever the child finds it.
+                start = align_down(segment.start, target.grain_bytes)
+                end = align_up(segment.start + segment.length, target.grain_bytes)
+                target.write(start, self.read(start, end - start, level + 1))
         del self.disk.links[level + 1]
         self._deltas.pop(child.path, None)
         parent.cid = child.cid

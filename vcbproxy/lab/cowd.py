@@ -74,7 +74,7 @@ class CowdFile(GrainFile):
         return slots
 
     def _add_table(self, index: int) -> None:
-        sector = self._allocate(_TABLE_SECTORS)
+        sector = self._grow(_TABLE_SECTORS)
         self.store.write(self.path, sector * SECTOR, bytes(_TABLE_SECTORS * SECTOR))
         self._directory[index] = sector
         self.store.write(self.path, _HEADER_BYTES + index * 4, _U32.pack(sector))
@@ -83,7 +83,12 @@ class CowdFile(GrainFile):
         raw = np.where(slots == PARENT, 0, slots).astype("<u4").tobytes()
         self.store.write(self.path, int(self._directory[index]) * SECTOR + first * 4, raw)
 
-    def _allocate(self, count: int) -> int:
+    def _allocate(self, count: int) -> Slots:
+        start = self._grow(count)
+        return np.arange(start, start + count, dtype=np.int64)
+
+    def _grow(self, count: int) -> int:
+        """The first of so many new sectors at the file's end."""
         start = self._free_sector
         self._free_sector += count
         self.store.write(self.path, _FREE_SECTOR_OFFSET, _U32.pack(self._free_sector))

@@ -70,8 +70,8 @@ class GrainFile(abc.ABC):
         """Write entries of a table that the file has."""
 
     @abc.abstractmethod
-    def _allocate(self, count: int) -> int:
-        """The first of ``count`` consecutive new slots."""
+    def _allocate(self, count: int) -> Slots:
+        """So many slots that no grain lies in."""
 
     @abc.abstractmethod
     def _slot_offset(self, slot: int) -> int:
@@ -103,9 +103,8 @@ class GrainFile(abc.ABC):
         after = before.copy()
         fresh = np.flatnonzero(before < 0)
         if len(fresh):
-            start = self._allocate(len(fresh))
-            after[fresh] = self._consecutive(start, len(fresh))
-        for at, run in _runs(after, self._slot_step):
+            after[fresh] = self._allocate(len(fresh))
+        for at, run in _runs(after):
             piece = data[at * self.grain_bytes : (at + run) * self.grain_bytes]
             self.store.write(self.path, self._slot_offset(int(after[at])), bytes(piece))
         if len(fresh):
@@ -121,7 +120,7 @@ class GrainFile(abc.ABC):
         for index, first, count in self._pieces(offset, length):
             slots = self._slots(index)[first : first + count]
             start = index * self._table_bytes + first * self.grain_bytes
-            for at, run in _runs(slots, self._slot_step):
+            for at, run in _runs(slots):
                 slot = int(slots[at])
                 where = slot if slot < 0 else self._slot_offset(slot)
                 yield Segment(start + at * self.grain_bytes, run * self.grain_bytes, where)
@@ -133,14 +132,6 @@ class GrainFile(abc.ABC):
             for segment in self.segments(start, min(self._table_bytes, self.capacity_bytes - start)):
                 if segment.file_offset != PARENT:
                     yield segment
-
-    @property
-    def _slot_step(self) -> int:
-        """How far apart the numbers of neighbouring slots are."""
-        return 1
-
-    def _consecutive(self, start: int, count: int) -> Slots:
-        return np.arange(start, start + count * self._slot_step, self._slot_step, dtype=np.int64)
 
     def _slots(self, index: int) -> Slots:
         table = self._tables.get(index)
@@ -175,12 +166,12 @@ class GrainFile(abc.ABC):
             raise ValueError(f"{self.path}: {length} bytes at {offset} are past the end, {self.capacity_bytes}")
 
 
-def _runs(slots: Slots, step: int) -> Iterator[tuple[int, int]]:
+def _runs(slots: Slots) -> Iterator[tuple[int, int]]:
     """(first, count) of runs that lie side by side in the file, or are all of one special kind."""
     if not len(slots):
         return
     same_special = (slots[1:] == slots[:-1]) & (slots[1:] < 0)
-    side_by_side = (slots[1:] - slots[:-1] == step) & (slots[:-1] >= 0)
+    side_by_side = (slots[1:] - slots[:-1] == 1) & (slots[:-1] >= 0)
     cuts = np.flatnonzero(~(same_special | side_by_side)) + 1
     bounds = [0, *cuts.tolist(), len(slots)]
     for first, end in itertools.pairwise(bounds):

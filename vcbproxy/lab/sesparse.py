@@ -9,7 +9,8 @@ Little endian u64, offsets and sizes in sectors of 512 bytes; as QEMU's block/vm
     directory     one entry for 16 MiB of disk: 0, or 0x1 << 60 | number of its table
     tables        64 sectors each, 4096 entries, one a grain
     free bitmap, back map: reserved, left as zeroes (no reader needs them)
-    grains        of 4 KiB, in the order of first writing
+    grains        of 4 KiB, in the order of first writing; what grains have left is used again, as there are no more
+                  of them than the disk has
 
 An entry's top nibble says what the grain is: 0 ask the parent, 1 unmapped by the guest, 2 zeroes, 3 lies in the grain
 whose number is spread over the rest: bits 59..48 hold its low 12 bits, bits 47..0 the others.
@@ -64,6 +65,7 @@ class SeSparseFile(GrainFile):
         self._directory = np.where(raw == 0, -1, raw & np.uint64(0xFFFFFFFF)).astype(np.int64)
         self._tables_used = int(np.count_nonzero(raw))
         self._grains_used: int = (store.size(path) - self._grains_offset) // self.grain_bytes
+        self._left = self._find_left()
 
     @classmethod
     def create(cls, store: Store, path: str, capacity_bytes: int) -> SeSparseFile:
@@ -99,11 +101,21 @@ class SeSparseFile(GrainFile):
         store.write(path, _VOLATILE_SECTOR * SECTOR, _VOLATILE.pack(_VOLATILE_MAGIC, 0, 1, 0))
         return cls(store, path)
 
+    def _find_left(self) -> list[int]:
+        """Slots in the file in which no grain lies."""
+        held = np.zeros(self._grains_used, np.bool_)
+        for index in self._present_tables():
+            slots = self._slots(index)
+            held[slots[slots >= 0]] = True
+        return [int(slot) for slot in np.flatnonzero(~held)]
+
     def zero(self, offset: int, length: int) -> None:
-        """Mark grains as zeroes; slots they had are left behind."""
+        """Mark grains as zeroes; slots they had are free then."""
         self._check(offset, length)
         for index, first, count in self._pieces(offset, length):
+            before = self._slots(index)[first : first + count].copy()
             self._set(index, first, np.full(count, ZERO, dtype=np.int64))
+            self._left += before[before >= 0].tolist()
 
     def _has_table(self, index: int) -> bool:
         return bool(self._directory[index] >= 0)
@@ -142,9 +154,11 @@ class SeSparseFile(GrainFile):
         offset = self._tables_offset + number * _TABLE_SECTORS * SECTOR + first * 8
         self.store.write(self.path, offset, raw.astype("<u8").tobytes())
 
-    def _allocate(self, count: int) -> int:
-        self._grains_used += count
-        return self._grains_used - count
+    def _allocate(self, count: int) -> Slots:
+        again = [self._left.pop() for _ in range(min(count, len(self._left)))]
+        new = count - len(again)
+        self._grains_used += new
+        return np.array([*again, *range(self._grains_used - new, self._grains_used)], np.int64)
 
     def _slot_offset(self, slot: int) -> int:
         return self._grains_offset + slot * self.grain_bytes
