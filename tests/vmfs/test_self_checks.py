@@ -13,7 +13,7 @@ from vcbproxy.device import Device, FileDevice, Slice, read
 from vcbproxy.errors import DeviceError, LvmError, SourceError, Unreadable, VmfsError
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
 from vcbproxy.units import GiB, MiB
-from vcbproxy.vmfs import resource, runs, view
+from vcbproxy.vmfs import address, resource, runs, view
 from vcbproxy.vmfs.volume import Volume
 
 
@@ -123,6 +123,23 @@ def test_pointer_past_the_end(patient: Patient) -> None:
 def test_pointer_twice(patient: Patient) -> None:
     patient.set_pointer(3, patient.pointer(5))
     patient.refused("one of its blocks is used twice")
+
+
+def test_more_pieces_than_the_volume_has_blocks(patient: Patient) -> None:
+    """Told at once, while they are few: pointer blocks full of the same few pointers would take any memory."""
+    width = WIDTH[patient.version]
+    patient.truth.create_file("/vm/long", 600 * MiB, layout=Layout.POINTERS)
+    patient.truth.write("/vm/long", 0, b"x" * 2 * MiB)
+    inode = patient.volume.tree().find("/vm/long")
+    kind = address.Kind.SUB_BLOCK if width == 8 else address.Kind.POINTER_BLOCK
+    source = patient.volume.tree().view._resource(kind)
+    raw = inode.pointers(patient.volume.fs)[:1]
+    cluster, item = address.resource(raw, kind, width)
+    [piece] = source.pieces(source.place(int(cluster[0]), int(item[0]), "/vm/long"), "/vm/long")
+    pair = read(patient.overlay, DATA + piece.device_offset, 2 * width)
+    patient.overlay.patch(DATA + piece.device_offset, (pair[width:] + pair[:width]) * 300)
+    with pytest.raises(VmfsError, match="it lies in [0-9]+ pieces, the volume has [0-9]+ blocks"):
+        patient.volume.open_file("/vm/long")
 
 
 def test_pointer_lost(patient: Patient) -> None:

@@ -57,7 +57,7 @@ _NAMES = {
 
 _TYPE = 0x7
 _TBZ_32 = 1 << 5
-TBZ_64_ALL = 0xFF
+TBZ_64_FIRST, TBZ_64_ALL = 0x01, 0xFF
 
 
 def _bits(low: int, high: int) -> int:

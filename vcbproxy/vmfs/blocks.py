@@ -147,6 +147,7 @@ class _FileBlocks:
         _check_room(self._fs, self._file, self._descent.slots * self._file.block_size_bytes)
         size = self._file.block_size_bytes
         found = Pieces(self._fs.block_size_bytes, 32)
+        pieces_max = min(PIECES_MAX, self._fs.size_bytes // self._fs.block_size_bytes)
         for numbers, raw in self._descent.leaves():
             places, zeroed = self._places(numbers, raw)
             if int(places.max()) + size > self._fs.size_bytes:
@@ -154,8 +155,9 @@ class _FileBlocks:
             self._count(numbers, zeroed)
             self._tally.add(raw, zeroed)
             found.add_blocks(numbers, places, zeroed, size)
-            if len(found) > PIECES_MAX:
-                raise self._error(f"it lies in more than {PIECES_MAX} pieces")
+            if len(found) > pieces_max:
+                blocks = self._fs.size_bytes // self._fs.block_size_bytes
+                raise self._error(f"it lies in {len(found)} pieces, the volume has {blocks} blocks")
         counts = [(self._blocks, self._blocks_tbz)]
         if self._file.blocks_large and self._file.blocks_large == len(self._tally.seen):
             # No ESXi-made sample tells whether a large block counts once, or once for each small one it stands for.
@@ -187,7 +189,8 @@ class _FileBlocks:
         places[~large], bitmap[~large] = self._small(raw[~large])
         if large.any():
             places[large], bitmap[large] = self._large(numbers[large], raw[large])
-        doubtful = (bitmap != 0) & (bitmap != address.TBZ_64_ALL) & (large | (not self._is_tbz_whole()))
+        whole = (bitmap == address.TBZ_64_FIRST) & ~large & self._is_tbz_whole()
+        doubtful = (bitmap != 0) & (bitmap != address.TBZ_64_ALL) & ~whole
         if doubtful.any():
             worst = int(np.argmax(doubtful))
             reason = f"a block is to be zeroed in part (TBZ bitmap {int(bitmap[worst]):#x}), which is not understood"
@@ -195,10 +198,11 @@ class _FileBlocks:
         return places, bitmap != 0
 
     def _is_tbz_whole(self) -> bool:
-        """Whether one bit of a TBZ bitmap stands for a whole small block, so that any bit means all of it.
+        """Whether one bit of a TBZ bitmap stands for a whole small block, so that the first one means all of it.
 
-        ESXi's own read path takes it so. Where file and volume disagree, the finer of the two is believed: then a
-        bitmap of some bits is not understood.
+        Some public readers take any bit so, but no ESXi-made sample has one: others set contradict what they stand
+        for, and the block may be written in part. Where file and volume disagree, the finer of the two is believed:
+        then a bitmap of some bits is not understood.
         """
         said = {self._fs.tbz_bytes, 1 << self._file.tbz_shift if self._file.tbz_shift < 64 else 0} - {0, 1}
         return bool(said) and min(said) >= self._fs.block_size_bytes
