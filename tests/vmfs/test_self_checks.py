@@ -138,7 +138,7 @@ def test_more_pieces_than_the_volume_has_blocks(patient: Patient) -> None:
     [piece] = source.pieces(source.place(int(cluster[0]), int(item[0]), "/vm/long"), "/vm/long")
     pair = read(patient.overlay, DATA + piece.device_offset, 2 * width)
     patient.overlay.patch(DATA + piece.device_offset, (pair[width:] + pair[:width]) * 300)
-    with pytest.raises(VmfsError, match="it lies in [0-9]+ pieces, the volume has [0-9]+ blocks"):
+    with pytest.raises(VmfsError, match=r"it lies in [0-9]+ pieces, the volume has [0-9]+ blocks"):
         patient.volume.open_file("/vm/long")
 
 
