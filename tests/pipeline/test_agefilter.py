@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,9 +15,10 @@ import psutil
 import pyrage
 import pytest
 
+from tests.alarm import alarm
 from tests.pipeline.disks import MappedMemory, data, noise
 from vcbproxy.archive.agekeys import Identities, Recipients
-from vcbproxy.errors import ConfigError, CredentialsError, DeviceError, IntegrityError
+from vcbproxy.errors import Cancelled, ConfigError, CredentialsError, DeviceError, IntegrityError
 from vcbproxy.pipeline.agefilter import decrypted, encrypted
 from vcbproxy.pipeline.archive import image_stream
 from vcbproxy.pipeline.unarchive import Expected, unpack
@@ -228,3 +230,16 @@ def test_a_key_of_ssh_with_a_passphrase_says_what_to_do(tmp_path: Path) -> None:
     secret = (tmp_path / "id").read_bytes()
     with pytest.raises(CredentialsError, match="ssh-keygen -p"):
         Identities.of(secret, "id")
+
+
+def test_an_interrupt_at_the_very_end_waits_for_the_feeder(keys: Keys) -> None:
+    def slowly() -> Iterator[bytes]:
+        yield PLAIN[: 512 * KiB]
+        time.sleep(0.6)
+
+    def leave_early() -> None:
+        with encrypted(slowly(), keys.recipients) as found:
+            next(found)
+
+    with alarm(), pytest.raises(Cancelled):
+        leave_early()

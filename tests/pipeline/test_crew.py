@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
+from tests.alarm import alarm
 from vcbproxy.errors import Cancelled
 from vcbproxy.pipeline.crew import Crew
 
 
-@pytest.fixture
-def alarm() -> Iterator[None]:
-    """A signal that raises in the main thread, in a moment."""
-
-    def ring(_number: int, _frame: object) -> None:
-        raise Cancelled
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize("how", ["join", "wait"])
 def test_an_interrupt_waits_for_the_threads_to_end(how: str) -> None:
     ended = threading.Event()
@@ -47,6 +29,23 @@ def test_an_interrupt_waits_for_the_threads_to_end(how: str) -> None:
                 pass
             crew.join()
 
-    with pytest.raises(Cancelled):
+    with alarm(), pytest.raises(Cancelled):
         owner()
     assert ended.is_set(), "the thread was left behind"
+
+
+def test_an_interrupt_at_the_very_end_waits_for_the_threads_too() -> None:
+    ended = threading.Event()
+
+    def work(crew: Crew) -> None:
+        while not crew.stopping:
+            time.sleep(0.01)
+        ended.set()
+
+    def owner() -> None:
+        with Crew("test") as crew:
+            crew.start(work, crew)
+
+    with alarm(), pytest.raises(Cancelled):
+        owner()
+    assert ended.is_set(), "the thread was left behind, or was not told"

@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -21,6 +20,7 @@ from typing import Any, Self
 from vcbproxy.archive import agechild
 from vcbproxy.archive.agekeys import Identities, Recipients
 from vcbproxy.errors import ConfigError, CredentialsError, Error, IntegrityError
+from vcbproxy.thread import Thread, join_all
 from vcbproxy.units import MiB
 
 _PIPE_BYTES = MiB
@@ -62,7 +62,7 @@ class _Filter:
         self._name = name
         self._error: BaseException | None = None
         self._process = _started(orders)
-        self._feeder = threading.Thread(target=self._feed, name="age-feeder")
+        self._feeder = Thread(self._feed, "age-feeder")
         self._feeder.start()
 
     def __enter__(self) -> Self:
@@ -71,11 +71,13 @@ class _Filter:
     def __exit__(self, *_error: object) -> None:
         """Leave no process and no thread behind; one that is done already has been waited for."""
         self._process.kill()
-        self._process.wait()
-        self._feeder.join()
-        for pipe in (self._process.stdout, self._process.stderr):
-            assert pipe is not None, "made with pipes"
-            pipe.close()
+        try:
+            join_all([self._feeder])
+        finally:
+            self._process.wait()
+            for pipe in (self._process.stdout, self._process.stderr):
+                assert pipe is not None, "made with pipes"
+                pipe.close()
 
     def __iter__(self) -> Iterator[bytes]:
         assert self._process.stdout is not None, "made with pipes"

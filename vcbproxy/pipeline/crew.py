@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, Protocol, Self
 
 from vcbproxy.errors import Cancelled
 from vcbproxy.pipeline.channel import Channel, Closed
+from vcbproxy.thread import Thread, join_all
 
 _Args = ParamSpec("_Args")
 
@@ -42,9 +43,7 @@ class Crew:
         self._name = name
         self._cancel = cancel
         self._interrupt = interrupt
-        # A join that a signal's exception breaks off takes the thread for ended (Python 3.9 to 3.12): so one waits for
-        # the event, and joins what has ended.
-        self._threads: list[tuple[threading.Thread, threading.Event]] = []
+        self._threads: list[Thread] = []
         self._channels: list[Channel[Any]] = []
         self._lock = threading.Lock()
         self._error: BaseException | None = None
@@ -60,18 +59,15 @@ class Crew:
 
     def start(self, work: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs) -> None:
         """Run ``work`` in a thread of its own."""
-        ended = threading.Event()
 
         def run() -> None:
             try:
                 work(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  # whatever it is: it is raised again, by the owner
                 self._fail(error)
-            finally:
-                ended.set()
 
-        thread = threading.Thread(target=run, name=f"{self._name}-{len(self._threads)}")
-        self._threads.append((thread, ended))
+        thread = Thread(run, f"{self._name}-{len(self._threads)}")
+        self._threads.append(thread)
         try:
             thread.start()
         except RuntimeError:  # the system has no room for one more
@@ -92,21 +88,16 @@ class Crew:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait a while for the threads; say whether all have ended."""
-        for _, ended in self._threads:
-            if not ended.is_set():
-                ended.wait(timeout_s)
+        for thread in self._threads:
+            if not thread.over:
+                thread.join(timeout_s)
                 break
-        return all(ended.is_set() for _, ended in self._threads)
+        return all(thread.over for thread in self._threads)
 
     def join(self) -> None:
         """Wait for the threads to end; raise the first error of any of them."""
-        self._wait_for_all()
+        join_all(self._threads, self._fail)
         self.check()
-
-    def _wait_for_all(self) -> None:
-        for thread, ended in self._threads:
-            ended.wait()
-            thread.join()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
@@ -127,7 +118,7 @@ class Crew:
     ) -> None:
         if error is not None:
             self._fail(error)
-        self._wait_for_all()
+        join_all(self._threads, self._fail)
         # A Closed that reached us only means that a thread failed before: raise what it failed of.
         if isinstance(error, Closed) and self._error is not error and self._error is not None:
             raise self._error from None

@@ -27,6 +27,7 @@ from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, Fi
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.ids import Buffer
+from vcbproxy.thread import Thread, join_all
 
 REFRESH_S = 5 * 60.0
 LOST_S = 22.5 * 60.0
@@ -228,19 +229,23 @@ def held(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Iterat
         while not stop.wait(_POLL_S):
             lock.refresh_if_due()
 
-    thread = threading.Thread(target=refresh, name="lock-refresh", daemon=True)
+    thread = Thread(refresh, "lock-refresh", daemon=True)
+
+    def let_go() -> None:
+        stop.set()
+        try:
+            join_all([thread])
+        finally:
+            lock.release()
+
     thread.start()
     try:
         yield lock
     except BaseException:
-        stop.set()
-        thread.join()
         with suppress(TargetError):  # the first error matters; the lock goes stale, and `repo unlock` removes it
-            lock.release()
+            let_go()
         raise
-    stop.set()
-    thread.join()
-    lock.release()
+    let_go()
 
 
 def acquire(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> HeldLock:

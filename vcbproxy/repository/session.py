@@ -30,6 +30,7 @@ from vcbproxy.repository.backend.base import FileKind, FileName, Heat
 from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats
+from vcbproxy.thread import Thread, join_all
 from vcbproxy.units import MiB
 
 if TYPE_CHECKING:
@@ -86,10 +87,7 @@ class WriteSession:
         self._error: BaseException | None = None
         self._ended = False
         self._packers = 0
-        self._threads = [
-            threading.Thread(target=self._write_packs, name=f"pack-writer-{number}", daemon=True)
-            for number in range(writers)
-        ]
+        self._threads = [Thread(self._write_packs, f"pack-writer-{number}", daemon=True) for number in range(writers)]
         for thread in self._threads:
             thread.start()
 
@@ -183,8 +181,7 @@ class WriteSession:
             self._ended = True
             self._queue.clear()
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        join_all(self._threads)
         self._spare.clear()
 
     def __enter__(self) -> Self:

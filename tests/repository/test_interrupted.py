@@ -1,0 +1,79 @@
+"""An interrupt at the very end, while threads are waited for: none is left behind, and no lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.alarm import alarm
+from tests.repository.faulty import FailingBackend
+from tests.repository.repositories import START, chunk, made
+from vcbproxy.clock import ManualClock
+from vcbproxy.errors import Cancelled
+from vcbproxy.repository import lock
+from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.ids import BlobKind, Buffer
+
+
+class SlowBackend(FailingBackend):
+    """Takes its time for files of one kind, once ``slow`` is set; ``begun`` says that it has begun with one."""
+
+    def __init__(self, kind: FileKind) -> None:
+        super().__init__()
+        self.slow = threading.Event()
+        self.begun = threading.Event()
+        self._kind = kind
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        if name.kind is self._kind and self.slow.is_set():
+            self.begun.set()
+            time.sleep(0.6)
+        super().save(name, parts)
+
+
+def ours() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("pack-writer", "lock-refresh"))]
+
+
+def interrupted(action: Callable[[], None]) -> None:
+    with alarm(), pytest.raises(Cancelled):
+        action()
+
+
+def test_writers_end_before_their_session_does() -> None:
+    backend = SlowBackend(FileKind.PACK)
+    repository = made(backend)
+    with repository.locked() as held:
+
+        def write() -> None:
+            with repository.writing(held) as session:
+                packer = session.packer()
+                packer.add(BlobKind.DATA, chunk("a"))
+                packer.finish()
+                backend.begun.wait(10)
+
+        backend.slow.set()
+        interrupted(write)
+        assert [name for name in ours() if name.startswith("pack-writer")] == []
+    assert list(backend.list(FileKind.LOCK)) == []
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_lock_that_is_being_renewed_is_released(*, failed: bool) -> None:
+    backend, clock = SlowBackend(FileKind.LOCK), ManualClock(START)
+    repository = made(backend, clock)
+
+    def hold() -> None:
+        with repository.locked():
+            backend.slow.set()
+            clock.sleep(lock.REFRESH_S + 1)
+            backend.begun.wait(10)
+            if failed:
+                raise ZeroDivisionError
+
+    interrupted(hold)
+    assert ours() == []
+    assert list(backend.list(FileKind.LOCK)) == []
