@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from jobs.target import PastPoint
-from vcbproxy.archive.bases import chain
+from vcbproxy.archive.bases import chain, suspect_with
 from vcbproxy.archive.manifest import Base, Document
 from vcbproxy.archive.remembered import FrameSums, Remembered
 from vcbproxy.catalog.records import ArchivedPoint
@@ -31,6 +31,9 @@ class Ledger(Protocol):
 
     def listed(self) -> list[ArchivedPoint]:
         """All restore points, the oldest first."""
+
+    def suspect(self, points: Collection[str], because: str) -> None:
+        """Note that restore points, by their ids, are not to be relied upon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,11 @@ class PointOnTape:
     """A restore point on tape in a list of earlier ones."""
 
     archived: ArchivedPoint
-    suspect: bool
+
+    @property
+    def suspect(self) -> bool:
+        """By an audit, or by one before it was copied from the repository."""
+        return self.archived.suspect
 
     @property
     def id(self) -> str:
@@ -144,7 +151,7 @@ class TapeBases:
         newest = {point.vm_uuid: point for point in listed if point.pool == self._pool and point.media_set in self.sets}
         doubtful = set(self._doubtful())
         return [
-            PointOnTape(point, suspect=self._is_suspect(point.id))
+            PointOnTape(point)
             for point in sorted(newest.values(), key=lambda point: point.time)
             if self._remembered.has(point.id) and _holds(point, listed, doubtful) and self._same_keys(point.id)
         ]
@@ -155,16 +162,6 @@ class TapeBases:
             return self._remembered.document(point_id).encryption == self._encryption
         except IntegrityError:
             return False
-
-    def _is_suspect(self, point_id: str) -> bool:
-        """By an audit of ours, or by one before it was copied from the repository."""
-        if self._remembered.is_suspect(point_id):
-            return True
-        try:
-            copied = self._remembered.document(point_id).manifest.get("copied_from")
-        except IntegrityError:
-            return True
-        return isinstance(copied, dict) and bool(copied.get("suspect"))
 
     def past(self, point: PastPoint) -> PastOnTape:
         """Look into one.
@@ -179,12 +176,11 @@ class TapeBases:
         """It is not to be relied upon, and no more those that it builds on, down to the last full one.
 
         Raises:
-            TargetError: that could not be noted.
+            Error: that could not be noted.
         """
         assert isinstance(point, PointOnTape), "a restore point of another target"
-        for one in chain(point.archived, self._ledger.listed()):
-            if one.base is not None or one.id == point.id:
-                self._remembered.suspect(one.id)
+        found = suspect_with(point.archived, self._ledger.listed())
+        self._ledger.suspect(found, "an audit found that changes of its VM were not all told")
 
 
 def _holds(point: ArchivedPoint, listed: Sequence[ArchivedPoint], doubtful: Collection[str]) -> bool:

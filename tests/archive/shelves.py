@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tape.drive import TapeDrive
@@ -136,3 +136,9 @@ class Noted:
 
     def listed(self) -> list[ArchivedPoint]:
         return list(self.points)
+
+    def suspect(self, points: Collection[str], because: str) -> None:
+        self.points = [replace(one, suspect_because=because) if one.id in points else one for one in self.points]
+
+    def is_suspect(self, point_id: str) -> bool:
+        return next(one.suspect for one in self.points if one.id == point_id)

@@ -111,8 +111,8 @@ def test_a_lie_about_changes_is_found_out_and_the_disk_read_whole(tmp_path: Path
         _, delta, last = tapes.ledger.points
         assert last.base is None
         assert restores(tapes, last, tmp_path / "back") == tapes.truth("vm1")
-        assert tapes.remembered.is_suspect(delta.id)
-        assert not tapes.remembered.is_suspect(last.id)
+        assert tapes.ledger.is_suspect(delta.id)
+        assert not tapes.ledger.is_suspect(last.id)
 
 
 @pytest.mark.parametrize("lost", ["memory", "catalog", "set"])

@@ -29,6 +29,15 @@ def chain(point: ArchivedPoint, known: Sequence[ArchivedPoint]) -> list[Archived
     return found[::-1]
 
 
+def suspect_with(point: ArchivedPoint, known: Sequence[ArchivedPoint]) -> list[str]:
+    """The ids of what is suspect when a restore point is: it, and the deltas below it. A full image was read whole.
+
+    Raises:
+        IntegrityError: one of them is not in the catalog any more.
+    """
+    return [one.id for one in chain(point, known) if one.base is not None or one.id == point.id]
+
+
 def with_bases(points: Sequence[ArchivedPoint], known: Sequence[ArchivedPoint]) -> list[ArchivedPoint]:
     """These and all that they build on, each once, bases before what builds on them.
 

@@ -22,6 +22,7 @@ from tape.ltfs.layout import read_layout
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import Met, Position, SequentialDrive
 from vcbproxy.archive import note
+from vcbproxy.archive.pins import BornePin, borne
 
 _WORM = 0x80
 _BLOCK_BYTES_MAX = 1 << 20
@@ -50,6 +51,7 @@ class Found:
         empty: an LTFS volume of ours without any file.
         volume_uuid: of its LTFS volume.
         note: what it says of itself.
+        pins: what it says of pinned restore points, wherever those lie.
     """
 
     content: Content
@@ -61,6 +63,7 @@ class Found:
     empty: bool = False
     volume_uuid: str | None = None
     note: note.Note | None = None
+    pins: tuple[BornePin, ...] = ()
 
     @property
     def retention_until(self) -> datetime | None:
@@ -147,7 +150,9 @@ def _volume(
         what = f"LTFS volume {uuid} of ours, without a note of how long it is kept"
         return Found(Content.UNREADABLE, what, fingerprint, serial, worm, volume_uuid=uuid), volume
     what = f"LTFS volume {uuid} of pool {kept.pool}" if kept and kept.pool else f"LTFS volume {uuid} of no pool"
-    return Found(Content.OURS, what, fingerprint, serial, worm, empty=empty, volume_uuid=uuid, note=kept), volume
+    pins = tuple(borne(volume.index.root.xattrs))
+    found = Found(Content.OURS, what, fingerprint, serial, worm, empty=empty, volume_uuid=uuid, note=kept, pins=pins)
+    return found, volume
 
 
 def _is_ours(creator: str, maker: Maker) -> bool:

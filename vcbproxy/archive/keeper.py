@@ -21,6 +21,7 @@ from tape.ltfs.index import File
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import SequentialDrive
 from vcbproxy.archive import note as notes
+from vcbproxy.archive import pins
 from vcbproxy.archive.hand import Hand
 from vcbproxy.archive.identify import Content, Found, identify
 from vcbproxy.archive.note import Note
@@ -83,6 +84,7 @@ class Keeper:
                 self.catalog.points.outlines(),
                 self._retention,
                 self.hand.now(),
+                {pin.point: pin.reason for pin in self.catalog.marks.pins().values() if pin.holds},
             )
         return {hold.barcode: hold for hold in kept}
 
@@ -149,6 +151,11 @@ class Keeper:
                         return part.path
         return None
 
+    def refusal(self, barcode: str, found: Found, known: Medium | None, pool: str | None) -> str | None:
+        """Why a cartridge must not be overwritten by a pool, or be formatted; None when it may be."""
+        said = {pin.point: pin.changed for pin in self.catalog.marks.pins().values()}
+        return refusal(barcode, found, known, self.holds().get(barcode), pool, self.hand.now(), said)
+
     def take(
         self,
         drive: SequentialDrive,
@@ -172,6 +179,7 @@ class Keeper:
         now = self.hand.now()
         note = Note(barcode, media_set.pool, media_set.id, media_set.began, now, now, until)
         volume.index.root.xattrs[notes.KEY] = note.encode()
+        self._bear_pins(volume)
         volume.commit_anew()
         self.written(barcode, volume, media_set)
         return volume
@@ -205,7 +213,7 @@ class Keeper:
         """In the very transaction in which it is decided: what is on it is not listed any more from here on."""
 
         def forgotten(known: Medium | None) -> Medium:
-            reason = refusal(barcode, found, known, self.holds().get(barcode), pool, self.hand.now())
+            reason = self.refusal(barcode, found, known, pool)
             if reason is not None:
                 raise Unfit(f"cartridge {barcode} is not overwritten: {reason}", found=found)
             blank = cleared(known or Medium(barcode, State.SCRATCH), serial=found.serial, worm=found.worm)
@@ -224,13 +232,21 @@ class Keeper:
     # ------------------------------------------------------------------ while it is written to, and afterwards
 
     def renote(self, volume: LtfsVolume, retention: Length) -> None:
-        """Have the cartridge say until when it is kept now; safe with the next commit."""
+        """Have the cartridge say until when it is kept now, and what is pinned; safe with the next commit."""
         now = self.hand.now()
         before = notes.decode(volume.index.root.xattrs[notes.KEY])
         until = max(retention.after(now), before.retention_until or now)
         volume.index.root.xattrs[notes.KEY] = replace(
             before, last_written=now, retention_until=until, full=volume.full
         ).encode()
+        self._bear_pins(volume)
+
+    def _bear_pins(self, volume: LtfsVolume) -> None:
+        """What is written must become safe, whatever the catalog has: then the pins go with a later index."""
+        try:
+            pins.bear(volume.index.root.xattrs, self.catalog)
+        except Error as error:
+            _log.warning("the catalog does not tell what is pinned, the cartridge goes without: %s", error)
 
     def written(self, barcode: str, volume: LtfsVolume, media_set: MediaSet) -> None:
         """Bring the catalog up to what is on the cartridge now.

@@ -114,6 +114,18 @@ class Document:
         failed = self.manifest.get("disks_failed", [])
         return tuple(f"{disk.get('key')}: {disk.get('reason')}" for disk in failed if isinstance(disk, dict))
 
+    @property
+    def suspect_because(self) -> str:
+        """Why it is not to be relied upon, as far as that was known when it was written."""
+        copied = self.manifest.get("copied_from")
+        return "it is a copy of one that was suspect" if isinstance(copied, dict) and copied.get("suspect") else ""
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """The ids of earlier restore points that its audit found not to be relied upon."""
+        found = self.manifest.get("suspects")
+        return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
+
     def point(self, *further: ArchivedPart) -> ArchivedPoint:
         """As the catalog keeps it, with parts that it cannot name itself."""
         return ArchivedPoint(
@@ -125,6 +137,9 @@ class Document:
             media_set=self.media_set,
             base=None if self.base is None else self.base.id,
             parts=(*self.parts, *further),
+            size_bytes=sum(image.size_bytes for image in self.images),
+            partial=bool(self.missing_disks),
+            suspect_because=self.suspect_because,
         )
 
 

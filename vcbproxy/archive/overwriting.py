@@ -6,7 +6,8 @@
     held            no        no            no                            no
     nothing         yes       yes           no: not known                 no
     scratch         yes       yes           only that volume, past its    no
-    expired         yes       yes           own end, of this pool         no
+    expired         yes       yes           own end, of this pool, and    no
+                                            with no pin that is news
     released        only what a person released, by its fingerprint, whatever it is
     formatting      what is left when we died while we formatted it, if it is the very cartridge
 
@@ -15,7 +16,9 @@ A pure function: a wrong yes here destroys a backup.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from tape.arrival import same_label
 from vcbproxy.archive.identify import Content, Found
@@ -26,7 +29,13 @@ _NEVER = (State.RETIRED, State.DAMAGED, State.CLEANING)
 
 
 def refusal(
-    barcode: str, found: Found, known: Medium | None, hold: Hold | None, pool: str | None, now: datetime
+    barcode: str,
+    found: Found,
+    known: Medium | None,
+    hold: Hold | None,
+    pool: str | None,
+    now: datetime,
+    pins: Mapping[str, datetime] = MappingProxyType({}),
 ) -> str | None:
     """Why a cartridge must not be overwritten; None when it may be.
 
@@ -37,6 +46,7 @@ def refusal(
         hold: why the catalog says that it must be kept, if it does.
         pool: which wants it; None when it is only to be formatted.
         now: the time.
+        pins: of which restore points, by their ids, the catalog knows whether they are pinned; and since when.
     """
     if known is not None and known.state in _NEVER:
         return f"it is {known.state.value}{f' ({known.reason})' if known.reason else ''}"
@@ -57,7 +67,7 @@ def refusal(
         return None
     if found.content is not Content.OURS:
         return f"it holds {found.what}; if that is not wanted, see `vcbproxy tape media release {barcode}`"
-    return _of_ours(barcode, found, known, pool, now)
+    return _of_ours(barcode, found, known, pool, now) or _of_pins(barcode, found, pins)
 
 
 def _is_left_half_formatted(found: Found, known: Medium | None) -> bool:
@@ -86,6 +96,18 @@ def _of_ours(barcode: str, found: Found, known: Medium | None, pool: str | None,
         return f"it says of itself that it is kept {until(note.retention_until)}"
     if pool is not None and known.state is not State.SCRATCH and note.pool != pool:
         return f"it holds {found.what}, not of {pool}"
+    return None
+
+
+def _of_pins(barcode: str, found: Found, known: Mapping[str, datetime]) -> str | None:
+    """That something on it is pinned, by its own word, which the catalog has not heard."""
+    for one in found.pins:
+        said = known.get(one.pin.point)
+        if one.pin.holds and barcode in one.cartridges and (said is None or said < one.pin.changed):
+            return (
+                f"it says of itself that {one.pin.name} is pinned, which the catalog does not know: "
+                f"`vcbproxy tape catalog rebuild {barcode}`"
+            )
     return None
 
 

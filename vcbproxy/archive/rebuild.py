@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tape.elements import CLEANING_PREFIX
 from tape.errors import InUse, MediumError, NotReady, TapeError, WrongCartridge
 from tape.library import Library
 from vcbproxy.archive import stock
+from vcbproxy.archive.bases import suspect_with
 from vcbproxy.archive.identify import Content
 from vcbproxy.archive.keeper import Keeper
 from vcbproxy.archive.layout import VM_JSON
@@ -117,12 +119,25 @@ def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) ->
                 catalog.points.remove(point.id)
         for point in rebuilt.points:
             catalog.points.add(point)
-        known = {point.id for point in catalog.points.listed()}
+        listed = catalog.points.listed()
+        _note_suspects(keeper, surveys, listed)
+        known = {point.id for point in listed}
     rebuilt.told += [
         f"{point.name} cannot be restored until the cartridges of {point.base}, upon which it builds, were looked at"
         for point in rebuilt.points
         if point.base is not None and point.base not in known
     ]
+
+
+def _note_suspects(keeper: Keeper, surveys: Sequence[Survey], listed: Sequence[ArchivedPoint]) -> None:
+    """What audits found out stands in the ``vm.json`` of the restore point that was made then."""
+    by_id = {point.id: point for point in listed}
+    for document in (document for one in surveys for document in one.documents):
+        found = [by_id[point] for point in document.suspects if point in by_id]
+        for point in found:
+            with suppress(IntegrityError):  # what it builds upon was not seen: it cannot be restored either
+                keeper.catalog.marks.suspect(suspect_with(point, listed), f"the audit of {document.name} found it out")
+            keeper.catalog.marks.suspect([point.id], f"the audit of {document.name} found it out")
 
 
 def complete(keeper: Keeper) -> list[str]:

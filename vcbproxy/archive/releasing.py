@@ -38,7 +38,7 @@ def release(keeper: Keeper, barcode: str, found: Found, fingerprint: str | None)
         fingerprint: of what is meant; None, or another one: nothing is released.
 
     Raises:
-        UsageError: it was retired, failed, or is a cleaning cartridge.
+        UsageError: it was retired, failed, or is a cleaning cartridge; or something that needs it is pinned.
     """
     catalog = keeper.catalog
     with catalog.transaction():
@@ -49,6 +49,8 @@ def release(keeper: Keeper, barcode: str, found: Found, fingerprint: str | None)
         lost = tuple(lost_with(catalog.points.listed(), [barcode]))
         if fingerprint != found.fingerprint:
             return Release(hold, lost, released=False)
+        if pinned := [point.name for point in lost if point.pinned]:
+            raise UsageError(f"{', '.join(pinned)} needs {barcode}, and is pinned: `vcbproxy points unpin` first")
         for point in lost:
             catalog.points.remove(point.id)
         medium = cleared(known or Medium(barcode, State.SCRATCH), worm=found.worm)

@@ -3,7 +3,6 @@
     STATE/tape/points/<id>/vm.json         as it is on the cartridge
                            scsi0-0.sums    a checksum of each frame of the disk, as it was then: for the audit
                            scsi0-0.holes   what its map knew to be zeroes
-                           suspect         an audit found it out
 
 All of it can be lost: then the next image is a full one. It is removed with the restore point's entry in the catalog.
 """
@@ -30,7 +29,6 @@ from vcbproxy.archive.sums import digest
 from vcbproxy.errors import IntegrityError, TargetError
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_SUSPECT = "suspect"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,23 +131,6 @@ class Remembered:
             raise IntegrityError(f"{path} is not of a disk of {size_bytes} bytes")
         known = packed >= 0
         return FrameSums(np.where(known, packed, 0).astype(np.uint32), known, holes.astype(np.int64), size_bytes)
-
-    def is_suspect(self, point_id: str) -> bool:
-        """Whether an audit found it out."""
-        return (self._folder(point_id) / _SUSPECT).exists()
-
-    def suspect(self, point_id: str) -> None:
-        """An audit found it out.
-
-        Raises:
-            TargetError: that cannot be written.
-        """
-        folder = self._folder(point_id)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / _SUSPECT, b"")
-        except OSError as error:
-            raise TargetError(f"cannot write {folder}: {error.strerror}") from error
 
     def forget_all_but(self, ids: Collection[str]) -> None:
         """Forget restore points that the catalog has not any more."""

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from vcbproxy.catalog.database import Database
+from vcbproxy.catalog.marks import Marks
 from vcbproxy.catalog.media import Media, MediaSets
 from vcbproxy.catalog.points import Points
 
@@ -26,6 +27,7 @@ class Catalog:
         """Use ``open``."""
         self._database = database
         self.points = Points(database)
+        self.marks = Marks(database)
         self.media = Media(database)
         self.sets = MediaSets(database)
 

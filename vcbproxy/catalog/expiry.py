@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
@@ -133,6 +134,7 @@ def holds(
     points: Sequence[Placed],
     retention: Mapping[str, Length],
     now: datetime,
+    pins: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Hold]:
     """Every cartridge with data that must not be overwritten now.
 
@@ -142,6 +144,7 @@ def holds(
         points: all restore points on tape.
         retention: the present rule of each pool.
         now: the time.
+        pins: why which restore points are pinned, by their ids; nothing, where nobody said why.
 
     Returns:
         One for each, by barcode.
@@ -160,6 +163,7 @@ def holds(
         if hold.until > now:
             kept[medium.barcode] = hold
     _spread(kept, points)
+    _pin(kept, points, pins)
     return [kept[barcode] for barcode in sorted(kept)]
 
 
@@ -204,3 +208,17 @@ def _spread(kept: dict[str, Hold], points: Sequence[Placed]) -> None:
                 kept[barcode] = Hold(barcode, end, f"{point.name} is kept")
         if point.base is not None and point.base in by_id:
             pending.append((by_id[point.base], end))
+
+
+def _pin(kept: dict[str, Hold], points: Sequence[Placed], pins: Mapping[str, str]) -> None:
+    """What a pinned restore point lies on, and what it builds upon, is kept until it is unpinned."""
+    by_id = {point.id: point for point in points}
+    for pinned in (by_id[one] for one in pins if one in by_id):
+        because = f" ({pins[pinned.id]})" if pins[pinned.id] else ""
+        point: Placed | None = pinned
+        seen: set[str] = set()
+        while point is not None and point.id not in seen:
+            seen.add(point.id)
+            for barcode in point.barcodes:
+                kept[barcode] = Hold(barcode, FOREVER, f"{pinned.name} is pinned{because}: it is kept")
+            point = by_id.get(point.base or "")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from vcbproxy import pointname
 from vcbproxy.catalog.database import Database
+from vcbproxy.catalog.marks import Marks
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint, Outline
-from vcbproxy.catalog.tables import PartRow, PointRow
+from vcbproxy.catalog.tables import PartRow, PinRow, PointRow, SuspicionRow
 
 
 class Points:
@@ -20,7 +21,7 @@ class Points:
         self._database = database
 
     def add(self, point: ArchivedPoint) -> None:
-        """Note one; what was known under its id is replaced.
+        """Note one; what was known under its id is replaced, but for marks: that it is suspect is only added.
 
         Raises:
             Error: the catalog cannot be written.
@@ -31,6 +32,9 @@ class Points:
                 session.delete(known)
                 session.flush()
             session.add(_row(point))
+            if point.suspect and session.get(SuspicionRow, point.id) is None:
+                session.add(SuspicionRow(point=point.id, because=point.suspect_because))
+            session.flush()
 
     def listed(self, *, pool: str | None = None) -> list[ArchivedPoint]:
         """All, or a pool's, the oldest first."""
@@ -61,6 +65,10 @@ class Points:
             UsageError: none or several; the message lists what there is.
         """
         return find(self.listed(), text)
+
+    def suspect(self, points: Collection[str], because: str) -> None:
+        """Note that restore points, by their ids, are not to be relied upon; see ``Marks``."""
+        Marks(self._database).suspect(points, because)
 
     def of_cartridge(self, barcode: str) -> list[ArchivedPoint]:
         """All of which some part lies on a cartridge, the oldest first."""
@@ -108,6 +116,8 @@ def _row(point: ArchivedPoint) -> PointRow:
         pool=point.pool,
         media_set=point.media_set,
         base=point.base,
+        size_bytes=point.size_bytes,
+        partial=point.partial,
         parts=parts,
     )
 
@@ -124,10 +134,20 @@ def _records(session: Session, *conditions: ColumnElement[bool]) -> list[Archive
     for point, file, number, path, barcode, volume_uuid, size_bytes, sha256 in session.execute(of_them):
         part = ArchivedPart(file, number, path, barcode, volume_uuid, size_bytes, sha256)
         parts.setdefault(point, []).append(part)
-    question = select(
-        PointRow.id, PointRow.vm, PointRow.vm_uuid, PointRow.time, PointRow.pool, PointRow.media_set, PointRow.base
-    ).order_by(PointRow.time, PointRow.id)
+    question = (
+        select(
+            PointRow.id, PointRow.vm, PointRow.vm_uuid, PointRow.time, PointRow.pool, PointRow.media_set, PointRow.base,
+            PointRow.size_bytes, PointRow.partial, SuspicionRow.because, PinRow.reason,
+        )
+        .outerjoin(SuspicionRow, SuspicionRow.point == PointRow.id)
+        .outerjoin(PinRow, and_(PinRow.point == PointRow.id, PinRow.holds))
+        .order_by(PointRow.time, PointRow.id)
+    )  # fmt: skip
     return [
-        ArchivedPoint(point, vm, vm_uuid, time, pool, media_set, base, tuple(parts.get(point, ())))
-        for point, vm, vm_uuid, time, pool, media_set, base in session.execute(question.where(*conditions))
-    ]
+        ArchivedPoint(
+            point, vm, vm_uuid, time, pool, media_set, base, tuple(parts.get(point, ())),
+            size_bytes, partial, because or "", reason is not None, reason or "",
+        )
+        for point, vm, vm_uuid, time, pool, media_set, base, size_bytes, partial, because, reason
+        in session.execute(question.where(*conditions))
+    ]  # fmt: skip

@@ -52,7 +52,7 @@ class ArchivedPoint:
         parts: everything that it consists of, by file and number.
         size_bytes: of its disks, as the VM has them; None where an older version noted it.
         partial: whether some disk of the VM is not in it; None likewise.
-        suspect: whether an audit found that it may hold what the VM did not have.
+        suspect_because: why it may hold what the VM did not have; nothing, where nobody found that.
         pinned: whether no rule gives up the cartridges that it needs.
         pinned_because: why, where somebody said so.
     """
@@ -67,9 +67,14 @@ class ArchivedPoint:
     parts: tuple[ArchivedPart, ...]
     size_bytes: int | None = None
     partial: bool | None = None
-    suspect: bool = False
+    suspect_because: str = ""
     pinned: bool = False
     pinned_because: str = ""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it is not to be relied upon."""
+        return bool(self.suspect_because)
 
     @property
     def ids(self) -> tuple[str, ...]:

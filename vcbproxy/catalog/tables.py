@@ -139,4 +139,4 @@ class SuspicionRow(Table):
     __tablename__ = "suspicion"
 
     point: Mapped[str] = mapped_column(String(32), primary_key=True)
-    since: Mapped[datetime] = mapped_column(UtcTime)
+    because: Mapped[str] = mapped_column(Text)

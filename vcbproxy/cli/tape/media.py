@@ -130,13 +130,12 @@ def _new_ones(config: Config, present: list[str], catalog: Catalog) -> list[str]
 
 def _labelled(library: Any, keeper: Keeper, barcode: str, *, anew: bool, dry_run: bool) -> dict[str, Any]:
     from vcbproxy.archive.keeper import Unfit
-    from vcbproxy.archive.overwriting import refusal
 
     with tape_errors(), library.loaded(barcode, wait_s=named.WAIT_S) as drive, keeper.drive_session(drive):
         found, volume = keeper.identify(drive)
         row = {"barcode": barcode, "holds": found.what, "done": False, "problem": None}
         known = keeper.catalog.media.get(barcode)
-        reason = refusal(barcode, found, known, keeper.holds().get(barcode), None, keeper.hand.now())
+        reason = keeper.refusal(barcode, found, known, None)
         if reason is not None:
             return {**row, "problem": reason}
         if dry_run:

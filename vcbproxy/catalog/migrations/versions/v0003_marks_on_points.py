@@ -27,5 +27,5 @@ def upgrade() -> None:
     op.create_table(
         "suspicion",
         sa.Column("point", sa.String(32), primary_key=True),
-        sa.Column("since", _MOMENT, nullable=False),
+        sa.Column("because", sa.Text, nullable=False),
     )
