@@ -19,7 +19,7 @@ from jobs.lanes import deal, onto_another
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.target import Lane
 from jobs.vmbackup import back_up_vm
-from vcbproxy.errors import CartridgeFailed, Error, NothingProtected, SnapshotLeft, SourceError, UsageError
+from vcbproxy.errors import Cancelled, CartridgeFailed, Error, NothingProtected, SnapshotLeft, SourceError, UsageError
 from vcbproxy.manager import inventory
 from vcbproxy.manager.choice import refuse
 from vcbproxy.manager.session import Session
@@ -90,7 +90,7 @@ class _Run:
         numbered = list(enumerate(self._chosen))
         try:
             deal(self._around.target, numbered, self._in_lane, interrupt=self._around.storage.patience.interrupt)
-        except Error as error:
+        except (Error, Cancelled) as error:
             if self._results:
                 error.add_note(_before_that(list(self._results.values()), self._chosen))
             raise

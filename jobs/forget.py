@@ -15,7 +15,7 @@ from datetime import datetime, tzinfo
 
 from jobs import retention
 from jobs.retention import Rule, Verdict
-from vcbproxy.errors import Error, UsageError
+from vcbproxy.errors import Cancelled, Error, UsageError
 from vcbproxy.manager.pattern import Pattern
 from vcbproxy.repository import hurt as damage
 from vcbproxy.repository import points, records
@@ -42,7 +42,7 @@ class Outcome:
     verdicts: tuple[Verdict, ...]
     forgotten: frozenset[str]
     hurt: frozenset[str]
-    error: Error | None = None
+    error: Error | Cancelled | None = None
 
 
 def by_rule(rule: Rule, vms: Sequence[str], *, now: datetime, zone: tzinfo) -> Decision:
@@ -127,11 +127,11 @@ def carry_out(repository: Repository, held: HeldLock, decide: Decision) -> Outco
     listed, hurt = _surveyed(repository)
     verdicts = _held_back(repository, decide(listed))
     forgotten: set[str] = set()
-    error = None
+    error: Error | Cancelled | None = None
     try:
         going = [verdict.point for verdict in verdicts if not verdict.keep]
         records.forget(repository, held, going, lambda point: forgotten.add(point.id))
-    except Error as caught:
+    except (Error, Cancelled) as caught:
         error = caught
     return Outcome(tuple(verdicts), frozenset(forgotten), hurt, error)
 

@@ -17,7 +17,7 @@ from jobs.lanes import deal, onto_another
 from jobs.target import Committed, DiskInto, Effort, Lane, Past, Taken, Target
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
-from vcbproxy.errors import CartridgeFailed, Error, IntegrityError, Partial
+from vcbproxy.errors import Cancelled, CartridgeFailed, Error, IntegrityError, Partial
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.content import Lengths
 from vcbproxy.pipeline.crew import Cancel
@@ -112,7 +112,7 @@ def run(
     job = _Copying(repository, target, watcher, clock, workers, deltas, results)
     try:
         deal(target, _rows(points, deltas=deltas), job.in_lane)
-    except Error as error:
+    except (Error, Cancelled) as error:
         done = [result.source.name for result in results if result.committed]
         error.add_note(f"before that, copied: {', '.join(done) or 'nothing'}")
         raise

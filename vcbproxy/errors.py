@@ -28,9 +28,10 @@
     ├─ IntegrityError          4   stored data are damaged or do not match: never retried
     ├─ Busy                    11  a lock is held: try later
     ├─ CartridgeWanted         14  a person puts a cartridge into the library
-    ├─ CredentialsError        12  wrong password, or login refused
-    └─ Cancelled               130 interrupted by Ctrl-C: clean up, no alarm
-       └─ Terminated           143 ... by SIGTERM
+    └─ CredentialsError        12  wrong password, or login refused
+
+    Cancelled                  130 interrupted by Ctrl-C: clean up, no alarm; no Error, nor even an Exception
+    └─ Terminated              143 ... by SIGTERM
 
 The facts an error was made of are its attributes (``error.facts``); the message is the class's template filled with
 them, in one line, and says what to do next where there is something to do. Exit codes live on the classes; the table
@@ -236,11 +237,19 @@ class CredentialsError(Error):
     exit_code = 12
 
 
-class Cancelled(Error):
-    """Interrupted by the operator: clean up, raise no alarm."""
+class Cancelled(BaseException):
+    """Interrupted by the operator: clean up, raise no alarm.
 
-    exit_code = 130
-    template = "interrupted"
+    Like KeyboardInterrupt it is no Exception: a signal strikes anywhere, and whoever expects an error there (of a
+    restore point that is checked, of a log-out) would otherwise take this for one, report damage, or go on.
+    """
+
+    exit_code: ClassVar[int] = 130
+    template: ClassVar[str] = "interrupted"
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return self.template
 
 
 class Terminated(Cancelled):

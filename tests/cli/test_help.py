@@ -69,7 +69,7 @@ def test_the_table_of_exit_codes_tells_the_truth():
         if len(cells) > 3 and cells[1].isdigit():
             table.setdefault(int(cells[1]), set()).add(cells[2].strip("`"))
     assert set(table) == set(frame.EXIT_CODES)
-    for cls in error_classes():
+    for cls in (*error_classes(), errors.Cancelled, errors.Terminated):
         if cls.__module__ == "vcbproxy.errors":
             assert cls.exit_code in table, cls
     for code, names in table.items():

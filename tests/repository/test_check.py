@@ -21,9 +21,10 @@ from tests.repository.repositories import (
     write_point,
 )
 from vcbproxy.device import read
-from vcbproxy.errors import Error, IntegrityError, TargetError, UsageError
+from vcbproxy.errors import Cancelled, Error, IntegrityError, TargetError, UsageError
 from vcbproxy.repository import codec, tree
-from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName
+from vcbproxy.repository.backend.around import Around
+from vcbproxy.repository.backend.base import CONFIG, Backend, FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind, digest
@@ -291,3 +292,29 @@ def test_the_list_of_a_huge_disk_is_whole() -> None:
         session.flush()
     report = checked(backend)
     assert (report.problems, report.packs_read) == ([], 1)
+
+
+class Interrupted(Around):
+    """The operator presses Ctrl-C while so many files are loaded already."""
+
+    def __init__(self, inner: Backend, after: int) -> None:
+        super().__init__(inner)
+        self.left = after
+
+    def load(self, name: FileName, offset: int, buf: memoryview) -> None:
+        self.left -= 1
+        if self.left == -1:  # only once: who catches it goes on
+            raise Cancelled
+        super().load(name, offset, buf)
+
+
+def test_a_check_that_is_interrupted_finds_no_damage(backend: MemoryBackend) -> None:
+    loads = 10_000
+    counting = Interrupted(backend, loads)
+    assert check(Repository.open(counting, PASSWORD), Subset()).problems == []
+    loads -= counting.left
+    assert loads > 20
+    for after in range(loads):
+        with pytest.raises(Cancelled):
+            check(Repository.open(Interrupted(backend, after), PASSWORD), Subset())
+    assert of_kind(backend, FileKind.SUSPECT) == []

@@ -11,7 +11,7 @@ import click
 
 from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Compression, Config, Mode, Quiesce
-from vcbproxy.errors import Error, UsageError
+from vcbproxy.errors import Cancelled, Error, UsageError
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def backup(
             report = _run_to_tape(wanted, given, archiving.pool_of(target), drives, config, done.append)
         else:
             report = _run(wanted, given, frame.required(repository), config, done.append)
-    except Error:
+    except (Error, Cancelled):
         if done:
             _show(done, as_json)  # what was done before is safe, and whoever reads the result wants to know of it
         raise

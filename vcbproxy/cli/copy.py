@@ -9,7 +9,7 @@ import click
 
 from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Compression, Config
-from vcbproxy.errors import Error
+from vcbproxy.errors import Cancelled, Error
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def copy(
             report = job.run(
                 stored, chosen, into, Terminal(), SystemClock(), workers=workers, deltas=not full, results=done
             )
-    except Error:
+    except (Error, Cancelled):
         if done:
             _show(done, as_json)
         raise

@@ -11,7 +11,7 @@ import click
 
 from vcbproxy.cli import frame
 from vcbproxy.config import Config, Prune, Retention
-from vcbproxy.errors import ConfigError, Error, TargetError, UsageError
+from vcbproxy.errors import Cancelled, ConfigError, Error, TargetError, UsageError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -175,7 +175,9 @@ def _zone(name: str | None) -> tzinfo:
         ) from error
 
 
-def _pruned(opened: Repository, held: HeldLock, configured: Prune) -> tuple[dict[str, Any] | None, Error | None]:
+def _pruned(
+    opened: Repository, held: HeldLock, configured: Prune
+) -> tuple[dict[str, Any] | None, Error | Cancelled | None]:
     """Prune; an error waits until what was forgotten is told."""
     from vcbproxy.cli import prune
     from vcbproxy.cli.progress import stages
@@ -184,7 +186,7 @@ def _pruned(opened: Repository, held: HeldLock, configured: Prune) -> tuple[dict
     try:
         with stages(in_bytes={"repack"}) as progress:
             outcome = pruning.prune(opened, held, prune.options_of(configured), progress=progress)
-    except Error as error:
+    except (Error, Cancelled) as error:
         return None, error
     return prune.row(opened.location, outcome, dry_run=False), None
 

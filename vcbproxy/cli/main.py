@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = program.main(asked, prog_name="vcbproxy", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
-    except errors.Error as error:
+    except (errors.Error, errors.Cancelled) as error:
         _report(error, error.exit_code, as_json=as_json)
     except click.exceptions.Abort:
         _report(errors.Cancelled(), errors.Cancelled.exit_code, as_json=as_json)
@@ -154,7 +154,7 @@ def _let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _report(error: errors.Error, code: int, *, as_json: bool) -> None:
+def _report(error: errors.Error | errors.Cancelled, code: int, *, as_json: bool) -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):  # it may be the very error: Python 3.11.2 then ends with 120, whatever we say
