@@ -55,6 +55,17 @@ class Arm:
         drives = [element.address for element in elements if element.kind is ElementKind.DRIVE]
         return Inventory(self._name, tuple(self._with_serial(element, drives) for element in elements))
 
+    def inventory(self) -> Inventory:
+        """What lies where, by a look for which the robot is taken.
+
+        Raises:
+            InUse: another program keeps the robot busy.
+            NotReady: its door is open, or it is taking stock.
+            TapeError: it does not tell.
+        """
+        with self.held():
+            return self.look()
+
     def _with_serial(self, element: Element, drives: Sequence[int]) -> Element:
         if element.kind is not ElementKind.DRIVE:
             return element

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tape import alerts, cleaning
 from tape.alerts import Alert, Severity
 from tape.cleaninglog import CleaningLog
 from tape.errors import InUse, TapeError
+from tape.seating import Seating
 from tape.sequential import SequentialDrive
-
-if TYPE_CHECKING:
-    from tape.library import Library
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +68,7 @@ class Attendant:
                 _log.warning("that drive %s asks to be cleaned could not be noted: %s", serial, error)
 
     def clean_if_asked(
-        self, library: Library, serial: str, *, sleep: Callable[[float], None], monotonic: Callable[[], float]
+        self, seating: Seating, serial: str, *, sleep: Callable[[float], None], monotonic: Callable[[], float]
     ) -> None:
         """Clean a drive that has asked for it, now or before; if that cannot be, it is tried again the next time."""
         log = self._cleaning_log
@@ -80,7 +77,7 @@ class Attendant:
         try:
             if not log.asked(serial):
                 return
-            done = cleaning.clean(library, serial, log, sleep=sleep, monotonic=monotonic)
+            done = cleaning.clean(seating, serial, log, sleep=sleep, monotonic=monotonic)
         except InUse:
             return  # whoever has it now will see to it
         except TapeError as error:

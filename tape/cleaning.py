@@ -10,17 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from tape import alerts
 from tape.cleaninglog import CleaningLog
 from tape.elements import CLEANING_PREFIX, ElementKind, Inventory
 from tape.errors import LibraryError, NoMedium, NotReady, UnitAttention
 from tape.scsi import cdb
+from tape.seating import Seating
 from tape.sequential import SequentialDrive
-
-if TYPE_CHECKING:
-    from tape.library import Library
 
 _ARRIVAL_S = 60.0
 _CLEANING_S = 1800.0  # some take ten minutes
@@ -43,7 +40,7 @@ class Cleaned:
 
 
 def clean(
-    library: Library,
+    seating: Seating,
     serial: str,
     log: CleaningLog,
     *,
@@ -55,7 +52,7 @@ def clean(
     """Clean a drive; a cartridge that idles in it is brought home before.
 
     Args:
-        library: the drive's.
+        seating: of the drive's library.
         serial: the drive's number.
         log: where uses are counted.
         barcode: the cartridge to take; else the most used of those that can still clean.
@@ -71,20 +68,20 @@ def clean(
     """
     tried: set[str] = set()
     while True:
-        chosen = _chosen(library.inventory(), log, barcode, tried)
+        chosen = _chosen(seating.inventory(), log, barcode, tried)
         tried.add(chosen)
-        with library.seated(chosen, serial, wait_s=wait_s) as drive:
-            _wait_cleaned(library, serial, drive, sleep, monotonic)
+        with seating.seated(chosen, serial, wait_s=wait_s) as drive:
+            _wait_cleaned(seating, serial, drive, sleep, monotonic)
             found = {one.number for one in alerts.read(drive)}
         if found & {alerts.CLEANING_EXPIRED, alerts.CLEANING_INVALID}:
             log.expired(chosen)
             if barcode is not None:
-                raise LibraryError(f"{library.name}: {alerts.alert(min(found))}; take {chosen} out")
+                raise LibraryError(f"{seating.name}: {alerts.alert(min(found))}; take {chosen} out")
             continue
         known = log.used(chosen, serial)
         if alerts.CLEAN_NOW in found:
             log.ask(serial)
-            raise LibraryError(f"{library.name}: drive {serial} still asks to be cleaned, after {chosen} cleaned it")
+            raise LibraryError(f"{seating.name}: drive {serial} still asks to be cleaned, after {chosen} cleaned it")
         return Cleaned(chosen, known.uses, known.left)
 
 
@@ -113,7 +110,7 @@ def _chosen(inventory: Inventory, log: CleaningLog, barcode: str | None, tried: 
 
 
 def _wait_cleaned(
-    library: Library,
+    seating: Seating,
     serial: str,
     drive: SequentialDrive,
     sleep: Callable[[float], None],
@@ -127,13 +124,13 @@ def _wait_cleaned(
         if state is _State.NOTHING and (begun or monotonic() >= start_s + _ARRIVAL_S):
             return
         if state is _State.LOADED:
-            raise LibraryError(f"{library.name}: drive {serial} takes what it was given for a data cartridge")
-        given_out = library.inventory().drive(serial).accessible
+            raise LibraryError(f"{seating.name}: drive {serial} takes what it was given for a data cartridge")
+        given_out = seating.inventory().drive(serial).accessible
         if begun and given_out and state is _State.CLEANING_CARTRIDGE:
             return
         begun = begun or state is not _State.NOTHING
         sleep(_LOOK_AGAIN_S)
-    raise LibraryError(f"{library.name}: drive {serial} has not finished cleaning after {_CLEANING_S / 60:.0f} minutes")
+    raise LibraryError(f"{seating.name}: drive {serial} has not finished cleaning after {_CLEANING_S / 60:.0f} minutes")
 
 
 class _State(Enum):

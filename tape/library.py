@@ -13,7 +13,6 @@ the library is closed: a job's next volume is mostly the one of its last.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,27 +26,11 @@ from tape.attendant import Attendant, Heard
 from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
-from tape.errors import (
-    DestinationFull,
-    InUse,
-    LibraryChanged,
-    LibraryError,
-    NotReady,
-    RefusedCommand,
-    RemovalPrevented,
-    Reserved,
-    SourceEmpty,
-    TapeError,
-)
+from tape.errors import LibraryError, TapeError
 from tape.scsi.reservation import key_of
+from tape.seating import Seating
 from tape.seats import Seats
 from tape.sequential import SequentialDrive
-
-_OVERTAKEN_MAX = 3
-_SEATS_LOOK_S = 5.0  # whether another program has let a drive go: the robot is asked each time
-
-
-_log = logging.getLogger(__name__)
 
 
 class Library:
@@ -91,8 +74,8 @@ class Library:
         self._sleep = sleep
         self._monotonic = monotonic
         self._seats = Seats(devices, monotonic, key_of(reserve_as) if reserve_as is not None else None)
-        self._left: dict[str, str] = {}
-        """Drives in which we have left a cartridge, longest ago first, and its label."""
+        self.seating = Seating(self.name, devices.drives, self._arm, self._seats, monotonic=monotonic)
+        """Cartridges in drives as they are, those for cleaning too; and those that idle there."""
 
     @classmethod
     def in_folder(cls, folder: Path, *, name: str = "", keep_loaded: bool = True) -> Self:
@@ -113,7 +96,7 @@ class Library:
         """Put away what was left in drives, and let everything go. The first error is the one to be told."""
         try:
             if self._puts_away:
-                self.put_away()
+                self.seating.put_away()
         except TapeError as second:
             if error is None:
                 raise
@@ -135,8 +118,7 @@ class Library:
             NotReady: its door is open, or it is taking stock.
             TapeError: it does not tell.
         """
-        with self._arm.held():
-            return self._arm.look()
+        return self._arm.inventory()
 
     def take_stock(self) -> Inventory:
         """Have every label looked at anew, which takes minutes.
@@ -183,7 +165,7 @@ class Library:
         """
         if barcode.startswith(CLEANING_PREFIX):
             raise LibraryError(f"{self.name}: {barcode} is a cleaning cartridge; it holds no data")
-        with self._seat(barcode, wait_s, among) as serial:
+        with self.seating.seat(barcode, wait_s, among) as serial:
             with self._seats.session(serial) as drive:
                 arrival.thread(drive, barcode, self._sleep, self._monotonic)
                 try:
@@ -197,22 +179,8 @@ class Library:
                     raise
                 self._attendant.hear(serial, barcode, drive)
             if not self._keep_loaded:
-                self._empty(serial)
-        self._attendant.clean_if_asked(self, serial, sleep=self._sleep, monotonic=self._monotonic)
-
-    @contextmanager
-    def seated(self, barcode: str, serial: str, *, wait_s: float = 0.0) -> Iterator[SequentialDrive]:
-        """Have any cartridge, those for cleaning too, lie in a drive for the length of a ``with``: as it is.
-
-        It is neither threaded nor verified, and brought home in the end.
-
-        Raises:
-            TapeError: as ``loaded``.
-        """
-        with self._seat(barcode, wait_s, [serial]) as seat:
-            with self._seats.session(seat) as drive:
-                yield drive
-            self._empty(seat)
+                self.seating.empty(serial)
+        self._attendant.clean_if_asked(self.seating, serial, sleep=self._sleep, monotonic=self._monotonic)
 
     @contextmanager
     def drive(self, serial: str, *, wait_s: float = 0.0) -> Iterator[SequentialDrive]:
@@ -233,7 +201,7 @@ class Library:
         """
         with self.loaded(barcode, wait_s=wait_s, among=[serial]):
             pass
-        self._left.pop(serial, None)
+        self.seating.leave(serial)
 
     def unload(self, serial: str, destination: Element | None = None, *, wait_s: float = 0.0) -> Element:
         """Take the cartridge out of a drive, back into its slot or to another place; gives where it is now.
@@ -244,26 +212,7 @@ class Library:
             MoveFailed: it could not be carried.
         """
         with self._seats.lease(serial, wait_s):
-            return self._empty(serial, destination)
-
-    def put_away(self) -> None:
-        """Bring home what was left in drives, but for drives that somebody uses.
-
-        Raises:
-            TapeError: one could not be brought home; the others were.
-        """
-        first: TapeError | None = None
-        for serial, barcode in list(self._left.items()):
-            try:
-                with self._seats.lease(serial, 0.0):
-                    if self.inventory().drive(serial).barcode == barcode:
-                        self._empty(serial)
-            except InUse:
-                continue
-            except TapeError as error:
-                first = first or error
-        if first is not None:
-            raise first
+            return self.seating.empty(serial, destination)
 
     # ------------------------------------------------------------------ carrying
 
@@ -326,131 +275,7 @@ class Library:
                     inventory = self._arm.look()
         return brought
 
-    # ------------------------------------------------------------------ the drives' side
-
-    @contextmanager
-    def _seat(self, barcode: str, wait_s: float, among: Sequence[str]) -> Iterator[str]:
-        """Have a drive with that cartridge in it."""
-        until_s = self._monotonic() + wait_s
-        overtaken = 0
-        while True:
-            with ExitStack() as taken:
-                serial, refusals = self._take_one(barcode, among, taken)
-                try:
-                    brought = serial is not None and self._bring(barcode, serial)
-                except LibraryError as error:
-                    overtaken += 1
-                    if not _is_overtaken(error) or overtaken > _OVERTAKEN_MAX:
-                        raise
-                    _log.warning("%s; planned anew", error)
-                    continue
-                if serial is not None:
-                    if not brought:
-                        continue  # another drive got it first
-                    self._left.pop(serial, None)
-                    self._left[serial] = barcode
-                    yield serial
-                    return
-            if self._monotonic() >= until_s:
-                raise refusals[0] if len(refusals) == 1 else InUse(
-                    device=f"every drive of {self.name}", holder=", ".join(str(one.holder) for one in refusals)
-                )  # fmt: skip
-            self._seats.wait(min(_SEATS_LOOK_S, until_s - self._monotonic()))
-
-    def _take_one(
-        self, barcode: str, among: Sequence[str], taken: ExitStack
-    ) -> tuple[str | None, list[InUse | Reserved]]:
-        """Take the first drive that is free of those that would do; else who has them."""
-        inventory = self.inventory()
-        refusals: list[InUse | Reserved] = []
-        for serial in self._choices(inventory, inventory.where(barcode), among):
-            with ExitStack() as trial:
-                try:
-                    trial.enter_context(self._seats.lease(serial, 0.0))
-                    self._seats.hold_ours(serial)
-                except (InUse, Reserved) as error:
-                    refusals.append(error)
-                else:
-                    taken.push(trial.pop_all())
-                    return serial, refusals
-        return None, refusals
-
-    def _choices(self, inventory: Inventory, found: Element, among: Sequence[str]) -> list[str]:
-        """Drives that would do, best first: the one that has it; empty ones; those whose cartridge idled longest."""
-        reachable = [
-            element
-            for element in inventory.of_kind(ElementKind.DRIVE)
-            if element.drive_serial in self._devices.drives and (not among or element.drive_serial in among)
-        ]
-        if not reachable:
-            told = ", ".join(element.drive_serial or "?" for element in inventory.of_kind(ElementKind.DRIVE)) or "none"
-            known = ", ".join(among or self._devices.drives) or "none"
-            raise LibraryError(f"{self.name}: its drives are {told}; asked for, or known to this host: {known}")
-        if found.kind is ElementKind.DRIVE:
-            if found not in reachable:
-                raise LibraryError(f"{self.name}: {found.barcode} lies in {_drive(found)}; unload it there first")
-            return [found.drive_serial]
-        idle = list(self._left)
-        full = [element.drive_serial for element in reachable if element.full]
-        full.sort(key=lambda serial: idle.index(serial) if serial in idle else -1)
-        return [element.drive_serial for element in reachable if not element.full] + full
-
-    def _bring(self, barcode: str, serial: str) -> bool:
-        """Put a cartridge into a drive of ours; False when another drive got it first."""
-        drive = self.inventory().drive(serial)
-        if drive.full and drive.barcode == barcode:
-            return True
-        if drive.full:
-            self._eject(serial)  # takes minutes, in which the robot can serve others
-        with self._arm.held():
-            inventory = self._arm.look()
-            drive = inventory.drive(serial)
-            if inventory.where(barcode).kind is ElementKind.DRIVE:
-                return inventory.where(barcode) == drive
-            if drive.full:
-                self._arm.carry(inventory, drive, inventory.home_of(drive))
-                inventory = self._arm.look()
-            self._arm.carry(inventory, inventory.where(barcode), inventory.drive(serial))
-        return True
-
-    def _empty(self, serial: str, destination: Element | None = None) -> Element:
-        """Take out what lies in a drive of ours."""
-        if not self.inventory().drive(serial).full:
-            raise LibraryError(f"{self.name}: nothing is in drive {serial}")
-        self._eject(serial)
-        with self._arm.held():
-            inventory = self._arm.look()
-            drive = inventory.drive(serial)
-            place = destination or inventory.home_of(drive)
-            carried = self._arm.carry(inventory, drive, inventory.at(place.kind, place.address))
-        self._left.pop(serial, None)
-        return carried
-
-    def _eject(self, serial: str) -> None:
-        """Have a drive of ours give its cartridge out."""
-        if serial not in self._devices.drives:
-            return  # it may be one that gives out by itself; if not, the robot will say so
-        with self._seats.session(serial) as drive:
-            # A program that died may have left it held; now nobody else on this host can be using it.
-            drive.release()
-            try:
-                drive.unload()
-            except RemovalPrevented:
-                raise
-            except (NotReady, RefusedCommand):  # it has been given out already, as after cleaning; the robot will tell
-                return
-
     def _known(self, drive: Element) -> str:
         if not drive.drive_serial:
             raise LibraryError(f"{self.name}: the robot does not tell which drive is {drive}; map the drives first")
         return drive.drive_serial
-
-
-def _is_overtaken(error: LibraryError) -> bool:
-    """Whether others were at the places of a move in the moment between the look and the move; nothing was carried."""
-    because = getattr(error, "because", None)
-    return isinstance(error, LibraryChanged) or isinstance(because, SourceEmpty | DestinationFull)
-
-
-def _drive(element: Element) -> str:
-    return f"drive {element.drive_serial}" if element.drive_serial else str(element)

@@ -124,7 +124,7 @@ def test_nothing_is_lost_mixed_up_or_shared(seed: int, tmp_path: Path) -> None:
     assert sum(used) > 0
     assert sorted(world.virtual.shelf.full.values()) == sorted(BARCODES)
     for program in world.programs:
-        program.put_away()
+        program.seating.put_away()
     assert not any(address in world.virtual.shelf.full for address in range(DRIVES, DRIVES + 2))
     assert sorted(world.virtual.shelf.full.values()) == sorted(BARCODES)
     for barcode in BARCODES:

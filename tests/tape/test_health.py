@@ -180,14 +180,14 @@ def test_the_most_used_cleans_until_it_can_no_more(
     library: Library, devices: EmulatedDevices, log: CleaningLog
 ) -> None:
     log.used("CLN002L8", TWO)
-    done = cleaning.clean(library, TWO, log, sleep=lambda _: None)
+    done = cleaning.clean(library.seating, TWO, log, sleep=lambda _: None)
     assert (done.barcode, done.uses, done.left) == ("CLN002L8", 2, USES_MAX - 2)
     wear_out(devices, "CLN002L8")
-    done = cleaning.clean(library, TWO, log, sleep=lambda _: None)
+    done = cleaning.clean(library.seating, TWO, log, sleep=lambda _: None)
     assert (done.barcode, done.uses) == ("CLN001L8", 1)
     assert log.of("CLN002L8") == Uses(2, expired=True)
     with pytest.raises(LibraryError, match="CLN002L8 is used up"):
-        cleaning.clean(library, TWO, log, barcode="CLN002L8")
+        cleaning.clean(library.seating, TWO, log, barcode="CLN002L8")
 
 
 def wear_out(devices: EmulatedDevices, barcode: str) -> None:
@@ -219,7 +219,7 @@ def test_a_drive_that_refuses_to_give_out_what_it_has_given_out_is_emptied(
             raise Check(Key.ILLEGAL_REQUEST, 0x2C)
 
     devices.library.drives[0].before = refuse
-    assert cleaning.clean(library, ONE, log, sleep=lambda _: None).uses == 1
+    assert cleaning.clean(library.seating, ONE, log, sleep=lambda _: None).uses == 1
     assert devices.library.drives[0].cartridge is None
 
 
@@ -228,7 +228,7 @@ def test_a_drive_that_refuses_to_give_out_what_it_has_given_out_is_emptied(
 )
 def test_only_a_cleaning_cartridge_cleans(library: Library, log: CleaningLog, barcode: str, says: str) -> None:
     with pytest.raises(TapeError, match=says):
-        cleaning.clean(library, ONE, log, barcode=barcode)
+        cleaning.clean(library.seating, ONE, log, barcode=barcode)
 
 
 def test_a_drive_that_does_not_finish_is_told(library: Library, devices: EmulatedDevices, log: CleaningLog) -> None:
@@ -240,7 +240,7 @@ def test_a_drive_that_does_not_finish_is_told(library: Library, devices: Emulate
 
     devices.library.drives[0].before = busy
     with pytest.raises(LibraryError, match="has not finished cleaning after 30 minutes"):
-        cleaning.clean(library, ONE, log, sleep=lambda _: None, monotonic=lambda: float(next(seconds)))
+        cleaning.clean(library.seating, ONE, log, sleep=lambda _: None, monotonic=lambda: float(next(seconds)))
     devices.library.drives[0].before = None
     assert log.of("CLN001L8") == Uses()
 

@@ -257,7 +257,7 @@ def test_a_cleaning_cartridge_is_taken_out_when_it_is_done_not_sooner(
 ) -> None:
     library, clock = slow
     log = CleaningLog(tmp_path / "cleaning.json")
-    done = cleaning.clean(library, ONE, log, sleep=clock.sleep, monotonic=clock.monotonic)
+    done = cleaning.clean(library.seating, ONE, log, sleep=clock.sleep, monotonic=clock.monotonic)
     assert done.uses == 1
     assert LTO9.cleaning_s <= clock.passed_s < LTO9.cleaning_s + 60
     assert places(library)["CLN001L8"] == "slot"

@@ -116,7 +116,7 @@ def clean(drive: str, barcode: str | None, wait_s: float, library: str | None, c
     with libraries.opened(config, library) as used:
         serial = libraries.drive_named(drive, used.inventory())
         log = cleaning_log(state_directory(config))
-        done = cleaning.clean(used, serial, log, barcode=barcode, wait_s=wait_s)
+        done = cleaning.clean(used.seating, serial, log, barcode=barcode, wait_s=wait_s)
     frame.emit({"drive": serial, "cartridge": done.barcode, "uses": done.uses, "uses_left": done.left}, as_json=as_json)
 
 
