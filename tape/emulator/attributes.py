@@ -84,7 +84,7 @@ def _medium_type(tape: Cartridge) -> int:
 def _all(drive: DriveLun, tape: Cartridge, partition: int) -> dict[int, bytes]:
     capacity = tape.capacity_bytes(partition)
     numbers = {
-        Id.REMAINING_MIB: (max(capacity - tape.used_bytes(partition), 0) // _MIB, 8),
+        Id.REMAINING_MIB: (max(capacity - tape.tracks[partition].used_bytes, 0) // _MIB, 8),
         Id.MAXIMUM_MIB: (capacity // _MIB, 8),
         Id.ALERTS: (0, 8),
         Id.LOADS: (drive.loads, 8),

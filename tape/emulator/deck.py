@@ -13,6 +13,7 @@ from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Check, Session, invalid_field
 from tape.emulator.pace import Pace
 from tape.emulator.seal import Sealer
+from tape.emulator.track import Track
 from tape.scsi.sense import Key
 from tape.scsi.transport import Buffer
 
@@ -51,6 +52,10 @@ class Deck:
         """Counters begin anew."""
         self.written_bytes = self.read_bytes = 0
 
+    def _track(self, tape: Cartridge) -> Track:
+        """The partition in which it stands."""
+        return tape.tracks[self.partition]
+
     # ------------------------------------------------------------------ writing
 
     def hold_writable(self, tape: Cartridge) -> None:
@@ -61,7 +66,7 @@ class Deck:
         """
         if tape.kind.write_protected:
             raise Check(Key.DATA_PROTECT, 0x27, 0x00)
-        if tape.kind.worm and self.block < tape.end(self.partition):
+        if tape.kind.worm and self.block < self._track(tape).end:
             raise Check(Key.DATA_PROTECT, 0x30, 0x0C)
 
     def write(self, tape: Cartridge, session: Session, cdb: bytes, data: Buffer) -> None:
@@ -83,12 +88,12 @@ class Deck:
     def _put(self, tape: Cartridge, session: Session, record: Buffer) -> None:
         if not len(record):
             return
-        if self.block == tape.end(self.partition) and len(record) > self._left(tape):
+        if self.block == self._track(tape).end and len(record) > self._left(tape):
             raise Check(Key.VOLUME_OVERFLOW, 0x00, 0x02, eom=True, information=len(record))
         sealed = self._sealer.sealed(session, record)
         self.changes(tape)
         self._pace.write(len(record))
-        tape.write(self.partition, self.block, sealed)
+        self._track(tape).write(self.block, sealed)
         self.written_bytes += len(record)
         self.block += 1
 
@@ -101,7 +106,7 @@ class Deck:
             self.hold_writable(tape)
         for _ in range(count):
             self.changes(tape)
-            tape.write_filemark(self.partition, self.block)
+            self._track(tape).write_filemark(self.block)
             self.block += 1
         if not cdb[1] & 1:
             self.flush(tape)
@@ -126,12 +131,13 @@ class Deck:
         """ERASE: the data end here."""
         self.hold_writable(tape)
         self.changes(tape)
-        tape.overwrite(self.partition, min(self.block, tape.end(self.partition)))
+        track = self._track(tape)
+        track.overwrite(min(self.block, track.end))
         self.flush(tape)
 
     def format(self, tape: Cartridge, *, two: bool) -> None:
         """FORMAT MEDIUM, at the beginning of partition 0 only."""
-        if tape.kind.write_protected or (tape.kind.worm and tape.end(0)):
+        if tape.kind.write_protected or (tape.kind.worm and tape.tracks[0].end):
             raise Check(Key.DATA_PROTECT, 0x27, 0x00)
         if self.partition or self.block:
             raise Check(Key.ILLEGAL_REQUEST, 0x3B, 0x0C)
@@ -142,7 +148,7 @@ class Deck:
     # ------------------------------------------------------------------ the end
 
     def _left(self, tape: Cartridge) -> int:
-        return tape.capacity_bytes(self.partition) - tape.used_bytes(self.partition)
+        return tape.capacity_bytes(self.partition) - self._track(tape).used_bytes
 
     def _warn(self, tape: Cartridge) -> None:
         """A warning is said after the deed: the block is written."""
@@ -196,12 +202,13 @@ class Deck:
         return b"".join(records)
 
     def _next(self, tape: Cartridge, session: Session, asked: int) -> bytes:
-        if self.block >= tape.end(self.partition):
+        track = self._track(tape)
+        if self.block >= track.end:
             raise Check(Key.BLANK_CHECK, 0x00, 0x05, information=asked)
-        if tape.is_filemark(self.partition, self.block):
+        if track.is_filemark(self.block):
             self.block += 1
             raise Check(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=asked)
-        record = self._sealer.opened(session, tape.read(self.partition, self.block))
+        record = self._sealer.opened(session, track.read(self.block))
         self._pace.read(len(record))
         self.read_bytes += len(record)
         self.block += 1
@@ -209,9 +216,10 @@ class Deck:
 
     def next_record(self, tape: Cartridge) -> bytes | None:
         """What lies before the head, as it is on tape; None where no record lies."""
-        if self.block >= tape.end(self.partition) or tape.is_filemark(self.partition, self.block):
+        track = self._track(tape)
+        if self.block >= track.end or track.is_filemark(self.block):
             return None
-        return tape.read(self.partition, self.block)
+        return track.read(self.block)
 
     # ------------------------------------------------------------------ finding places
 
@@ -235,12 +243,13 @@ class Deck:
             raise invalid_field()
         self.flush(tape)
         self.partition = partition
-        end = tape.end(partition)
+        track = self._track(tape)
+        end = track.end
         if kind == 3:
             self._go(tape, end)
             return
         if kind == 1:
-            found = tape.filemark_from(partition, 0, block) if block else 0
+            found = track.filemark_from(0, block) if block else 0
             block = end + 1 if found is None else found + bool(block)
         self._go(tape, min(block, end))
         if block > end:
@@ -258,33 +267,34 @@ class Deck:
             case 0x01:
                 self._space_filemarks(tape, count)
             case 0x03:
-                self._go(tape, tape.end(self.partition))
+                self._go(tape, self._track(tape).end)
             case _:
                 raise invalid_field()
 
     def _space_blocks(self, tape: Cartridge, count: int) -> None:
-        step = 1 if count > 0 else -1
+        track, step = self._track(tape), 1 if count > 0 else -1
         for left in range(abs(count), 0, -1):
             at = self.block if step > 0 else self.block - 1
             if at < 0:
                 raise Check(Key.NO_SENSE, 0x00, 0x04, eom=True, information=left)
-            if at >= tape.end(self.partition):
+            if at >= track.end:
                 raise Check(Key.BLANK_CHECK, 0x00, 0x05, information=left)
             self.block += step
-            if tape.is_filemark(self.partition, at):
+            if track.is_filemark(at):
                 raise Check(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=left)
 
     def _space_filemarks(self, tape: Cartridge, count: int) -> None:
         if not count:
             return
-        found = tape.filemark_from(self.partition, self.block, count)
+        track = self._track(tape)
+        found = track.filemark_from(self.block, count)
         if found is not None:
             self._go(tape, found + 1 if count > 0 else found)
             return
-        before = tape.filemarks_before(self.partition, self.block)
+        before = track.filemarks_before(self.block)
         if count > 0:
-            total = tape.filemarks_before(self.partition, tape.end(self.partition))
-            self._go(tape, tape.end(self.partition))
+            total = track.filemarks_before(track.end)
+            self._go(tape, track.end)
             raise Check(Key.BLANK_CHECK, 0x00, 0x05, information=count - (total - before))
         self._go(tape, 0)
         raise Check(Key.NO_SENSE, 0x00, 0x04, eom=True, information=-count - before)
@@ -300,7 +310,7 @@ class Deck:
             case 0x00 | 0x01:
                 return bytes((flags & 0xC0, self.partition, 0, 0)) + number[4:] + number[4:] + bytes(8)
             case 0x06:
-                marks = tape.filemarks_before(self.partition, self.block).to_bytes(8, "big")
+                marks = self._track(tape).filemarks_before(self.block).to_bytes(8, "big")
                 return bytes((flags, 0, 0, 0)) + self.partition.to_bytes(4, "big") + number + marks + bytes(8)
             case 0x08:
                 return bytes((flags, self.partition, 0, 28, 0, 0, 0, 0)) + number + number + bytes(8)

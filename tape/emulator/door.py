@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tape.emulator.cartridge import Kind
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 
 _SOCKET = "door.sock"

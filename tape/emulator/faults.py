@@ -56,7 +56,7 @@ def _deferred_error(lun: Lun, _cdb: bytes) -> None:
     """What the drive had taken and not yet written is lost, and told with whatever comes next."""
     if isinstance(lun, DriveLun) and lun.cartridge is not None:
         lun.cartridge.power_cut()
-        lun.deck.block = min(lun.deck.block, lun.cartridge.end(lun.deck.partition))
+        lun.deck.block = min(lun.deck.block, lun.cartridge.tracks[lun.deck.partition].end)
     raise Check(Key.MEDIUM_ERROR, 0x0C, deferred=True)
 
 

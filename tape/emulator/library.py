@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tape.emulator.cartridge import Cartridge, Kind, read_kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
-from tape.emulator.kinds import kind_of
+from tape.emulator.kinds import Kind, kind_of, read_kind
 from tape.emulator.loop import LoopTransport
 from tape.emulator.lun import MEDIUM_CHANGED, Lun
 from tape.emulator.pace import AT_ONCE, Clock, Pace, Timing

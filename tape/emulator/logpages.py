@@ -74,7 +74,7 @@ def _mib(drive: DriveLun, partition: int) -> tuple[int, int, int]:
     tape = drive.cartridge
     if tape is None or partition >= tape.partitions:
         return 0, 0, 0
-    capacity, used = tape.capacity_bytes(partition), tape.used_bytes(partition)
+    capacity, used = tape.capacity_bytes(partition), tape.tracks[partition].used_bytes
     return capacity // _MIB, used // _MIB, max(capacity - used, 0) // _MIB
 
 

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from tape.devices import EmulatedDevices
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.library import Library
@@ -175,7 +176,7 @@ class World:
     def leave_half_written(self, barcode: str) -> None:
         """As a writer that died: data behind the last index, and a memory that knows that something was written."""
         tape = self.cartridge(barcode)
-        tape.write(1, tape.end(1), b"what no index names" * 1000)
+        tape.tracks[1].write(tape.tracks[1].end, b"what no index names" * 1000)
         tape.flush()
         for coherency in self.folder(barcode).glob("attr_*_80c"):
             coherency.unlink()

@@ -13,8 +13,8 @@ import pytest
 
 from tape import memory
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Kind
 from tape.emulator.check import Check
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.errors import RefusedCommand, VerifyFailed
 from tape.ltfs.format import Maker, Naming, make_volume
@@ -277,7 +277,7 @@ def foreign_ltfs(world, barcode):
 
 def foreign_records(world, barcode):
     tape = world.cartridge(barcode)
-    tape.write(0, 0, b"a tape of another program" * 100)
+    tape.tracks[0].write(0, b"a tape of another program" * 100)
     tape.flush()
 
 
@@ -509,7 +509,7 @@ def test_a_death_while_formatting_costs_no_cartridge(tmp_path, objects):
         keeper.catalog.media.change("TAP001L8", lambda known: replace(known, volume_uuid=None, released=FORMATTING))
     tape = world.cartridge("TAP001L8")
     for partition in (1, 0):  # in the order in which they are written
-        tape.overwrite(partition, min(objects, tape.end(partition)) if partition else max(objects - 4, 0))
+        tape.tracks[partition].overwrite(min(objects, tape.tracks[partition].end) if partition else max(objects - 4, 0))
     tape.flush()
     for path in world.folder("TAP001L8").glob("attr_*_80c"):
         path.unlink()

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tape.emulator.cartridge import Kind
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tests.archive.pools import FRIDAY, World, written
 from vcbproxy.archive.lane import TapeLane

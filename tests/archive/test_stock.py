@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tape.emulator.cartridge import Kind
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tests.archive.pools import LIBRARY, World, content, written
 from tests.archive.test_pool import foreign_ltfs, foreign_records

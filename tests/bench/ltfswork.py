@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.ltfs.format import Maker, Naming
 from tape.ltfs.index import DIGEST, Extent, File, Pointer, Times

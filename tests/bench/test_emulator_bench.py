@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Kind
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.scsi.iscsi import IscsiTransport
 from tape.sequential import Position

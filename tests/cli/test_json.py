@@ -15,9 +15,10 @@ import pytest
 from pyVmomi import vim
 
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.door import Door
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.library import Library

@@ -152,7 +152,7 @@ def test_what_a_dead_writer_had_finished_is_found_by_its_journal(
         writer.write(path.encode())
         writer.finish()
     drive.flush()
-    end = lun.cartridge.end(1) if lun.cartridge is not None else 0
+    end = lun.cartridge.tracks[1].end if lun.cartridge is not None else 0
     (cartridge / f"1_{end - 1}_R").write_bytes(b"/rotten")
     done = vcbproxy("tape", "volume", "recover", cartridge, "--journal", journals, "--json", code=4)
     assert (done.json["found"], done.json["lost"]) == (["/kept"], ["/taken"])

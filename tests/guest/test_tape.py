@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.emulator.iscsi.target import IscsiTarget
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.robot import SLOTS
 from tests.contract.drive import CAPACITY_MIB, PROMISES

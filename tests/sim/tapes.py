@@ -108,7 +108,7 @@ def _sees_a_filemark(world: World, lun: DriveLun, cdb: bytes) -> None:
 def _ends(world: World, lun: DriveLun, cdb: bytes) -> None:
     lun.warns = world.draw.random() < 0.5
     for partition in (1, world.draw.choice((0, 1))):
-        world.tape.limit_bytes[partition] = world.tape.used_bytes(partition) + world.draw.randrange(6) * BLOCK
+        world.tape.limit_bytes[partition] = world.tape.tracks[partition].used_bytes + world.draw.randrange(6) * BLOCK
 
 
 def _is_swapped(world: World, lun: DriveLun, cdb: bytes) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tape.emulator.cartridge import Kind
+from tape.emulator.kinds import Kind
 from tape.errors import FormatError, TapeError
 from tape.ltfs.index import File
 from tests.archive.pools import IMAGE, MAKER, Clock, World, content

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tape.emulator.cartridge import Kind
 from tape.emulator.iscsi.target import IscsiTarget
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 
 BARCODES = ("TAP001L8", "TAP002L8", "CLN001L8")

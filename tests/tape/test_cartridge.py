@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.errors import HardwareError, TransportError, WriteProtected
 from tape.scsi.iscsi import IscsiTransport
@@ -27,7 +28,7 @@ def state(folder: Path) -> dict[str, tuple[bytes, int]]:
 def folder(tmp_path: Path) -> Path:
     tape = Cartridge.create(tmp_path / "TAP001L8", Kind(capacity_mib=100))
     for number, record in enumerate((b"one", b"two", b"three")):
-        tape.write(0, number, record)
+        tape.tracks[0].write(number, record)
     tape.flush()
     return tape.folder
 
@@ -56,7 +57,7 @@ def test_looking_touches_nothing_not_even_on_a_torn_tape(folder: Path) -> None:
 def test_what_a_writer_that_died_left_over_goes_with_the_next_write(folder: Path) -> None:
     (folder / "0_2_R.cut").write_bytes(b"left over")
     tape = Cartridge(folder)
-    tape.write(0, 3, b"four")
+    tape.tracks[0].write(3, b"four")
     tape.flush()
     assert sorted(path.name for path in folder.glob("0_*")) == ["0_0_R", "0_1_R", "0_2_R", "0_3_R", "0_4_E"]
 
@@ -79,18 +80,18 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 tape = Cartridge(Path({str(folder)!r}))
 try:
-    tape.write(0, 3, bytes(1500))
+    tape.tracks[0].write(3, bytes(1500))
 except OSError as error:
     print(error.strerror)
-print(tape.end(0))
-tape.write(0, 3, bytes(500))
+print(tape.tracks[0].end)
+tape.tracks[0].write(3, bytes(500))
 tape.flush()
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == ["No space left on device", "3"]
-    assert Cartridge(folder).end(0) == 4
-    assert Cartridge(folder).size(0, 3) == 500
+    assert Cartridge(folder).tracks[0].end == 4
+    assert Cartridge(folder).tracks[0].size(3) == 500
 
 
 def test_a_disk_that_fails_is_named_and_not_the_tapes_fault(folder: Path) -> None:
@@ -127,7 +128,7 @@ from pathlib import Path
 from tape.emulator.cartridge import Cartridge
 for durable in (False, True):
     tape = Cartridge(Path({str(folder)!r}), durable=durable)
-    tape.write(0, tape.end(0), b"more")
+    tape.tracks[0].write(tape.tracks[0].end, b"more")
     tape.flush()
     tape.flush()
 """
@@ -141,13 +142,13 @@ def test_a_lost_record_leaves_no_second_end_behind(tmp_path):
     """The mark of the end outlived records before it; it must not end what is written there afterwards."""
     tape = Cartridge.create(tmp_path / "TAP001L8")
     for number in range(6):
-        tape.write(0, number, b"%d" % number)
+        tape.tracks[0].write(number, b"%d" % number)
     tape.flush()
     for number in (3, 4, 5):
         (tmp_path / "TAP001L8" / f"0_{number}_R").unlink()
     tape = Cartridge(tmp_path / "TAP001L8")
-    assert tape.end(0) == 3
+    assert tape.tracks[0].end == 3
     for number in range(3, 9):
-        tape.write(0, number, b"again")
+        tape.tracks[0].write(number, b"again")
     tape.flush()
-    assert Cartridge(tmp_path / "TAP001L8").end(0) == 9
+    assert Cartridge(tmp_path / "TAP001L8").tracks[0].end == 9

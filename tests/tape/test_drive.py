@@ -9,9 +9,10 @@ import pytest
 
 from tape import logs, memory, partitions
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.emulator.lun import Lun
 from tape.errors import (
@@ -262,7 +263,7 @@ def test_what_went_wrong_first_is_told_also_when_letting_go_fails(drive: TapeDri
 def test_what_takes_no_writing_is_left_alone(tmp_path: Path, lun: DriveLun, kind: Kind) -> None:
     tape = Cartridge.create(tmp_path / "WRM001L8", kind)
     if kind.worm:
-        tape.write(0, 0, b"for ever")
+        tape.tracks[0].write(0, b"for ever")
     lun.insert(tape)
     drive = TapeDrive(LoopTransport(lun), sleep=lambda _: None)
     drive.load()
@@ -272,16 +273,16 @@ def test_what_takes_no_writing_is_left_alone(tmp_path: Path, lun: DriveLun, kind
 
 def test_a_folder_is_looked_at_anew_as_it_was_left(tmp_path: Path) -> None:
     tape = Cartridge.create(tmp_path / "TAP001L8", Kind(capacity_mib=100, generation="L7", density=0x5C))
-    tape.write(0, 0, b"one")
-    tape.write_filemark(0, 1)
-    tape.write(1, 0, b"data")
+    tape.tracks[0].write(0, b"one")
+    tape.tracks[0].write_filemark(1)
+    tape.tracks[1].write(0, b"data")
     tape.flush()
     (tmp_path / "TAP001L8" / "0_5_R").write_bytes(b"behind a gap")
     again = Cartridge(tmp_path / "TAP001L8")
     assert again.kind == tape.kind
-    assert (again.end(0), again.end(1), again.has_end(0)) == (2, 1, True)
-    assert again.read(0, 0) == b"one"
-    assert again.is_filemark(0, 1)
+    assert (again.tracks[0].end, again.tracks[1].end, again.tracks[0].has_end) == (2, 1, True)
+    assert again.tracks[0].read(0) == b"one"
+    assert again.tracks[0].is_filemark(1)
     assert again.partitions == 2
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tape import memory
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Session
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.emulator.robot import DRIVES, MAIL, SLOTS

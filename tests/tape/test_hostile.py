@@ -172,12 +172,12 @@ def test_a_volume_that_ends_in_an_incremental_index_is_read_as_before_and_not_wr
     with mounted(lun) as volume:
         put(volume, "/full", b"in the full index")
     tape = lun.take_out()
-    end = tape.end(1)
+    end = tape.tracks[1].end
     xml = b'<?xml version="1.0" encoding="UTF-8"?>\n<ltfsincrementalindex version="2.5.1"></ltfsincrementalindex>'
-    tape.write(1, end, b"data of a newer program")
-    tape.write_filemark(1, end + 1)
-    tape.write(1, end + 2, xml)
-    tape.write_filemark(1, end + 3)
+    tape.tracks[1].write(end, b"data of a newer program")
+    tape.tracks[1].write_filemark(end + 1)
+    tape.tracks[1].write(end + 2, xml)
+    tape.tracks[1].write_filemark(end + 3)
     tape.flush()
     for path in tape.folder.glob("attr_*_80c"):
         path.unlink()

@@ -139,8 +139,8 @@ def test_what_lies_there_instead_is_not_taken_for_the_file(lun: DriveLun, folder
     put(volume, "/mine", content(1, 2 * BLOCK))
     volume.drive.flush()
     tape = cartridge(lun)
-    tape.write(1, tape.end(1) - 2, content(3, BLOCK))
-    tape.write(1, tape.end(1), content(4, BLOCK))
+    tape.tracks[1].write(tape.tracks[1].end - 2, content(3, BLOCK))
+    tape.tracks[1].write(tape.tracks[1].end, content(4, BLOCK))
     tape.flush()
     assert [path for path, _ in recovered(lun, folder).lost] == ["/mine"]
     assert files_of(mounted(lun)) == {}

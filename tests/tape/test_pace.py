@@ -10,8 +10,9 @@ import pytest
 
 from tape.drive import TapeDrive
 from tape.emulator import pace
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.library import VirtualLibrary
 from tape.emulator.loop import LoopTransport
 from tape.emulator.pace import LTO8, LTO9, Pace, Timing

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.sequential import SequentialDrive
 from tests.contract.drive import CAPACITY_MIB, PROMISES

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tape import memory
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.lun import Lun
 from tape.errors import FilesLost, MediumError, TapeError, WriteProtected
 from tape.ltfs.format import Naming, make_volume
@@ -187,7 +188,7 @@ def test_a_worm_cartridge_is_appended_to_and_nothing_is_written_over(worm: Drive
         assert set(files_of(again)) == {"/0", "/1", "/2"}
         assert not again.index_partition_behind
     tape = cartridge(worm)
-    assert [tape.is_filemark(0, number) for number in range(4, 16)] == [True, False, True] * 4
+    assert [tape.tracks[0].is_filemark(number) for number in range(4, 16)] == [True, False, True] * 4
 
 
 def test_a_worm_cartridge_is_not_formatted_again(worm: DriveLun) -> None:

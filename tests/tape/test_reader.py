@@ -142,12 +142,12 @@ def test_files_on_the_index_partition_are_read_and_never_written_over(volume: Lt
             assert ahead(again, "/small") == b"small, and often read"
             put(again, f"/night{search}", content(1, 5))
     tape = cartridge(lun)
-    assert [tape.is_filemark(0, number) for number in range(4, tape.end(0))] == [
+    assert [tape.tracks[0].is_filemark(number) for number in range(4, tape.tracks[0].end)] == [
         True, False, True, False, *[True, False, True] * 3
     ]  # fmt: skip
     del again.index.root.entries["small"]
     again.commit_anew()
-    assert tape.read(0, end) == b"small, and often read", "an older state has it still"
+    assert tape.tracks[0].read(end) == b"small, and often read", "an older state has it still"
 
 
 def test_an_extent_that_leads_to_a_filemark_or_a_short_block_is_refused(volume: LtfsVolume) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from tape import encryption
 from tape.drive import TapeDrive
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.encryption import Key, encrypted
 from tape.errors import CannotEncrypt, EncryptionLost, KeyWanted, TapeError, UnitAttention
@@ -121,7 +122,7 @@ def test_a_power_failure_loses_the_key_and_nothing_is_written_in_the_clear(drive
     with pytest.raises(EncryptionLost):
         work()
     assert lun.cartridge is not None
-    assert lun.cartridge.end(0) == 0
+    assert lun.cartridge.tracks[0].end == 0
 
 
 def test_the_key_goes_with_the_cartridge(drive: TapeDrive, lun: DriveLun, tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_another_host_that_sets_a_key_is_noticed(drive: TapeDrive, lun: DriveLun
     with pytest.raises(EncryptionLost, match=r"another host|somebody else|does not encrypt"):
         work()
     assert lun.cartridge is not None
-    assert lun.cartridge.end(0) == 0
+    assert lun.cartridge.tracks[0].end == 0
 
 
 def test_each_session_may_have_a_key_of_its_own(drive: TapeDrive, lun: DriveLun) -> None:

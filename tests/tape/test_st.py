@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tape.emulator.cartridge import Cartridge, Kind
+from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.errors import NoMedium, PositionLost, RefusedCommand, TapeError, WriteProtected
 from tape.ltfs.format import Naming

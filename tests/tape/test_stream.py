@@ -73,7 +73,7 @@ def test_a_file_that_meets_the_end_goes_on_as_the_next_part_to_the_byte(
     lun.warns = warns
     first = mounted(lun)
     tape = cartridge(lun)
-    tape.limit_bytes[1] = tape.used_bytes(1) + left * BLOCK
+    tape.limit_bytes[1] = tape.tracks[1].used_bytes + left * BLOCK
     part1 = stream(first, "/f", cut(data, some_sizes(seed)))
     first.commit()
     second = mounted(formatted(folder / "TAP002L8"))
@@ -90,7 +90,7 @@ def test_what_is_handed_over_after_the_end_is_in_the_rest(tmp_path: Path) -> Non
     lun = formatted(tmp_path / "TAP001L8")
     volume = mounted(lun)
     tape = cartridge(lun)
-    tape.limit_bytes[1] = tape.used_bytes(1) + BLOCK
+    tape.limit_bytes[1] = tape.tracks[1].used_bytes + BLOCK
     with FileStream(volume.create("/f"), ring_bytes=4 * BLOCK) as ring:
         sent = 0
         while ring.write(piece := bytes([sent % 256]) * 1000):
@@ -110,7 +110,7 @@ def test_a_last_short_block_needs_no_other_cartridge(tmp_path: Path) -> None:
     with FileStream(volume.create("/f")) as ring:
         ring.write(bytes(BLOCK + 5))
         tape = cartridge(lun)
-        tape.limit_bytes[1] = tape.used_bytes(1) + (1 << 20)
+        tape.limit_bytes[1] = tape.tracks[1].used_bytes + (1 << 20)
         done = ring.finish()
     assert (done.taken, done.rest) == (BLOCK + 5, ())
 

@@ -236,7 +236,7 @@ def test_an_end_that_comes_at_any_block_costs_no_committed_file(tmp_path: Path, 
     put(volume, "/committed", content(1, 3 * BLOCK))
     volume.commit()
     tape = cartridge(lun)
-    tape.limit_bytes[1] = tape.used_bytes(1) + left * BLOCK
+    tape.limit_bytes[1] = tape.tracks[1].used_bytes + left * BLOCK
     writer = volume.create("/more")
     data = content(2, 6 * BLOCK)
     taken = writer.write(data)
@@ -260,7 +260,7 @@ def test_a_warning_at_any_record_ends_the_data_there_and_nothing_is_lost(tmp_pat
         put(volume, "/committed", content(1, BLOCK))
         volume.commit()
         tape = cartridge(lun)
-        tape.limit_bytes[1] = tape.used_bytes(1) + EARLY_BYTES + record * BLOCK
+        tape.limit_bytes[1] = tape.tracks[1].used_bytes + EARLY_BYTES + record * BLOCK
         if programmable:  # 3 MiB earlier: see ``Room``
             tape.limit_bytes[1] += 3 << 20
         expected = {"/committed": content(1, BLOCK)}
@@ -292,7 +292,7 @@ def test_a_volume_that_is_nearly_full_is_mounted_as_full(tmp_path: Path) -> None
     with mounted(lun) as volume:
         put(volume, "/a", content(1, 4 * BLOCK))
     tape = cartridge(lun)
-    tape.limit_bytes[1] = tape.used_bytes(1) + 100_000
+    tape.limit_bytes[1] = tape.tracks[1].used_bytes + 100_000
     again = mounted(lun)
     assert again.full
     assert again.room_bytes == 0

@@ -16,7 +16,7 @@ from vcbproxy.cli.tape.serving import serve
 from vcbproxy.errors import UsageError
 
 if TYPE_CHECKING:
-    from tape.emulator.cartridge import Kind
+    from tape.emulator.kinds import Kind
     from tape.emulator.library import VirtualLibrary
 
 
@@ -154,7 +154,7 @@ def _expanded(text: str) -> Iterator[str]:
 
 
 def _kind(capacity_bytes: int) -> Kind:
-    from tape.emulator.cartridge import Kind
+    from tape.emulator.kinds import Kind
 
     if capacity_bytes < _CAPACITY_BYTES_MIN:
         raise UsageError(f"a cartridge holds at least {units.human(_CAPACITY_BYTES_MIN)}")
