@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tape.errors import PositionLost, RefusedCommand, VolumeOverflow
-from tape.ltfs import coherency, indexxml
+from tape.ltfs import coherency, indexwriting
 from tape.ltfs.coherency import Coherency
 from tape.ltfs.index import Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK
@@ -127,7 +127,7 @@ def write_index(drive: SequentialDrive, layout: Layout, index: Index, place: Pos
     if drive.expected != place:
         drive.locate(place)
     drive.write_filemarks()
-    for block in blocks(indexxml.encode(index), layout.label.block_bytes):
+    for block in blocks(indexwriting.encode(index), layout.label.block_bytes):
         drive.write(block)
     drive.write_filemarks()
     return drive.position().block

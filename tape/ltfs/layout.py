@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tape.errors import FormatError, Inconsistent, IncrementalIndex, MediumError
-from tape.ltfs import indexxml, label
+from tape.ltfs import indexreading, label
 from tape.ltfs.index import Index, Pointer
 from tape.ltfs.label import FIRST_CONTENT_BLOCK, LABEL_BYTES_MAX, Label
 from tape.sequential import Met, Position, SequentialDrive
@@ -117,7 +117,7 @@ def read_index(drive: SequentialDrive, layout: Layout, pointer: Pointer) -> Inde
     """
     where = f"{drive.name}, index at {pointer}"
     drive.locate(layout.place(pointer))
-    index = indexxml.decode(_pieces(drive, layout.label.block_bytes, where), where)
+    index = indexreading.decode(_pieces(drive, layout.label.block_bytes, where), where)
     if index.location != pointer:
         raise FormatError(where=where, reason=f"it says that it begins at {index.location}")
     if index.volume_uuid != layout.label.volume_uuid:

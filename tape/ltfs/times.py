@@ -8,6 +8,9 @@ from functools import lru_cache
 
 from tape.errors import FormatError
 
+TAGS = ("creationtime", "changetime", "modifytime", "accesstime", "backuptime")
+"""The five moments that a file or directory has, in the index's order."""
+
 _FORM = re.compile(r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})\.(\d{9})Z")
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.errors import FormatError, IncrementalIndex, TapeError
-from tape.ltfs import indexxml
+from tape.ltfs import indexwriting
 from tape.ltfs.index import File
 from tape.ltfs.recover import for_reading, recover
 from tape.ltfs.volume import LtfsVolume
@@ -148,7 +148,7 @@ def test_what_is_not_understood_is_kept_through_a_session(tape: Path) -> None:
     lun = drive_of(tape)
     with mounted(lun) as volume:
         put(volume, "/ours", b"ours")
-    text = b"".join(indexxml.encode(mounted(lun).index)).decode()
+    text = b"".join(indexwriting.encode(mounted(lun).index)).decode()
     assert text.count(UNKNOWN) == 3
 
 
@@ -162,7 +162,7 @@ def test_a_volume_of_format_2_5_is_read_and_appended_to(tape: Path) -> None:
     lun = drive_of(tape)
     with mounted(lun) as volume:
         put(volume, "/ours", b"ours")
-    assert "previousincremental" not in b"".join(indexxml.encode(mounted(lun).index)).decode()
+    assert "previousincremental" not in b"".join(indexwriting.encode(mounted(lun).index)).decode()
     assert files_of(mounted(lun, search=True))["/ours"] == b"ours"
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tape.errors import FormatError
-from tape.ltfs import indexxml, label, names
+from tape.ltfs import indexreading, indexwriting, label, names
 from tape.ltfs.index import Directory, Extent, File, Index, Lock, Pointer, Times
 from tape.ltfs.label import Label
 
@@ -29,11 +29,11 @@ def golden(name: str) -> bytes:
 
 
 def decoded(data: bytes) -> Index:
-    return indexxml.decode([data], "here")
+    return indexreading.decode([data], "here")
 
 
 def encoded(index: Index) -> bytes:
-    return b"".join(indexxml.encode(index))
+    return b"".join(indexwriting.encode(index))
 
 
 # ---------------------------------------------------------------------- the reference's cartridge

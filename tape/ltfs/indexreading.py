@@ -1,7 +1,8 @@
-"""The index as XML, read strictly: what is wrong is refused, what is unknown is kept.
+"""An index read from its XML, strictly: what is wrong is refused, what is unknown is kept.
 
 One bad index would send reads to wrong blocks and, once written back, make that permanent. So every rule that the
-standard has for a single index is held here; those that need the tape (positions, back pointers) are ``check.py``'s.
+standard has for a single index is held here; those that need the tape (positions, back pointers) are held
+by ``layout`` and ``mount``.
 """
 
 from __future__ import annotations
@@ -9,30 +10,24 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
-from xml.sax.saxutils import escape
 
 from tape.errors import FormatError, IncrementalIndex
 from tape.ltfs import names, times
 from tape.ltfs.index import ROOT_UID, Directory, Extent, File, Index, Lock, Pointer, Times
-from tape.ltfs.label import FIRST_CONTENT_BLOCK, VERSION, letter_in, uuid_in
-from tape.ltfs.xmltree import Element, Reading, parse, text
+from tape.ltfs.label import FIRST_CONTENT_BLOCK, letter_in, uuid_in
+from tape.ltfs.xmltree import Element, Reading, parse
 from tape.scsi.transport import Buffer
 
 _VERSIONS = re.compile(r"[12]\.\d{1,2}\.\d{1,2}")
-_PLAIN = re.compile("[\t\n\r -\x7e\x80-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
-_TIMES = ("creationtime", "changetime", "modifytime", "accesstime", "backuptime")
-_BOTH = ("name", "fileuid", "readonly", "extendedattributes", *_TIMES)
+_BOTH = ("name", "fileuid", "readonly", "extendedattributes", *times.TAGS)
 _ROOT = (
     "creator", "comment", "volumeuuid", "generationnumber", "updatetime", "location", "previousgenerationlocation",
     "allowpolicyupdate", "dataplacementpolicy", "volumelockstate", "highestfileuid", "directory",
 )  # fmt: skip
 _INCREMENTAL = "<previousincrementallocation"  # of LTFS 2.5; an index that we write comes after no incremental one
 _UID_MAX = (1 << 64) - 1
-
-
-# ---------------------------------------------------------------------- reading
 
 
 def decode(pieces: Iterable[Buffer], where: str) -> Index:
@@ -167,14 +162,12 @@ class _Reader:
         return uid
 
     def _times(self, read: Reading) -> Times:
-        created, changed, modified, accessed, backed_up = (
-            times.read(read.text(tag), self._where) if tag != "backuptime" or read.has(tag) else None for tag in _TIMES
-        )
-        assert created is not None
-        assert changed is not None
-        assert modified is not None
-        assert accessed is not None
-        return Times(created, changed, modified, accessed, modified if backed_up is None else backed_up)
+        def moment(tag: str) -> int:
+            return times.read(read.text(tag), self._where)
+
+        *always, last = times.TAGS
+        created, changed, modified, accessed = map(moment, always)
+        return Times(created, changed, modified, accessed, moment(last) if read.has(last) else modified)
 
     def _xattrs(self, read: Reading) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
@@ -219,124 +212,3 @@ class _Reader:
             byte_offset=read.number("byteoffset", 0, (1 << 30) - 1),
             byte_count=read.number("bytecount", 1, (1 << 63) - 1),
         )
-
-
-# ---------------------------------------------------------------------- writing
-
-
-def encode(index: Index) -> Iterator[bytes]:
-    """An index's XML, in pieces of some tens of kilobytes."""
-    pieces: list[str] = []
-    size = 0
-    for part in _index(index):
-        pieces.append(part)
-        size += len(part)
-        if size >= _PIECE:
-            yield "".join(pieces).encode()
-            pieces, size = [], 0
-    yield "".join(pieces).encode()
-
-
-_PIECE = 64 * 1024
-
-
-def _index(index: Index) -> Iterator[str]:
-    yield f'<?xml version="1.0" encoding="UTF-8"?>\n<ltfsindex version="{VERSION}">\n'
-    yield f"<creator>{text(index.creator)}</creator>\n"
-    if index.comment is not None:
-        yield f"<comment>{text(index.comment)}</comment>\n"
-    yield f"<volumeuuid>{index.volume_uuid}</volumeuuid>\n"
-    yield f"<generationnumber>{index.generation}</generationnumber>\n"
-    yield f"<updatetime>{times.written(index.update_time_ns)}</updatetime>\n"
-    yield f"<location>{_pointer(index.location)}</location>\n"
-    if index.previous is not None:
-        yield f"<previousgenerationlocation>{_pointer(index.previous)}</previousgenerationlocation>\n"
-    yield f"<allowpolicyupdate>{_truth(index.allow_policy_update)}</allowpolicyupdate>\n"
-    if index.policy:
-        yield f"{index.policy}\n"
-    if index.lock is not None:
-        yield f"<volumelockstate>{index.lock.value}</volumelockstate>\n"
-    yield f"<highestfileuid>{index.highest_uid}</highestfileuid>\n"
-    yield from _directory(index.root)
-    yield from index.unknown
-    yield "</ltfsindex>\n"
-
-
-def _directory(top: Directory) -> Iterator[str]:
-    """A directory and all below it; without recursion, since there may be many levels."""
-    open_: list[tuple[Directory, Iterator[File | Directory]]] = []
-    yield _directory_head(top)
-    open_.append((top, iter(top.entries.values())))
-    while open_:
-        here, rest = open_[-1]
-        entry = next(rest, None)
-        if entry is None:
-            open_.pop()
-            yield "</contents>" + "".join(here.unknown) + "</directory>\n"
-        elif isinstance(entry, File):
-            yield _file(entry)
-        else:
-            yield _directory_head(entry)
-            open_.append((entry, iter(entry.entries.values())))
-
-
-def _directory_head(directory: Directory) -> str:
-    return f"<directory>{_both(directory)}<contents>\n"
-
-
-def _file(file: File) -> str:
-    parts = [f"<file>{_both(file)}<length>{file.length}</length>"]
-    if file.open_for_write:
-        parts.append("<openforwrite>true</openforwrite>")
-    if file.symlink is not None:
-        parts.append(_named("symlink", file.symlink))
-    elif file.extents:
-        parts.append(f"<extentinfo>{''.join(map(_extent, file.extents))}</extentinfo>")
-    return "".join([*parts, *file.unknown, "</file>\n"])
-
-
-def _both(entry: File | Directory) -> str:
-    moments = entry.times
-    values = (moments.created, moments.changed, moments.modified, moments.accessed, moments.backed_up)
-    stamps = "".join(f"<{tag}>{times.written(value)}</{tag}>" for tag, value in zip(_TIMES, values, strict=True))
-    uid = f"<fileuid>{entry.uid}</fileuid>" if entry.uid else ""
-    head = _named("name", entry.name) + f"<readonly>{_truth(entry.read_only)}</readonly>" + stamps + uid
-    return head + _xattrs(entry.xattrs)
-
-
-def _xattrs(xattrs: dict[str, bytes]) -> str:
-    if not xattrs:
-        return ""
-    pairs = "".join(f"<xattr>{_named('key', key)}{_value(value)}</xattr>" for key, value in xattrs.items())
-    return f"<extendedattributes>{pairs}</extendedattributes>"
-
-
-def _value(value: bytes) -> str:
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        text = None
-    # XML ends lines in its own way: a text with a carriage return would come back as another.
-    if text is not None and _PLAIN.fullmatch(text) and "\r" not in text:
-        return f"<value>{escape(text)}</value>"
-    return f'<value type="base64">{base64.b64encode(value).decode("ascii")}</value>'
-
-
-def _extent(extent: Extent) -> str:
-    return (
-        f"<extent><fileoffset>{extent.file_offset}</fileoffset>{_pointer(extent.start)}"
-        f"<byteoffset>{extent.byte_offset}</byteoffset><bytecount>{extent.byte_count}</bytecount></extent>"
-    )
-
-
-def _named(tag: str, text: str) -> str:
-    written, percent = names.encoded(text)
-    return f'<{tag} percentencoded="true">{written}</{tag}>' if percent else f"<{tag}>{escape(written)}</{tag}>"
-
-
-def _pointer(pointer: Pointer) -> str:
-    return f"<partition>{pointer.partition}</partition><startblock>{pointer.block}</startblock>"
-
-
-def _truth(value: bool) -> str:
-    return "true" if value else "false"
