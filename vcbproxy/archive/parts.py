@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tape.ltfs.stream import RING_BYTES, FileStream, Stats, Written
+from tape.ltfs.ring import Stats
+from tape.ltfs.stream import RING_BYTES, FileStream, Written
 from tape.scsi.transport import Buffer
 from vcbproxy.archive import layout
 from vcbproxy.archive.shelf import Cartridge
