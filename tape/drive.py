@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from typing_extensions import override
 
@@ -126,12 +126,16 @@ class TapeDrive(SequentialDrive):
             self.unit.tell(cdb.load_unload(load=False), "unload", timeout_s=SEEK_S)
 
     @override
+    def guarded(self, guard: Callable[[], None]) -> AbstractContextManager[None]:
+        return self.standing.guarded(guard)
+
+    @override
     @contextmanager
     def held(self) -> Iterator[None]:
         with self.standing.attentive():
             self._prevent_removal()
         try:
-            with self.standing.guarded(self._prevent_removal):  # a reset lets it go
+            with self.guarded(self._prevent_removal):  # a reset lets it go
                 yield
         except BaseException:
             with suppress(TapeError):  # the first error is the one to be told

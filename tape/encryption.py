@@ -123,7 +123,7 @@ def encrypted(drive: TapeDrive, key: Key) -> Iterator[None]:
         def guard() -> None:
             _hold(drive, key, counter)
 
-        with drive.standing.guarded(guard):
+        with drive.guarded(guard):
             yield
             guard()
     except BaseException:

@@ -53,7 +53,7 @@ class Seats:
             if self._reservation_key is None:
                 yield drive
                 return
-            with reserved(drive.unit, self._reservation_key):
+            with reserved(drive.unit, self._reservation_key) as again, drive.guarded(again):
                 yield drive
 
     @contextmanager

@@ -107,6 +107,12 @@ class SequentialDrive(Protocol):
             TapeError: it is stuck.
         """
 
+    def guarded(self, guard: Callable[[], None]) -> AbstractContextManager[None]:
+        """For the length of a ``with``, call ``guard`` after everything that may have happened to the drive.
+
+        It raises when what it guards does not hold any more: the command that met a reset is then not sent again.
+        """
+
     def held(self) -> AbstractContextManager[None]:
         """Let nobody take the cartridge out for the length of a ``with``."""
 

@@ -243,6 +243,7 @@ class DriveLun(Lun):
                 self._thread()
             self.sealer.forget_all()
             self.removal_prevented = False
+            self._reservations.power_lost()
             super().reset()
 
     # ------------------------------------------------------------------ commands for the tape

@@ -25,6 +25,7 @@ class Busy(Exception):
 
 
 RESET = (0x29, 0x00)
+PREEMPTED = (0x2A, 0x05)
 MEDIUM_CHANGED = (0x28, 0x00)
 
 
@@ -87,7 +88,8 @@ class Lun:
                 if self.before is not None:
                     self.before(self, cdb)
                 if cdb[0] in RESERVING:
-                    self._reservations.change(session, cdb, data)
+                    for initiator in self._reservations.change(session, cdb, data):
+                        self.attention(PREEMPTED, of=initiator)
                     return Answer(Status.GOOD)
                 handler = self._handlers.get(cdb[0])
                 if handler is None:
@@ -103,11 +105,11 @@ class Lun:
             except Check as check:
                 return Answer(Status.CHECK_CONDITION, check.data, check.sense)
 
-    def attention(self, code: tuple[int, int], *, but: Session | None = None) -> None:
-        """Have every session that is there be told of something, except one."""
+    def attention(self, code: tuple[int, int], *, but: Session | None = None, of: str | None = None) -> None:
+        """Have every session that is there be told of something, except one; or only those of one initiator."""
         with self._lock:
             for session, waiting in self._attentions.items():
-                if session is not but:
+                if session is not but and of in (None, session.initiator):
                     waiting.append(code)
 
     def tell_waiting(self) -> None:

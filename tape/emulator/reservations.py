@@ -52,6 +52,12 @@ class Reservations:
         """What a bus reset releases."""
         self._simple = None
 
+    def power_lost(self) -> None:
+        """What a power cut releases: none of them is made to outlive it (APTPL)."""
+        self.reset()
+        self._keys.clear()
+        self._holder = None
+
     def inquire(self, cdb: bytes) -> bytes:
         """PERSISTENT RESERVE IN."""
         match cdb[1] & 0x1F:
@@ -66,8 +72,8 @@ class Reservations:
         answer = self._generation.to_bytes(4, "big") + len(body).to_bytes(4, "big") + body
         return answer[: int.from_bytes(cdb[7:9], "big")]
 
-    def change(self, session: Session, cdb: bytes, data: Buffer) -> None:
-        """RESERVE(6), RELEASE(6), PERSISTENT RESERVE OUT.
+    def change(self, session: Session, cdb: bytes, data: Buffer) -> set[str]:
+        """RESERVE(6), RELEASE(6), PERSISTENT RESERVE OUT. Gives the initiators whose registrations that has ended.
 
         Raises:
             Conflict: the key is not the one that was registered; or another one has the device.
@@ -78,7 +84,10 @@ class Reservations:
         elif cdb[0] in _RELEASE_6:
             self.left(session)
         else:
+            before = set(self._keys)
             self._change(session.initiator, cdb, bytes(data))
+            return before - set(self._keys) - {session.initiator}
+        return set()
 
     def _change(self, nexus: str, cdb: bytes, parameters: bytes) -> None:
         if len(parameters) < 24:

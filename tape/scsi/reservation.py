@@ -3,6 +3,7 @@
     register our key ──▶ reserve ──▶ … use … ──▶ release ──▶ register no key
                             └ another host has it: reservation conflict, and so for every other command
 
+A drive that loses its power forgets all of it: whoever meets that takes the device again, or is kept out from there on.
 Files lock out the programs of one host; this locks out other hosts on the same SAN. The reservation outlives a host
 that dies: somebody must then break it, knowing that the host is dead.
 """
@@ -10,11 +11,12 @@ that dies: somebody must then break it, knowing that the host is dead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tape.errors import TapeError, UnitAttention
+from tape.errors import Reserved, TapeError, UnitAttention
 from tape.scsi import cdb
 from tape.scsi.transport import ScsiTransport, Status
 
@@ -43,27 +45,53 @@ def told(key: bytes) -> str:
 
 
 @contextmanager
-def reserved(unit: Unit, key: bytes) -> Iterator[None]:
+def reserved(unit: Unit, key: bytes) -> Iterator[Callable[[], None]]:
     """Keep every other host from a device for the length of a ``with``.
+
+    Gives what is to be called after everything that may have cost the reservation, as a power cut: it takes the device
+    again, and raises ``Reserved`` when another host has it by then.
 
     Raises:
         Reserved: another host has it.
         RefusedCommand: it knows no persistent reservations.
         TapeError: it failed.
     """
-    _out(unit, _REGISTER_AND_IGNORE, bytes(KEY_BYTES), key, "register a reservation key")
+    _register(unit, key)
     try:
-        _out(unit, _RESERVE, key, bytes(KEY_BYTES), "reserve")
+        _reserve(unit, key)
         try:
-            yield
+            yield partial(_again, unit, key)
         except BaseException:
             with suppress(TapeError):  # the first error is the one to be told
-                _out(unit, _RELEASE, key, bytes(KEY_BYTES), "release")
+                _release(unit, key)
             raise
-        _out(unit, _RELEASE, key, bytes(KEY_BYTES), "release")
+        with suppress(Reserved):  # lost since the last command; and that one was carried out
+            _release(unit, key)
     finally:
         with suppress(TapeError):  # a key without a reservation keeps nobody out
             _out(unit, _REGISTER_AND_IGNORE, bytes(KEY_BYTES), bytes(KEY_BYTES), "unregister a reservation key")
+
+
+def _register(unit: Unit, key: bytes) -> None:
+    _out(unit, _REGISTER_AND_IGNORE, bytes(KEY_BYTES), key, "register a reservation key")
+
+
+def _reserve(unit: Unit, key: bytes) -> None:
+    _out(unit, _RESERVE, key, bytes(KEY_BYTES), "reserve")
+
+
+def _release(unit: Unit, key: bytes) -> None:
+    _out(unit, _RELEASE, key, bytes(KEY_BYTES), "release")
+
+
+def _again(unit: Unit, key: bytes) -> None:
+    """For whoever still has it, the same two commands change nothing.
+
+    Raises:
+        Reserved: another host has taken it meanwhile.
+    """
+    _register(unit, key)
+    _reserve(unit, key)
 
 
 def holder(transport: ScsiTransport) -> bytes | None:

@@ -172,6 +172,8 @@ _WORDS: dict[tuple[int, int | None], str] = {
     (0x28, 0x00): "the cartridge may have been changed",
     (0x28, 0x01): "an import or export element was accessed",
     (0x29, None): "it was reset, or switched on",
+    (0x2A, 0x03): "another host has broken the reservation",
+    (0x2A, 0x05): "another host has broken the reservation",
     (0x2A, 0x01): "its mode parameters were changed",
     (0x2A, 0x11): "another host has changed what it encrypts with",
     (0x2A, 0x12): "it encrypts otherwise than before",

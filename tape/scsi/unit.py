@@ -20,6 +20,7 @@ _BUSY_TRIES_MAX = 60
 _ATTENTIONS_MAX = 8  # several may be queued: reset, then parameters changed, then ...
 _HARMLESS = {0x2A, 0x3F, 0x5E}
 _ENCRYPTION_CHANGED = {(0x2A, 0x11), (0x2A, 0x12), (0x2A, 0x13)}  # what is written next may be in the clear
+_RESERVATION_BROKEN = {(0x2A, 0x03), (0x2A, 0x05)}  # another host may have moved the tape, or written to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +190,4 @@ class Unit:
 
 def _is_harmless(found: Sense) -> bool:
     is_about_parameters = found.key == Key.UNIT_ATTENTION and found.asc in _HARMLESS
-    return is_about_parameters and found.code not in _ENCRYPTION_CHANGED
+    return is_about_parameters and found.code not in _ENCRYPTION_CHANGED | _RESERVATION_BROKEN

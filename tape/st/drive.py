@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from typing_extensions import override
 
@@ -102,6 +102,10 @@ class StDrive(SequentialDrive):
         self._writer.settle()
         self._standing.forget()
         self._do(Op.UNLOAD)
+
+    @override
+    def guarded(self, guard: Callable[[], None]) -> AbstractContextManager[None]:
+        return self._standing.guarded(guard)
 
     @override
     @contextmanager
@@ -199,10 +203,7 @@ class StDrive(SequentialDrive):
                 ) from error
             self._standing.forget()
             raise TapeError(f"{self.name}: locate {place}: {error.strerror}; {IO}") from error
-        found = self.position()
-        if found != place:
-            raise PositionLost(device=self.name, expected=place, found=found)
-        self._standing.expected = place
+        self._standing.arrive(place)
 
     @override
     def locate_end(self, partition: int) -> Position:

@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from tape.errors import PositionLost, TapeError
 from tape.sequential import Position
 from tape.st.mtio import TapeDevice
@@ -20,6 +23,16 @@ class Standing:
         self._device = device
         self.expected: Position | None = None
         """By our own count; None when that is not known."""
+        self._guards: list[Callable[[], None]] = []
+
+    @contextmanager
+    def guarded(self, guard: Callable[[], None]) -> Iterator[None]:
+        """For the length of a ``with``, call ``guard`` whenever the place is found anew: what happened is not told."""
+        self._guards.append(guard)
+        try:
+            yield
+        finally:
+            self._guards.remove(guard)
 
     def forget(self) -> None:
         """It may stand anywhere from here on."""
@@ -45,8 +58,21 @@ class Standing:
         Raises:
             TapeError: it is not known.
         """
+        for guard in self._guards:
+            guard()
         self.expected = found = self.asked()
         return found
+
+    def arrive(self, place: Position) -> None:
+        """It was sent there.
+
+        Raises:
+            PositionLost: and stands elsewhere.
+        """
+        found = self.found()
+        if found != place:
+            self.forget()
+            raise PositionLost(device=self._device.name, expected=place, found=found)
 
     def hold_known(self) -> Position:
         """Nothing is written where nobody knows what lies there.

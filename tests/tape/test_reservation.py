@@ -11,9 +11,9 @@ from tape.devices import EmulatedDevices
 from tape.drive import TapeDrive
 from tape.elements import ElementKind
 from tape.emulator.library import VirtualLibrary
-from tape.errors import Reserved
+from tape.errors import Reserved, UnitAttention
 from tape.library import Library
-from tape.scsi import reservation
+from tape.scsi import cdb, reservation
 from tape.scsi.reservation import key_of, reserved, told
 
 ONE = "VLIB0001-D1"
@@ -79,6 +79,83 @@ def test_a_host_that_died_holding_it_is_known_by_its_key(devices: EmulatedDevice
     with closing(devices), suppress(RuntimeError), reserved(dead.unit, key_of("proxy02")):
         devices.library.drives[0].leave(dead.unit.transport._session)  # type: ignore[attr-defined]
         assert reservation.holder(devices.library.drive_transport(0)) == key_of("proxy02")
+
+
+def test_what_a_power_cut_has_cost_is_taken_again(devices: EmulatedDevices) -> None:
+    """The drive forgets whose it is; whoever comes first has it then."""
+    theirs = other_host(devices)
+    with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
+        with library.loaded("TAP001L8", among=[ONE]) as drive:
+            drive.rewind()
+            devices.library.drives[0].power_cut()
+            assert reservation.holder(theirs.unit.transport) is None
+            drive.write(b"goes on")
+            assert reservation.holder(theirs.unit.transport) == key_of("proxy01")
+            with pytest.raises(Reserved):
+                theirs.rewind()
+        theirs.rewind()
+
+
+def test_a_drive_that_another_host_took_after_a_power_cut_is_not_written_to(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
+        with library.loaded("TAP001L8", among=[ONE]) as drive:
+            drive.rewind()
+            devices.library.drives[0].power_cut()
+            with reserved(theirs.unit, key_of("proxy02")), pytest.raises(Reserved, match=r"\(proxy.*\); release it"):
+                drive.write(b"not there")
+        assert devices.library.drives[0].cartridge is not None
+        assert devices.library.drives[0].cartridge.end(0) == 0
+
+
+def test_a_power_cut_after_the_last_command_is_no_trouble(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
+        with library.drive(ONE):
+            devices.library.drives[0].power_cut()
+        assert reservation.holder(theirs.unit.transport) is None
+
+
+def test_a_host_whose_reservation_was_broken_writes_no_more(devices: EmulatedDevices) -> None:
+    """By somebody who took it for dead."""
+    theirs = other_host(devices)
+    with (
+        Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library,
+        library.loaded("TAP001L8", among=[ONE]) as drive,
+    ):
+        drive.rewind()
+        broken_by(theirs)
+        with pytest.raises(Reserved, match="by another host"):
+            drive.write(b"not there")
+        assert reservation.holder(theirs.unit.transport) == key_of("proxy02")
+        reserve_out(theirs, 2, key_of("proxy02"))
+
+
+def broken_by(theirs: TapeDrive) -> None:
+    """As docs/tape.md says how: register, preempt."""
+    reserve_out(theirs, 6, bytes(8), key_of("proxy02"))
+    reserve_out(theirs, 4, key_of("proxy02"), key_of("proxy01"))
+
+
+def reserve_out(theirs: TapeDrive, action: int, key: bytes, other: bytes = bytes(8)) -> None:
+    command = cdb.persistent_reserve_out(action, 3, 24)
+    for _ in range(3):  # what has happened to the drive is told first
+        with suppress(UnitAttention):
+            theirs.unit.run(command, "break", data_out=key + other + bytes(8))
+            return
+
+
+def test_a_reservation_that_was_broken_and_given_back_is_taken_again(devices: EmulatedDevices) -> None:
+    theirs = other_host(devices)
+    with (
+        Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library,
+        library.loaded("TAP001L8", among=[ONE]) as drive,
+    ):
+        drive.rewind()
+        broken_by(theirs)
+        reserve_out(theirs, 2, key_of("proxy02"))
+        drive.write(b"goes on")
+        assert reservation.holder(theirs.unit.transport) == key_of("proxy01")
 
 
 @pytest.mark.parametrize(

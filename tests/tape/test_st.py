@@ -195,3 +195,19 @@ def test_a_cartridge_that_is_held_is_let_go_also_after_a_reset(machine: Machine)
 def test_a_partition_that_is_not_there_is_refused(machine: Machine) -> None:
     with pytest.raises(RefusedCommand, match="no partition 1"):
         machine.opened().locate_end(1)
+
+
+def test_what_a_reset_may_have_undone_is_looked_at_before_the_tape_is_written_again(machine: Machine) -> None:
+    drive = machine.opened()
+    calls: list[Position | None] = []
+    with drive.guarded(lambda: calls.append(drive.expected)):
+        drive.write(b"one")
+        assert calls == []
+        machine.driver.reset()
+        with pytest.raises(TapeError):
+            drive.write(b"two")
+        drive.locate(Position(0, 0))
+        assert calls == [None]
+        drive.write(b"one")
+    drive.rewind()
+    assert calls == [None]
