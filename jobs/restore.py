@@ -75,14 +75,19 @@ def require_whole(point: PointReader, keys: Sequence[str]) -> None:
         Partial: some are not, or the restore point is suspect.
     """
     if point.summary.suspect:
-        raise Partial(
-            f"restored, but {point.summary.name} is suspect: an audit found that changes of its VM were not all told "
-            "when it was made: some of it may be older data; prefer a restore point that is not suspect"
-        )
+        raise Partial(suspect(point.summary.name))
     failed = [] if keys else point.manifest.get("disks_failed", [])
     if failed:
         reasons = "; ".join(f"{disk['key']}: {disk['reason']}" for disk in failed)
         raise Partial(f"restored, but {point.summary.name} is not the whole VM, these disks are not in it: {reasons}")
+
+
+def suspect(name: str) -> str:
+    """What is said of a restore point that came back and is not to be relied upon."""
+    return (
+        f"restored, but {name} is suspect: an audit found that changes of its VM were not all told when it was made: "
+        "some of it may be older data; prefer a restore point that is not suspect"
+    )
 
 
 def to_file(

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jobs.restore import RestoredDisk, make_directory, require_free, write_small
+from jobs.restore import RestoredDisk, make_directory, require_free, suspect, write_small
 from jobs.tapedevice import Loaded
 from jobs.tapedisk import Place, Step, TapeDisk
 from jobs.tapereading import TapeReading
@@ -61,6 +61,8 @@ class Restored:
     """What could still be had of disks that failed."""
     proved: list[Proved] = field(default_factory=list)
     """Images that are whole."""
+    suspects: list[str] = field(default_factory=list)
+    """Restore points that came back, and that an audit found not to be relied upon."""
 
     def __add__(self, other: Restored) -> Restored:
         """Both together."""
@@ -70,6 +72,7 @@ class Restored:
             {**self.missing, **other.missing},
             {**self.salvaged, **other.salvaged},
             self.proved + other.proved,
+            self.suspects + other.suspects,
         )
 
     def raise_unless_whole(self) -> None:
@@ -77,7 +80,7 @@ class Restored:
 
         Raises:
             IntegrityError: some disk is damaged.
-            Partial: some disk of a VM is not in its restore point.
+            Partial: some disk of a VM is not in its restore point, or that is suspect.
         """
         if self.failed:
             told = "; ".join(f"{what}: {reason}" for what, reason in self.failed.items())
@@ -87,6 +90,8 @@ class Restored:
                 for one in self.salvaged.values()
             )
             raise IntegrityError(f"not restored: {told}{saved}{hint}")
+        if self.suspects:
+            raise Partial(suspect(", ".join(self.suspects)))
         if self.missing:
             told = "; ".join(self.missing.values())
             raise Partial(f"restored, but not the whole of each VM, these disks are not on tape: {told}")
@@ -142,7 +147,8 @@ class Pass:
         damaged = [disk for disk in self._disks if disk.error is not None]
         failed = {**{disk.place.title: str(disk.error) for disk in damaged}, **self._failed}
         salvaged = {disk.place.title: self._salvage(disk) for disk in damaged} if self._job.salvage else {}
-        return Restored(restored, failed, self._missing, salvaged, proved)
+        suspects = [one.point.name for one in self._wanted if one.point.suspect and not one.prove]
+        return Restored(restored, failed, self._missing, salvaged, proved, suspects)
 
     def _salvage(self, disk: TapeDisk) -> Salvaged:
         assert disk.place.path is not None, "nothing is salvaged where nothing is restored"

@@ -31,7 +31,7 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class NoSuchPoint(UsageError):
-    """No restore point goes by that name, in the place that was looked at."""
+    """No restore point goes by that name, in the place that was looked at. ``text``: as it was written."""
 
 
 class Nameable(Protocol):
@@ -136,7 +136,7 @@ def choose(points: Sequence[P], text: str, where: str) -> P:
     of_vm = [point for point in points if vm in (point.vm, point.instance_uuid)]
     if not of_vm:
         names = ", ".join(sorted({point.vm for point in points})[:_SHOWN_MAX]) or "none at all"
-        raise NoSuchPoint(f"no restore points of {vm!r} {where}; there are some of: {names}")
+        raise NoSuchPoint(f"no restore points of {vm!r} {where}; there are some of: {names}", text=text)
     uuids = {point.instance_uuid for point in of_vm}
     if len(uuids) > 1:
         raise UsageError(
@@ -169,7 +169,7 @@ def _by_id(points: Sequence[P], text: str, where: str) -> P:
         )
     found = [point for point in points if any(one.startswith(text) for one in point.ids)]
     if not found:
-        raise NoSuchPoint(f"no restore point {text!r} {where}; {hint}")
+        raise NoSuchPoint(f"no restore point {text!r} {where}; {hint}", text=text)
     return _only(found, text, points, where)
 
 
@@ -178,7 +178,7 @@ def _only(found: Sequence[P], text: str, among: Sequence[P], where: str) -> P:
         return found[0]
     if found:
         raise UsageError(f"{text!r} means {len(found)} restore points {where}; {_candidates(found)}")
-    raise NoSuchPoint(f"no restore point {text!r} {where}; {_candidates(among)}")
+    raise NoSuchPoint(f"no restore point {text!r} {where}; {_candidates(among)}", text=text)
 
 
 def _candidates(points: Sequence[P]) -> str:

@@ -209,7 +209,7 @@ def test_three_vms_over_three_cartridges_the_catalog_deleted_and_rebuilt(tmp_pat
         for file in catalog.parent.glob("catalog.db*"):
             file.unlink()
         assert lab.vcbproxy("points", "list", "--json").json == []
-        lab.vcbproxy("tape", "catalog", "rebuild")
+        lab.vcbproxy("tape", "catalog", "rebuild", "--complete")
         assert lab.vcbproxy("points", "list", "--json").json == before
 
         lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "back")

@@ -266,6 +266,19 @@ def test_the_page_and_the_commands_on_media_agree(tapes, tmp_path, command):
     compare(command, done.json)
 
 
+ON_TAPE: dict[str, list[str]] = {
+    "points list": [],
+    "points show": ["vm1@latest"],
+    "points pin": ["vm1@latest", "--reason", "for good"],
+    "points unpin": ["vm1@latest"],
+}
+
+
+@pytest.mark.parametrize("command", ON_TAPE)
+def test_points_on_tape_have_the_keys_of_those_in_the_repository(lab, command):
+    compare(command, lab.vcbproxy(*command.split(), *ON_TAPE[command], "--on", "tape", "--json").json)
+
+
 ELSEWHERE = {"repo probe", "tape library door", *MEDIA}
 
 

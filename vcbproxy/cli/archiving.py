@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,14 @@ from vcbproxy.archive.appetite import LEVELS
 from vcbproxy.cli import frame
 from vcbproxy.cli.drivekeys import in_file, keyed, parsed
 from vcbproxy.config import Compression, Config
-from vcbproxy.errors import CredentialsError, UsageError
+from vcbproxy.errors import CredentialsError, Error, UsageError
 
 if TYPE_CHECKING:
     from jobs.intoarchive import IntoArchive
     from tape.sequential import SequentialDrive
     from vcbproxy.archive.agekeys import Identities, Recipients
     from vcbproxy.archive.pools import OpenPool
+    from vcbproxy.catalog.catalog import Catalog
     from vcbproxy.catalog.records import ArchivedPoint
     from vcbproxy.config import Pool
 
@@ -41,7 +42,7 @@ def pool_of(text: str) -> str:
     return pool
 
 
-def source_of(text: str) -> str | None:
+def source_of(text: str, option: str = "--from") -> str | None:
     """The pool in ``tape:POOL``; None for ``tape``, which means any.
 
     Raises:
@@ -49,7 +50,7 @@ def source_of(text: str) -> str | None:
     """
     kind, _, pool = text.partition(":")
     if kind != _PREFIX:
-        raise UsageError(f"{text!r}: a source is tape or tape:POOL; without --from, it is the repository")
+        raise UsageError(f"{text!r}: {option} takes tape or tape:POOL; without, it is the repository")
     return pool or None
 
 
@@ -171,7 +172,26 @@ def _by_drive(name: str, pool: Pool) -> Protection:
 
 
 def found(config: Config, pool: str | None, texts: Sequence[str]) -> list[ArchivedPoint]:
-    """Restore points on tape by what the operator calls them; all when nothing is said.
+    """Restore points on tape by what the operator calls them; all when nothing is said. Of suspect ones that is told.
+
+    Raises:
+        UsageError: there is none of that name, or several.
+        ConfigError: there is no such pool.
+    """
+    from vcbproxy.cli import shelves
+    from vcbproxy.pointname import doubt
+
+    with shelves.catalog(config) as catalog:
+        points = chosen(config, catalog, pool, texts)
+        listed = catalog.points.listed(pool=pool) if any(point.suspect for point in points) else []
+    for point in points:
+        if point.suspect:
+            frame.say(f"{doubt(listed, point)} ({point.suspect_because})")
+    return points
+
+
+def chosen(config: Config, catalog: Catalog, pool: str | None, texts: Sequence[str]) -> list[ArchivedPoint]:
+    """The same of a catalog that is open, and silently.
 
     Raises:
         UsageError: there is none of that name, or several.
@@ -179,16 +199,42 @@ def found(config: Config, pool: str | None, texts: Sequence[str]) -> list[Archiv
     """
     from vcbproxy.archive import pools
     from vcbproxy.catalog.points import find
-    from vcbproxy.cli import shelves
 
     if pool is not None:
         pools.chosen(config.tape, pool)
-    with shelves.catalog(config) as catalog:
-        listed = catalog.points.listed(pool=pool)
+    listed = catalog.points.listed(pool=pool)
     if texts and not listed:
         where = f"in pool {pool}" if pool is not None else "on tape"
         raise UsageError(
             f"no restore point {where} is known; `vcbproxy tape catalog rebuild` finds what cartridges hold"
         )
-    chosen = [find(listed, text) for text in texts] if texts else listed
-    return list({point.id: point for point in chosen}.values())
+    points = [find(listed, text) for text in texts] if texts else listed
+    return list({point.id: point for point in points}.values())
+
+
+@contextmanager
+def or_on_tape(config: Config, hint: str) -> Iterator[None]:
+    """Where the repository has no such restore point, and cartridges do, the error says so, and what to do.
+
+    Raises:
+        NoSuchPoint: likewise.
+    """
+    from vcbproxy.pointname import NoSuchPoint
+
+    try:
+        yield
+    except NoSuchPoint as error:
+        there = _on_tape(config, str(error.text))
+        if there is None:
+            raise
+        where = f"{there.id[:8]} {there.name} lies on tape ({', '.join(there.barcodes)})"
+        raise NoSuchPoint(f"{error}; {where}: {hint}", text=error.text) from error
+
+
+def _on_tape(config: Config, text: str) -> ArchivedPoint | None:
+    from vcbproxy.cli import shelves
+
+    if config.tape.pool:
+        with suppress(Error), shelves.catalog(config) as catalog:  # the first error is the one to be told
+            return catalog.points.find(text)
+    return None

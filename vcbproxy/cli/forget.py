@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from vcbproxy.cli import frame
+from vcbproxy.cli import archiving, frame
 from vcbproxy.config import Config, Prune, Retention
 from vcbproxy.errors import Cancelled, ConfigError, Error, TargetError, UsageError
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_GOES_WITH_ITS_SET = (
+    "what is on tape goes with its media set, in its time (`vcbproxy points show --on tape`); before, only a whole "
+    "cartridge is given up, by `vcbproxy tape media release`"
+)
 _COUNTS = {
     "last": "the newest N",
     "hourly": "the newest of each hour, for N hours that have one",
@@ -114,12 +118,14 @@ def forget(
         decide = job.by_rule(_rule(keep, config.retention), vms, now=now, zone=zone)
     opened = repository.open()
     if dry_run:
-        outcome = job.dry_run(opened, decide)
+        with archiving.or_on_tape(config, _GOES_WITH_ITS_SET):
+            outcome = job.dry_run(opened, decide)
         _show(outcome, None, zone, dry_run, as_json)
         _insist(outcome, named)
         return
     with opened.locked(exclusive=True) as held:
-        outcome = job.carry_out(opened, held, decide)
+        with archiving.or_on_tape(config, _GOES_WITH_ITS_SET):
+            outcome = job.carry_out(opened, held, decide)
         freed, error = (
             _pruned(opened, held, repository.prune) if prune and outcome.error is None else (None, outcome.error)
         )

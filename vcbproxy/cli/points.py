@@ -1,4 +1,4 @@
-"""``vcbproxy points``: what is in the repository, and what is to stay there."""
+"""``vcbproxy points``: what there is, in the repository and on tape, and what is to stay there."""
 
 from __future__ import annotations
 
@@ -6,217 +6,246 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcbproxy.cli import frame
-from vcbproxy.errors import Error
+from vcbproxy.cli import archiving, frame, pointrows
+from vcbproxy.config import Config
+from vcbproxy.errors import Error, IntegrityError
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vcbproxy.catalog.records import ArchivedPoint
-    from vcbproxy.config import Config
     from vcbproxy.repository.points import PointSummary
+
+_COLUMNS = ("point", "vm", "time", "size", "stored")
+_FURTHER = ("method", "policy", "partial", "suspect", "pinned", "pinned_because", "barcodes", "away", "kept_until")
+
+place_option = click.option(
+    "--on", metavar="tape[:POOL]", help="On cartridges, not in the repository.  [where only tape is configured]"
+)
 
 
 @click.group()
 def points() -> None:
-    """Restore points in the repository."""
+    """Restore points: those in the repository, and those on tape."""
 
 
 @points.command(
     "list",
     cls=frame.Command,
     exit_codes=(4, 10, 12),
-    examples=("vcbproxy points list", "vcbproxy points list --vm web01 --json | jq -r '.[-1].point_id'"),
+    examples=(
+        "vcbproxy points list",
+        "vcbproxy points list --vm web01 --json | jq -r '.[-1].point_id'",
+        "vcbproxy points list --on tape:daily",
+    ),
 )
 @click.option("--vm", help="Only those of this VM: its name or instance UUID.")
+@click.option("--on", metavar="tape[:POOL]", help="Only those on cartridges.")
 @frame.optional_repository_options
 @frame.json_option
-def list_(vm: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool) -> None:
+def list_(
+    vm: str | None, on: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool
+) -> None:
     """List restore points, newest last: those in the repository, and those on tape."""
-    from vcbproxy.repository.points import PointSummary
+    rows: list[dict[str, Any]] = []
+    if on is not None or config.tape.pool:
+        from vcbproxy.cli import tapepoints
 
-    found: list[PointSummary | ArchivedPoint] = []
-    if config.tape.pool:
-        from vcbproxy.cli import tapereading
-
-        found += tapereading.rows_of(config)
+        pool = None if on is None else archiving.source_of(on, "--on")
+        rows += [pointrows.on_tape(one) for one in tapepoints.placed(config, pool)]
     unreachable: Error | None = None
-    if repository is not None or not config.tape.pool:
+    if on is None and (repository is not None or not config.tape.pool):
         from vcbproxy.repository.target import RepositoryTarget
 
         try:
-            found += RepositoryTarget(frame.required(repository).open(), lock=False).points()
+            stored = RepositoryTarget(frame.required(repository).open(), lock=False).points()
+            rows += [pointrows.in_repository(point) for point in stored]
         except Error as error:
-            if not found:
+            if not rows:
                 raise
             unreachable = error  # what lies on tape is wanted most when the repository is lost
-    found.sort(key=lambda point: (point.time, not isinstance(point, PointSummary)))
-    rows = [_row(point) for point in found if vm in (None, point.vm, _uuid(point))]
-    columns = ("point", "vm", "time", "size", "stored")
-    further = ("method", "policy", "partial", "suspect", "pinned", "pinned_because")
-    on_tape = ("on", "barcodes") if any(row["barcodes"] for row in rows) else ()
-    frame.emit(rows, as_json=as_json, columns=(*columns, *on_tape), columns_if_any=further)
-    if not rows:
-        others = ", ".join(sorted({point.vm for point in found}))
-        place = "on tape" if repository is None else f"in {repository.location}"
+    rows.sort(key=lambda row: (row["time"], row["on"] != "repository"))
+    shown = [row for row in rows if vm in (None, row["vm"], row["instance_uuid"])]
+    on_tape = ("on",) if any(row["barcodes"] for row in shown) else ()
+    frame.emit(shown, as_json=as_json, columns=(*_COLUMNS, *on_tape), columns_if_any=_FURTHER)
+    if not shown:
+        others = ", ".join(sorted({row["vm"] for row in rows}))
+        place = "on tape" if repository is None or on is not None else f"in {repository.location}"
         what = f"of {vm!r}; there are some of: {others}" if others else f"{place} yet"
         frame.say(f"no restore points {what}")
     if unreachable is not None:
         raise unreachable
 
 
-def _uuid(point: PointSummary | ArchivedPoint) -> str:
-    from vcbproxy.repository.points import PointSummary
-
-    return point.instance_uuid if isinstance(point, PointSummary) else point.vm_uuid
-
-
-def _row(point: PointSummary | ArchivedPoint) -> dict[str, Any]:
-    from vcbproxy.repository.points import PointSummary
-
-    if isinstance(point, PointSummary):
-        return {**_row_in_repository(point), "on": "repository", "barcodes": [], "media_set": None}
-    return _row_on_tape(point)
-
-
-def _row_on_tape(point: ArchivedPoint) -> dict[str, Any]:
-    stored = sum(part.size_bytes for part in point.parts)
-    unknown: dict[str, Any] = dict.fromkeys(("size", "size_bytes", "policy", "pinned_because"))
-    return {
-        "point": point.id[:8],
-        "point_id": point.id,
-        "first_id": point.id,
-        "vm": point.vm,
-        "instance_uuid": point.vm_uuid,
-        "time": point.name.rpartition("@")[2],
-        **unknown,
-        "stored": human(stored),
-        "bytes_stored": stored,
-        "method": "full" if point.base is None else "incremental",
-        "partial": None,
-        "suspect": False,
-        "pinned": False,
-        "tags": [],
-        "on": f"tape:{point.pool}",
-        "barcodes": list(point.barcodes),
-        "media_set": point.media_set,
-    }
-
-
-def _row_in_repository(point: PointSummary) -> dict[str, Any]:
-    return {
-        "point": point.short_id,
-        "point_id": point.id,
-        "first_id": point.original,
-        "vm": point.vm,
-        "instance_uuid": point.instance_uuid,
-        "time": point.name.rpartition("@")[2],
-        "size": None if point.size_bytes is None else human(point.size_bytes),
-        "size_bytes": point.size_bytes,
-        "stored": None if point.added_bytes is None else human(point.added_bytes),
-        "bytes_stored": point.added_bytes,
-        "method": point.method or None,
-        "policy": point.policy or None,
-        "partial": point.partial,
-        "suspect": point.suspect,
-        "pinned": point.pinned,
-        "pinned_because": point.pinned_because or None,
-        "tags": list(point.tags),
-    }
-
-
-@points.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy points show web01@latest",))
+@points.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=("vcbproxy points show web01@latest", "vcbproxy points show web01@2026-11-22 --on tape"),
+)
 @click.argument("point")
-@frame.repository_options
+@place_option
+@frame.optional_repository_options
 @frame.json_option
-def show(point: str, repository: frame.RepositoryAddress, as_json: bool) -> None:
-    """Show one restore point: what it holds and how it was made.
+def show(point: str, on: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool) -> None:
+    """Show one restore point: what it holds, how it was made and, on tape, which cartridges it needs.
 
     POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id from `points list`.
     """
+    trouble = ""
+    if _is_tape(on, repository, config):
+        from vcbproxy.cli import tapepoints
+
+        document, trouble = tapepoints.shown(config, archiving.source_of(on or "tape", "--on"), point)
+    else:
+        with archiving.or_on_tape(config, "add --on tape"):
+            document = _in_repository(point, frame.required(repository))
+    if as_json:
+        frame.emit(document, as_json=True)
+    else:
+        _print(document)
+    if trouble:
+        raise IntegrityError(trouble)
+
+
+def _print(document: dict[str, Any]) -> None:
+    tables = ("disks", "cartridges", "manifest")
+    told = {key: value for key, value in document.items() if key not in tables}
+    frame.emit({key: value for key, value in told.items() if value not in (None, [])}, as_json=False)
+    click.echo()
+    shown = [{**disk, "base": disk["base"] and disk["base"][:8]} for disk in document["disks"]]
+    columns = ("key", "size", "method")
+    further = ("chunks", "stored", "base", "full_because", "barcodes")
+    frame.emit(shown, as_json=False, columns=columns, columns_if_any=further)
+    if document["cartridges"]:
+        click.echo()
+        frame.emit(document["cartridges"], as_json=False, columns=("barcode", "where", "state", "points"))
+
+
+def _in_repository(text: str, repository: frame.RepositoryAddress) -> dict[str, Any]:
     from vcbproxy.repository.target import RepositoryTarget
 
-    with RepositoryTarget(repository.open()).open(point) as opened:
+    with RepositoryTarget(repository.open()).open(text) as opened:
         summary, contents, manifest = opened.summary, opened.contents, opened.manifest
     told = {str(disk.get("key")): disk for disk in manifest.get("disks") or ()}
-    disks: list[dict[str, Any]] = [
-        {
-            "key": disk.key,
-            "size": human(disk.size_bytes),
-            "size_bytes": disk.size_bytes,
-            "chunks": disk.chunks,
-            **{fact: told.get(disk.key, {}).get(fact) for fact in ("method", "base", "full_because")},
-        }
-        for disk in contents.disks
-    ]
-    document: dict[str, Any] = {
-        "point": summary.short_id,
-        "point_id": summary.id,
-        "vm": summary.vm,
-        "instance_uuid": summary.instance_uuid,
-        "time": summary.name.rpartition("@")[2],
+    row = pointrows.in_repository(summary)
+    return {
+        **{key: row[key] for key in ("point", "point_id", "vm", "instance_uuid", "time")},
         "method": manifest.get("method"),
         "quiesced": manifest.get("quiesced"),
         "partial": manifest.get("partial"),
-        "suspect": summary.suspect,
-        "pinned": summary.pinned,
-        "pinned_because": summary.pinned_because or None,
+        **{key: row[key] for key in ("suspect", "pinned", "pinned_because")},
+        "suspect_because": None,
         "proxy": manifest.get("proxy"),
-        "tags": list(summary.tags),
+        "tags": row["tags"],
         "files": [file.key for file in contents.files],
+        **{key: row[key] for key in ("on", "base", "media_set", "kept_until")},
+        "kept_because": None,
+        "builds_upon": [],
+        "cartridges": [],
+        "disks": [
+            {
+                "key": disk.key,
+                "size": human(disk.size_bytes),
+                "size_bytes": disk.size_bytes,
+                "chunks": disk.chunks,
+                "stored": None,
+                "bytes_stored": None,
+                **{fact: told.get(disk.key, {}).get(fact) for fact in ("method", "base", "full_because")},
+                "barcodes": [],
+            }
+            for disk in contents.disks
+        ],
+        "manifest": manifest,
     }
-    if as_json:
-        frame.emit({**document, "disks": disks, "manifest": manifest}, as_json=True)
-        return
-    frame.emit(document, as_json=False)
-    click.echo()
-    shown = [{**disk, "base": disk["base"] and disk["base"][:8]} for disk in disks]
-    columns = ("key", "size", "chunks", "method")
-    frame.emit(shown, as_json=False, columns=columns, columns_if_any=("base", "full_because"))
 
 
 @points.command(
     cls=frame.Command,
     exit_codes=(4, 10, 11, 12),
-    examples=('vcbproxy points pin web01@latest --reason "before the move"',),
+    examples=(
+        'vcbproxy points pin web01@latest --reason "before the move"',
+        'vcbproxy points pin web01@2026-11 --on tape:monthly --reason "year end"',
+    ),
 )
 @click.argument("named", metavar="POINT...", nargs=-1, required=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for whoever meets it later; without commas.")
-@frame.repository_options
+@place_option
+@frame.optional_repository_options
 @frame.json_option
-def pin(named: tuple[str, ...], reason: str, repository: frame.RepositoryAddress, as_json: bool) -> None:
+def pin(
+    named: tuple[str, ...],
+    reason: str,
+    on: str | None,
+    repository: frame.RepositoryAddress | None,
+    config: Config,
+    as_json: bool,
+) -> None:
     """Keep restore points from being forgotten, until they are unpinned.
 
     A pin is a tag, `pinned`: stock restic sees it too (`restic forget --keep-tag pinned`). The record's id changes; the
     old one goes on to mean the same restore point.
+
+    On tape, the cartridges that it lies on, and those of what it builds upon, are not overwritten, recycled or
+    released. The catalog has that at once, cartridges with the next restore point that is written to them.
     """
+    if _is_tape(on, repository, config):
+        from vcbproxy.cli import tapepoints
+
+        _show_marks(tapepoints.pin(config, archiving.source_of(on or "tape", "--on"), named, reason), as_json)
+        return
     from vcbproxy.repository.points import pin_tags, pins_among
 
     wanted = pin_tags(reason)
-    _retagged(
-        repository, named, as_json, lambda point: (wanted, pins_among(point.tags) - wanted if reason else frozenset())
-    )
+    with archiving.or_on_tape(config, "add --on tape"):
+        found = _retagged(
+            frame.required(repository),
+            named,
+            lambda point: (wanted, pins_among(point.tags) - wanted if reason else frozenset()),
+        )
+    _show_marks(found, as_json)
 
 
-@points.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy points unpin web01@latest",))
+@points.command(
+    cls=frame.Command,
+    exit_codes=(4, 10, 11, 12),
+    examples=("vcbproxy points unpin web01@latest", "vcbproxy points unpin 1f0c9a3e --on tape"),
+)
 @click.argument("named", metavar="POINT...", nargs=-1, required=True)
-@frame.repository_options
+@place_option
+@frame.optional_repository_options
 @frame.json_option
-def unpin(named: tuple[str, ...], repository: frame.RepositoryAddress, as_json: bool) -> None:
+def unpin(
+    named: tuple[str, ...], on: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool
+) -> None:
     """Let the rules decide about restore points again."""
+    if _is_tape(on, repository, config):
+        from vcbproxy.cli import tapepoints
+
+        _show_marks(tapepoints.unpin(config, archiving.source_of(on or "tape", "--on"), named), as_json)
+        return
     from vcbproxy.repository.points import pins_among
 
-    _retagged(repository, named, as_json, lambda point: (frozenset(), pins_among(point.tags)))
+    with archiving.or_on_tape(config, "add --on tape"):
+        found = _retagged(frame.required(repository), named, lambda point: (frozenset(), pins_among(point.tags)))
+    _show_marks(found, as_json)
+
+
+def _is_tape(on: str | None, repository: frame.RepositoryAddress | None, config: Config) -> bool:
+    """Whether a restore point is looked for on tape: where that was said, or where there is no repository."""
+    return on is not None or (repository is None and bool(config.tape.pool))
+
+
+def _show_marks(rows: list[dict[str, Any]], as_json: bool) -> None:
+    further = ("pinned_because", "barcodes", "kept_until")
+    frame.emit(rows, as_json=as_json, columns=("point", "vm", "time", "pinned"), columns_if_any=further)
 
 
 def _retagged(
     repository: frame.RepositoryAddress,
     named: Sequence[str],
-    as_json: bool,
     change: Callable[[PointSummary], tuple[frozenset[str], frozenset[str]]],
-) -> None:
-    """Change the tags of restore points: all are found before the first is changed."""
+) -> list[dict[str, Any]]:
+    """Change the tags of restore points: all are found before the first is changed; as rows."""
     from vcbproxy.repository import records
     from vcbproxy.repository.points import choose
     from vcbproxy.repository.target import RepositoryTarget
@@ -229,5 +258,4 @@ def _retagged(
         for point in chosen.values():
             add, remove = change(point)
             records.retag(opened, held, point, add=add, remove=remove)
-        found = [_row_in_repository(point) for point in target.points() if point.original in chosen]
-    frame.emit(found, as_json=as_json, columns=("point", "vm", "time", "pinned"), columns_if_any=("pinned_because",))
+        return [pointrows.in_repository(point) for point in target.points() if point.original in chosen]

@@ -90,9 +90,10 @@ def restore(
         return
     if dry_run or wait or salvage or part or identity or len(points) != 1:
         raise UsageError("several restore points, and what help says is of tape, go with --from tape")
-    _from_repository(
-        points[0], frame.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
-    )
+    with archiving.or_on_tape(config, "add --from tape"):
+        _from_repository(
+            points[0], frame.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
+        )
 
 
 def _from_tape(config: Config, wanted: Wanted, as_json: bool, part: str | None, *, dry_run: bool) -> None:
@@ -101,9 +102,10 @@ def _from_tape(config: Config, wanted: Wanted, as_json: bool, part: str | None, 
     if part is not None:
         if len(wanted.texts) != 1 or len(wanted.disks) != 1 or wanted.output is None or dry_run:
             raise UsageError("--range takes one restore point, one --disk and --output FILE")
-        _show([tapereading.read_range(config, wanted, *_range(part))], as_json)
+        read = tapereading.read_range(config, wanted, *_range(part))
+        _show(read.disks, as_json)
+        read.raise_unless_whole()
         return
-
     if dry_run:
         columns = ("barcode", "where", "points")
         frame.emit(tapereading.needed(config, wanted), as_json=as_json, columns=columns)

@@ -15,7 +15,6 @@ from vcbproxy.units import human
 
 if TYPE_CHECKING:
     from jobs.fromtape import Restored, TapeRestore
-    from jobs.restore import RestoredDisk
     from vcbproxy.archive.pools import OpenPool
     from vcbproxy.catalog.records import ArchivedPoint
 
@@ -183,17 +182,20 @@ def _verified(point: ArchivedPoint, done: Restored, below: Mapping[str, dict[str
     }
 
 
-def read_range(config: Config, wanted: Wanted, offset: int, length: int) -> RestoredDisk:
+def read_range(config: Config, wanted: Wanted, offset: int, length: int) -> Restored:
     """Write a part of one disk to a file, by the seek tables of its images.
 
     Raises:
         UsageError: there is no such disk, or the range is not in it.
         IntegrityError: it is damaged.
     """
+    from jobs.fromtape import Restored
+
     [point] = archiving.found(config, wanted.pool, wanted.texts)
     assert wanted.output is not None, "the command has seen to it"
     with _reading(config, point.pool, wanted) as (opened, job):
-        return job.part(point, wanted.disks[0], wanted.output, (offset, length), opened.catalog.points.listed())
+        disk = job.part(point, wanted.disks[0], wanted.output, (offset, length), opened.catalog.points.listed())
+    return Restored([disk], {}, {}, suspects=[point.name] if point.suspect else [])
 
 
 @contextmanager
@@ -231,15 +233,3 @@ def _directory(wanted: Wanted, point: ArchivedPoint, *, several: bool) -> Path |
 def _by_pool(points: Sequence[ArchivedPoint]) -> Iterator[tuple[str, list[ArchivedPoint]]]:
     for pool in dict.fromkeys(point.pool for point in points):
         yield pool, [point for point in points if point.pool == pool]
-
-
-def rows_of(config: Config) -> list[ArchivedPoint]:
-    """Restore points on tape for a list; none where no tape is configured.
-
-    Raises:
-        Error: the catalog cannot be opened.
-    """
-    if not config.tape.pool:
-        return []
-    with shelves.catalog(config) as catalog:
-        return catalog.points.listed()

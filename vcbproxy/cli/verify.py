@@ -56,16 +56,19 @@ def verify(
         wanted = tapereading.Wanted(points, archiving.source_of(source), workers=workers, wait=wait, identity=identity)
         _show(tapereading.verified(config, wanted), as_json)
         return
-    _show(_in_repository(points, workers, frame.required(repository)), as_json)
+    _show(_in_repository(points, workers, frame.required(repository), config), as_json)
 
 
-def _in_repository(points: tuple[str, ...], workers: int, repository: frame.RepositoryAddress) -> list[dict[str, Any]]:
+def _in_repository(
+    points: tuple[str, ...], workers: int, repository: frame.RepositoryAddress, config: Config
+) -> list[dict[str, Any]]:
     from jobs import verify as job
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.repository.target import RepositoryTarget
 
     target = RepositoryTarget(repository.open(cached=False))  # what is stored is to be proved, not a copy of it
-    chosen = [target.find(text) for text in points] or target.points()
+    with archiving.or_on_tape(config, "add --from tape"):
+        chosen = [target.find(text) for text in points] or target.points()
     if not chosen:
         raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
     findings = job.run(target, chosen, Terminal(), workers=workers)

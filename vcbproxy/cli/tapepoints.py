@@ -1,0 +1,230 @@
+"""Restore points on tape by the catalog alone: what they are, where their cartridges lie, how long they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vcbproxy.cli import frame, pointrows, shelves
+from vcbproxy.config import Config
+from vcbproxy.errors import UsageError
+from vcbproxy.units import human
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from vcbproxy.archive.manifest import Document, Image
+    from vcbproxy.catalog.catalog import Catalog
+    from vcbproxy.catalog.expiry import Hold
+    from vcbproxy.catalog.medium import Medium
+    from vcbproxy.catalog.records import ArchivedPoint
+
+_REASON_MAX = 200
+_IMAGE = ".raw.zst"
+_DELTA = ".delta"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A restore point, and what is known of its cartridges.
+
+    Attributes:
+        point: as the catalog has it.
+        media: all cartridges, by label.
+        holds: why which of them must be kept.
+    """
+
+    point: ArchivedPoint
+    media: Mapping[str, Medium]
+    holds: Mapping[str, Hold]
+
+    def where(self, barcode: str) -> str:
+        """Where a cartridge was seen last, or taken to."""
+        return self.media[barcode].location if barcode in self.media else "not known"
+
+    def is_here(self, barcode: str) -> bool:
+        """Whether it lies in a library."""
+        known = self.media.get(barcode)
+        return known is not None and known.library is not None and known.vault is None
+
+    @property
+    def hold(self) -> Hold | None:
+        """What ends first of all that keeps its own cartridges; None, when one may be overwritten by now."""
+        found = [self.holds.get(barcode) for barcode in self.point.barcodes]
+        kept = [hold for hold in found if hold is not None]
+        return min(kept, key=lambda hold: hold.until) if kept and len(kept) == len(found) else None
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """Until when none of its cartridges is overwritten; None: one may be."""
+        return self.hold.until if self.hold is not None else None
+
+
+def placed(config: Config, pool: str | None) -> list[Placed]:
+    """All, or a pool's, the oldest first.
+
+    Raises:
+        ConfigError: there is no such pool.
+        Error: the catalog cannot be read.
+    """
+    from vcbproxy.archive import pools
+
+    if pool is not None:
+        pools.chosen(config.tape, pool)
+    with shelves.catalog(config) as catalog:
+        return _placed(config, catalog, catalog.points.listed(pool=pool))
+
+
+def _placed(config: Config, catalog: Catalog, points: Sequence[ArchivedPoint]) -> list[Placed]:
+    media = {medium.barcode: medium for medium in catalog.media.listed()}
+    holds = shelves.keeper(config, catalog, "").holds()
+    return [Placed(point, media, holds) for point in points]
+
+
+# ---------------------------------------------------------------------- pins
+
+
+def pin(config: Config, pool: str | None, texts: Sequence[str], reason: str) -> list[dict[str, Any]]:
+    """Keep what restore points lie on, and what they build upon, from being given up; as rows.
+
+    Raises:
+        UsageError: there is no such restore point, or the reason is none.
+        IntegrityError: one builds on something that is not known: nothing would be kept by that.
+    """
+    from vcbproxy.archive.bases import with_bases
+    from vcbproxy.archive.pins import needed
+    from vcbproxy.clock import SystemClock
+
+    if len(reason) > _REASON_MAX or not reason.isprintable():
+        raise UsageError(f"a reason is a line of at most {_REASON_MAX} signs: cartridges bear it, too")
+    now = SystemClock().now()
+
+    def pinned(catalog: Catalog, points: Sequence[ArchivedPoint]) -> None:
+        known = catalog.points.listed()
+        with_bases(points, known)
+        for point in points:
+            catalog.marks.pin(point, reason or point.pinned_because, now)
+        labels = dict.fromkeys(barcode for point in points for barcode in needed(point.id, known))
+        frame.say(
+            f"kept until unpinned: {', '.join(labels)}; cartridges are told with the next that is written to them"
+        )
+
+    return _marked(config, pool, texts, pinned)
+
+
+def unpin(config: Config, pool: str | None, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Let the rules decide about restore points again; as rows.
+
+    Raises:
+        UsageError: there is no such restore point.
+    """
+    from vcbproxy.clock import SystemClock
+
+    now = SystemClock().now()
+
+    def unpinned(catalog: Catalog, points: Sequence[ArchivedPoint]) -> None:
+        for point in points:
+            catalog.marks.unpin(point, now)
+
+    return _marked(config, pool, texts, unpinned)
+
+
+def _marked(
+    config: Config,
+    pool: str | None,
+    texts: Sequence[str],
+    change: Callable[[Catalog, Sequence[ArchivedPoint]], None],
+) -> list[dict[str, Any]]:
+    """All are found before the first is changed, and none is recycled between."""
+    from vcbproxy.cli import archiving
+
+    with shelves.catalog(config) as catalog, catalog.transaction():
+        chosen = archiving.chosen(config, catalog, pool, texts)
+        change(catalog, chosen)
+        again = [point for point in catalog.points.listed() if point.id in {one.id for one in chosen}]
+        return [pointrows.on_tape(one) for one in _placed(config, catalog, again)]
+
+
+# ---------------------------------------------------------------------- one by itself
+
+
+def shown(config: Config, pool: str | None, text: str) -> tuple[dict[str, Any], str]:
+    """All that is known of one without a cartridge; and what keeps it from being restored, if something does.
+
+    Raises:
+        UsageError: there is no such restore point.
+    """
+    from vcbproxy.archive import reader
+    from vcbproxy.archive.bases import chain
+    from vcbproxy.archive.remembered import Remembered
+    from vcbproxy.cli import archiving
+    from vcbproxy.errors import IntegrityError
+
+    with shelves.catalog(config) as catalog:
+        [point] = archiving.chosen(config, catalog, pool, [text])
+        [one] = _placed(config, catalog, [point])
+        trouble = ""
+        try:
+            needed = chain(point, catalog.points.listed())
+        except IntegrityError as error:
+            needed, trouble = [point], str(error)
+    remembered = Remembered(shelves.state_directory(config) / "tape" / "points")
+    known = remembered.document_like(point.id, reader.last_word(point).sha256)
+    row = pointrows.on_tape(one)
+    manifest = known.manifest if known is not None else {}
+    document = {
+        **{key: row[key] for key in ("point", "point_id", "vm", "instance_uuid", "time", "method")},
+        "quiesced": manifest.get("quiesced"),
+        **{key: row[key] for key in ("partial", "suspect", "pinned", "pinned_because")},
+        "suspect_because": point.suspect_because or None,
+        "proxy": manifest.get("proxy"),
+        "tags": [],
+        "files": [part.file for part in point.parts if _IMAGE not in part.file],
+        **{key: row[key] for key in ("on", "base", "media_set", "kept_until")},
+        "kept_because": one.hold.because if one.hold is not None else None,
+        "builds_upon": [below.name for below in needed[:-1]],
+        "cartridges": [_cartridge(one, barcode, needed) for barcode in reader.in_order(needed)],
+        "disks": _disks(point, known),
+        "manifest": dict(manifest) if known is not None else None,
+    }
+    return document, trouble
+
+
+def _cartridge(one: Placed, barcode: str, needed: Sequence[ArchivedPoint]) -> dict[str, Any]:
+    return {
+        "barcode": barcode,
+        "where": one.where(barcode),
+        "in_library": one.is_here(barcode),
+        "state": one.media[barcode].state.value if barcode in one.media else None,
+        "points": [point.name for point in needed if barcode in point.barcodes],
+    }
+
+
+def _disks(point: ArchivedPoint, document: Document | None) -> list[dict[str, Any]]:
+    """By its ``vm.json``, where this proxy remembers it; else by the names of its images."""
+    images = {image.file: image for image in document.images} if document is not None else {}
+    files = dict.fromkeys(part.file for part in point.parts if _IMAGE in part.file)
+    return [_disk(point, file, images.get(file), document) for file in files]
+
+
+def _disk(point: ArchivedPoint, file: str, image: Image | None, document: Document | None) -> dict[str, Any]:
+    key = file.rpartition(_IMAGE)[0]
+    recorded = document.manifest.get("disks") if document is not None else None
+    told = next(
+        (disk for disk in recorded or () if isinstance(disk, dict) and image and disk.get("key") == image.key), {}
+    )
+    stored = sum(part.size_bytes for part in point.parts if part.file == file)
+    size_bytes = image.size_bytes if image is not None else None
+    return {
+        "key": image.key if image is not None else key.removesuffix(_DELTA),
+        "size": None if size_bytes is None else human(size_bytes),
+        "size_bytes": size_bytes,
+        "chunks": None,
+        "stored": human(stored),
+        "bytes_stored": stored,
+        "method": "incremental" if key.endswith(_DELTA) else "full",
+        "base": point.base if key.endswith(_DELTA) else None,
+        "full_because": told.get("full_because"),
+        "barcodes": list(dict.fromkeys(part.barcode for part in point.parts if part.file == file)),
+    }
