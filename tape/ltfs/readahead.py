@@ -25,14 +25,18 @@ RING_BYTES = 64 << 20
 class ReadAhead:
     """One file, from an offset to its end. Its pieces are for one thread."""
 
-    def __init__(self, reader: FileReader, *, offset: int = 0, ring_bytes: int = RING_BYTES) -> None:
+    def __init__(
+        self, reader: FileReader, *, offset: int = 0, ring_bytes: int = RING_BYTES, data_only: bool = False
+    ) -> None:
         """Begin.
 
         Args:
             reader: of the file.
             offset: from which it is read.
             ring_bytes: what may be held at most; one piece more may be.
+            data_only: leave holes out, however long they are.
         """
+        self._pieces = reader.data_pieces if data_only else reader.pieces
         self._reader = reader
         self._offset = offset
         self._ring_bytes = ring_bytes
@@ -83,7 +87,7 @@ class ReadAhead:
     def _read(self) -> None:
         try:
             with self._reader.seat.claimed():
-                for piece in self._reader.pieces(self._offset):
+                for piece in self._pieces(self._offset):
                     if not self._put(piece):
                         return
         except BaseException as error:  # noqa: BLE001  # whoever wants the next piece is to hear of it

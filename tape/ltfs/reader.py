@@ -50,6 +50,16 @@ class FileReader:
         """Its length."""
         return self._file.length
 
+    @property
+    def data_bytes(self) -> int:
+        """How many of them lie in blocks."""
+        return sum(extent.byte_count for extent in self._file.extents)
+
+    @property
+    def hole_bytes(self) -> int:
+        """How many lie nowhere, and read as zeroes."""
+        return self.size_bytes - self.data_bytes
+
     def read_into(self, offset: int, buf: memoryview) -> None:
         """Fill all of ``buf`` from ``offset``; what no extent holds reads as zeroes, as the format has it.
 
@@ -85,18 +95,31 @@ class FileReader:
             if extent.file_end <= at:
                 continue
             yield from self._hole(at, extent.file_offset)
-            at = max(at, extent.file_offset)
-            while at < extent.file_end:
-                number, within = divmod(extent.byte_offset + at - extent.file_offset, self._block_bytes)
-                place = self._place(extent, number)
-                buf = memoryview(bytearray(self._block_bytes))
-                found = self._read(extent, number, buf)
-                data = buf[within : min(found, within + extent.file_end - at)]
-                if not len(data):
-                    raise FormatError(where=self.name, reason=f"{place} ends at {found}")
-                yield Piece(at, data, place)
-                at += len(data)
+            yield from self._data(extent, max(at, extent.file_offset))
+            at = extent.file_end
         yield from self._hole(at, self._file.length)
+
+    def data_pieces(self, offset: int = 0) -> Iterator[Piece]:
+        """As ``pieces``, without those that lie nowhere.
+
+        Raises:
+            FormatError: as ``read_into``.
+            MediumError: it cannot be read.
+        """
+        for extent in self._file.extents:
+            yield from self._data(extent, max(offset, extent.file_offset))
+
+    def _data(self, extent: Extent, at: int) -> Iterator[Piece]:
+        while at < extent.file_end:
+            number, within = divmod(extent.byte_offset + at - extent.file_offset, self._block_bytes)
+            place = self._place(extent, number)
+            buf = memoryview(bytearray(self._block_bytes))
+            found = self._read(extent, number, buf)
+            data = buf[within : min(found, within + extent.file_end - at)]
+            if not len(data):
+                raise FormatError(where=self.name, reason=f"{place} ends at {found}")
+            yield Piece(at, data, place)
+            at += len(data)
 
     def _hole(self, start: int, end: int) -> Iterator[Piece]:
         for at in range(start, end, self._block_bytes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from vcbproxy.archive.manifest import Image, Kind
 from vcbproxy.archive.point import Identity, TapePoint
 from vcbproxy.archive.survey import survey, whole
 from vcbproxy.catalog.records import ArchivedPoint
-from vcbproxy.errors import CartridgeWanted, SourceError
+from vcbproxy.errors import CartridgeWanted, IntegrityError, SourceError
 from vcbproxy.units import KiB, MiB
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -75,6 +76,18 @@ def test_a_part_that_is_another_than_was_recorded_is_not_taken_for_it(tmp_path: 
     points, told = surveyed(shelf)
     assert points == []
     assert "disk0" in " ".join(told)
+
+
+def test_a_file_of_nothing_but_holes_is_not_read_for_ever(tmp_path: Path) -> None:
+    """An index that names exabytes, and a catalog that was made anew from it."""
+    shelf = FolderShelf(tmp_path, (64,))
+    with TapeLane(shelf) as lane:
+        point = written(lane, {"disk0": [bytes(MiB)]})
+        entry = lane.cartridge.volume.index.find(point.parts[0].path)
+        assert isinstance(entry, File)
+        entry.length = 1 << 62
+    with shelf.for_reading("TAP001L8") as cartridge, pytest.raises(IntegrityError, match="has holes"):
+        reader.small(cartridge, replace(point.parts[0], size_bytes=1 << 62))
 
 
 def pieces_of(data: bytes, rng: random.Random) -> list[bytes]:

@@ -52,11 +52,14 @@ def opened(cartridge: Cartridge, part: ArchivedPart) -> FileReader:
     """A part, to be read by position.
 
     Raises:
-        IntegrityError: it is not there, or not as long as was recorded.
+        IntegrityError: it is not there, not as long as was recorded, or has holes: nobody of us makes any, and zeroes
+            without end could be made of them.
     """
     hold_same(cartridge, part)
     with reading(cartridge):
         file = cartridge.volume.open(part.path)
+    if file.hole_bytes:
+        raise IntegrityError(f"{file.name} has holes of {file.hole_bytes} bytes: it was not written by us")
     if file.size_bytes != part.size_bytes:
         raise IntegrityError(f"{file.name} has {file.size_bytes} bytes, {part.size_bytes} were recorded")
     return file

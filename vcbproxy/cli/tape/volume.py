@@ -88,11 +88,17 @@ def cat(place: Place, path: str) -> None:
 def check(place: Place, read_data: bool, as_json: bool) -> None:
     """Prove that the volume is whole: labels, both indexes, and how they hang together. Writes nothing.
 
-    What the cartridge's memory claims is not believed; the tape is searched.
+    What the cartridge's memory claims is not believed; the tape is searched. Files that cannot be proved, for there is
+    more of them than the volume has recorded, count as damaged.
     """
+    from tape.ltfs import proof
+
     with _mounted(place, search=True) as found:
-        files = _files(found)
-        damaged = [path for path, entry in files if read_data and not _is_whole(found, path, entry)]
+        files = proof.files(found)
+        damaged = []
+        for path, reason in proof.findings(found) if read_data else ():
+            frame.say(f"{path}: {reason}")
+            damaged.append(path)
         row = {
             "volume": found.uuid,
             "name": found.index.root.name,
@@ -213,38 +219,6 @@ def _hold_file(found: LtfsVolume, path: str) -> None:
         raise UsageError(f"{path} is a directory: `tape volume ls` lists it")
     if entry.symlink is not None:
         raise UsageError(f"{path} is a symbolic link to {entry.symlink}: ask for that")
-
-
-def _files(found: LtfsVolume) -> list[tuple[str, File]]:
-    """Its files in the order in which they lie on the tape: read so, it goes from its beginning to its end once."""
-    from tape.ltfs.index import File
-
-    files = [
-        (path, entry) for path, entry in found.index.root.walk() if isinstance(entry, File) and entry.symlink is None
-    ]
-    return sorted(files, key=lambda one: [(extent.start, extent.byte_offset) for extent in one[1].extents[:1]])
-
-
-def _is_whole(found: LtfsVolume, path: str, entry: File) -> bool:
-    """Read it; a file without a digest is whole when every block of it can be read."""
-    import hashlib
-
-    from tape.errors import FormatError, MediumError
-    from tape.ltfs.readahead import ReadAhead
-
-    digest = hashlib.sha256()
-    try:
-        with ReadAhead(found.open(path)) as pieces:
-            for piece in pieces:
-                digest.update(piece.data)
-    except (FormatError, MediumError) as error:
-        frame.say(f"{path}: {error}")
-        return False
-    borne = entry.xattrs.get("ltfs.hash.sha256sum")
-    if borne is None or borne.decode("ascii", "replace").strip().lower() == digest.hexdigest():
-        return True
-    frame.say(f"{path}: its content does not match the digest that it bears")
-    return False
 
 
 def _row(path: str, entry: File | Directory) -> dict[str, Any]:
