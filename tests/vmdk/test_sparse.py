@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from contextlib import nullcontext
 
 import pytest
 
@@ -153,6 +154,69 @@ def test_one_table_for_two_ranges_is_refused():
     (first,) = struct.unpack_from("<I", content, 2048)
     shared = patched(content, 2048 + 4 * 2, "<I", first)
     assert "one table twice" in refusal("cowd", shared, len(text) * CELL // 512)
+
+
+LONG = "A" + "-" * 255 + "B"
+"""Long enough for two SE-sparse tables, of 256 cells each, and for several of COWD, of 32."""
+LONG_SECTORS = len(LONG) * CELL // 512
+
+
+def test_two_tables_that_share_a_grain_are_refused():
+    """Neither of them is wrong by itself: one of the two ranges would read as the other's bytes."""
+    content = cowd(LONG, CELL)
+    first, last = (struct.unpack_from("<I", content, 2048 + 4 * table)[0] * 512 for table in (0, 8))
+    (grain,) = struct.unpack_from("<I", content, first)
+    assert "lies where another does" in refusal("cowd", patched(content, last, "<I", grain), LONG_SECTORS)
+    content = sesparse(LONG, CELL)
+    one, other = SE_TABLE, SE_TABLE + 64 * 512
+    (entry,) = struct.unpack_from("<Q", content, one)
+    assert "lies where another does" in refusal("sesparse", patched(content, other, "<Q", entry), LONG_SECTORS)
+
+
+def test_a_grain_in_a_table_is_refused():
+    """In COWD files tables lie between the grains."""
+    content = cowd(LONG, CELL)
+    first, last = (struct.unpack_from("<I", content, 2048 + 4 * table)[0] for table in (0, 8))
+    for table in (first, last, last + 31):
+        harmed = patched(content, last * 512, "<I", table)
+        assert "lies where another does" in refusal("cowd", harmed, LONG_SECTORS)
+    sweep("cowd", content, LONG_SECTORS)
+
+
+def test_one_table_for_two_ranges_far_apart_is_refused():
+    """As far as 64 GiB: directories are read in pages, and a page cannot tell."""
+    sectors = (64 << 30) // 512 + 64 * 512
+    directory_sectors = 65
+    tables, grains = 8 + directory_sectors, 8 + directory_sectors + 64 * 4
+    out = bytearray((grains + 8) * 512)
+    words = [0xCAFEBABE, 0x0000000200000001, sectors, 8, 64, 0, 0, 0, 0, 0, 1, 1, 2, 2, 4, 4]
+    struct.pack_into("<26Q", out, 0, *words, 8, directory_sectors, tables, 64 * 4, 0, 0, 0, 0, grains, 8)
+    struct.pack_into("<4Q", out, 512, 0xCAFECAFE, 2, 7, 0)
+    struct.pack_into("<Q", out, tables * 512, 3 << 60)
+    for number, refused in ((1, False), (0, True)):
+        struct.pack_into("<Q", out, 8 * 512, 1 << 60)
+        struct.pack_into("<Q", out, 8 * 512 + 4096 * 8, 1 << 60 | number)
+        layer = open_sesparse(MemoryDevice(bytes(out), "disk-x.vmdk"), sectors, Cache(1 << 20))
+        with pytest.raises(VmdkError, match="lies where another does") if refused else nullcontext():
+            list(layer.tiles())
+
+
+@pytest.mark.parametrize("kind", ["cowd", "sesparse"])
+def test_tables_may_be_read_again_whatever_the_cache_dropped(kind):
+    content = {"cowd": cowd, "sesparse": sesparse}[kind](LONG, CELL)
+    layer = OPENERS[kind](MemoryDevice(content, "disk-x.vmdk"), LONG_SECTORS, Cache(0))
+    for _ in range(3):
+        list(layer.tiles())
+    layer.recheck()
+
+
+@pytest.mark.parametrize("region", [16, 18, 24])
+def test_regions_over_each_other_are_refused(region):
+    """Directory, tables and grains: whatever lies in two of them would be taken for both."""
+    words = struct.unpack_from("<26Q", GOOD["sesparse"])
+    for other in {16, 18, 24} - {region}:
+        harmed = patched(GOOD["sesparse"], region * 8, "<Q", words[other] + words[other + 1] - 1)
+        assert "its regions lie over each other" in refusal("sesparse", harmed)
 
 
 def test_a_zeroed_grain_needs_the_flag_that_allows_it():

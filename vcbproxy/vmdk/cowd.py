@@ -26,7 +26,11 @@ from vcbproxy.vmdk.cache import Cache
 from vcbproxy.vmdk.capacity import check_capacity
 from vcbproxy.vmdk.grains import Directory, Grains, Shape, check_grains, check_region, load_entries
 from vcbproxy.vmdk.layer import State
+from vcbproxy.vmdk.places import Places
 from vcbproxy.vmdk.sparse import PlainGrains, SparseLayer
+
+_TABLE_SECTORS = c_vmdk.COWD_TABLE_ENTRIES * 4 // SECTOR
+_NOTED_SECTORS_MAX = 128
 
 
 def open_cowd(file: Device, sectors: int, cache: Cache) -> SparseLayer:
@@ -51,6 +55,7 @@ class _CowdMap:
             raise VmdkError(file=file.name, reason=reason)
         check_region(file, "grain directory", directory * SECTOR, entries * 4)
         self._directory = Directory(file, cache, directory * SECTOR, self.shape.table_count, "<u4")
+        self._places = Places(file)
         self._data_start = max(c_vmdk.COWD_HEADER_BYTES, directory * SECTOR + entries * 4)
 
     def recheck(self) -> None:
@@ -72,7 +77,17 @@ class _CowdMap:
         entries = load_entries(self._file, sector * SECTOR, self.shape.grains_in(index), np.dtype("<u4"))
         state = np.where(entries == 0, State.BELOW, State.HERE).astype(np.uint8)
         grains = Grains(state, entries.astype(np.int64) * SECTOR)
-        return check_grains(self._file, self.shape, index, grains, self._data_start)
+        grains = check_grains(self._file, self.shape, index, grains, self._data_start)
+        self._take(index, sector, entries[entries != 0].astype(np.int64))
+        return grains
+
+    def _take(self, index: int, table: int, grains: npt.NDArray[np.int64]) -> None:
+        """Take the sectors of a table and its grains, unless these are larger than any that hosts make."""
+        each = self.shape.grain_bytes // SECTOR
+        if each > _NOTED_SECTORS_MAX:
+            return
+        lie = (grains[:, None] + np.arange(each)).reshape(-1)
+        self._places.take(index, np.concatenate([np.arange(table, table + _TABLE_SECTORS), lie]))
 
 
 def _header(file: Device) -> tuple[int, int, int, int]:

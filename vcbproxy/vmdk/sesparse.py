@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ from vcbproxy.vmdk.cache import Cache
 from vcbproxy.vmdk.capacity import check_capacity
 from vcbproxy.vmdk.grains import Directory, Grains, Shape, check_grains, check_region, load_entries
 from vcbproxy.vmdk.layer import State
+from vcbproxy.vmdk.places import Places
 from vcbproxy.vmdk.sparse import PlainGrains, SparseLayer
 
 
@@ -112,8 +114,12 @@ class _SeMap:
         self._table_count = header.tables[1] // c_vmdk.SE_TABLE_SECTORS
         self._grains_start = header.grains[0] * SECTOR
         self._grain_count = header.grains[1] // c_vmdk.SE_GRAIN_SECTORS
+        self._places = Places(file, kinds=2)
         if self._grains_start < SECTOR:
             raise VmdkError(file=file.name, reason="its grains would lie in its header")
+        regions = sorted((start, start + size) for start, size in (header.directory, header.tables, header.grains))
+        if any(end > start for (_, end), (start, _) in pairwise(regions)):
+            raise VmdkError(file=file.name, reason="its regions lie over each other")
 
     def recheck(self) -> None:
         """Headers and directory, again."""
@@ -138,7 +144,10 @@ class _SeMap:
         offset = self._tables_start + number * c_vmdk.SE_TABLE_SECTORS * SECTOR
         check_region(self._file, f"grain table {index}", offset, c_vmdk.SE_TABLE_SECTORS * SECTOR)
         entries = load_entries(self._file, offset, self.shape.grains_in(index), np.dtype("<u8"))
-        return check_grains(self._file, self.shape, index, self._decode(index, entries), self._grains_start)
+        grains = check_grains(self._file, self.shape, index, self._decode(index, entries), self._grains_start)
+        lie = (grains.at[grains.state == State.HERE] - self._grains_start) // self.shape.grain_bytes
+        self._places.take(index, np.array([number], np.int64), lie)
+        return grains
 
     def _decode(self, index: int, entries: npt.NDArray[np.uint64]) -> Grains:
         nibble = entries >> np.uint64(60)
