@@ -8,10 +8,8 @@ import gc
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
 import click
 
@@ -52,40 +50,6 @@ def program() -> None:
     """
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn the first Ctrl-C, SIGTERM or loss of the terminal into an exception.
-
-    While that is cleaned up, the second is only answered; the removal of a VM snapshot also outlasts the third.
-    """
-    count = 0
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal count
-        count += 1
-        if count == 2:
-            with contextlib.suppress(OSError):  # the terminal may be what is gone
-                os.write(
-                    2, b"\nvcbproxy: removing VM snapshots and locks, please wait; twice more to leave them behind\n"
-                )
-            return
-        interruption.note()
-        raise errors.Cancelled if number == signal.SIGINT else errors.Terminated
-
-    def hung_up(number: int, frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGTERM)  # who holds SIGTERM back for a while then holds this back too
-
-    interruption.forget()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hung_up)
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with the code of what happened."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
@@ -94,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _start_light()
     logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
     try:
-        with _signals():
+        with interruption.raised():
             code = program.main(asked, prog_name="vcbproxy", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
