@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +16,9 @@ import pytest
 from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import ME, START, made, reopened, write_point
 from vcbproxy.clock import ManualClock, SystemClock
-from vcbproxy.errors import Busy, TargetError
+from vcbproxy.errors import Busy, Cancelled, TargetError
 from vcbproxy.repository import lock
+from vcbproxy.repository.backend.around import Around
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.faults import FaultyBackend, Order, Verb, What
@@ -51,6 +52,43 @@ def files(backend: FailingBackend, clock: ManualClock) -> Files:
 
 def locks(files: Files) -> list[FileName]:
     return [stored.name for stored in files.backend.list(FileKind.LOCK)]
+
+
+class CtrlC(Around):
+    """The operator wants an end right before or right after so many changes."""
+
+    def __init__(self, after: int, *, done: bool) -> None:
+        super().__init__(MemoryBackend())
+        self.left = after
+        self.done = done
+
+    def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+        self._change(lambda: super(CtrlC, self).save(name, parts))
+
+    def remove(self, name: FileName) -> None:
+        self._change(lambda: super(CtrlC, self).remove(name))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        self.left -= 1
+        if self.left == -1 and not self.done:
+            raise Cancelled
+        change()
+        if self.left == -1:
+            raise Cancelled
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("after", [0, 1])
+def test_whoever_is_interrupted_while_it_takes_or_releases_it_leaves_no_lock(
+    clock: ManualClock, exclusive: bool, done: bool, after: int
+) -> None:
+    backend = CtrlC(10**6, done=done)
+    files = made(backend, clock).files
+    backend.left = after
+    with pytest.raises(Cancelled), lock.held(files, exclusive=exclusive, clock=clock, me=ME):
+        assert after == 1, "it must not be held"
+    assert locks(files) == []
 
 
 @pytest.mark.parametrize(

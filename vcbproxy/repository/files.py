@@ -28,12 +28,16 @@ class Files:
         Raises:
             TargetError: it could not be stored.
         """
+        name, sealed = self.sealed(kind, plain)
+        self.backend.save(name, [sealed])
+        return name
+
+    def sealed(self, kind: FileKind, plain: Buffer) -> tuple[FileName, bytes]:
+        """Seal, and name by digest what is to be stored."""
         sealed = crypto.seal(self.key, plain)
         if crypto.unseal(self.key, sealed) != plain:
             raise IntegrityError("a file was damaged while it was sealed: this machine's memory or processor is faulty")
-        name = FileName(kind) if kind.single else FileName(kind, digest(sealed).hex())
-        self.backend.save(name, [sealed])
-        return name
+        return FileName(kind) if kind.single else FileName(kind, digest(sealed).hex()), sealed
 
     def load_sealed(self, name: FileName) -> bytes:
         """The plaintext of a file, its digest and its mac checked.

@@ -104,16 +104,36 @@ class FoundLock:
 class HeldLock:
     """A lock of ours. ``check`` tells whether it still protects."""
 
-    def __init__(self, files: Files, name: FileName, record: LockRecord, clock: Clock) -> None:
+    def __init__(self, files: Files, record: LockRecord, clock: Clock) -> None:
         self._files = files
         self._clock = clock
         self._record = record
-        self._name = name
+        self._name, self._sealed = files.sealed(FileKind.LOCK, record.encode())
+        self._taken = False  # the lock file may be there
         self._refreshed_s = clock.monotonic()
         self._mutex = threading.Lock()
         self._failure = ""
         self._removed = False
         self._left: set[FileName] = set()
+
+    def take(self) -> None:
+        """Store the lock file, if no other is in the way. Whatever this raises: ``release`` leaves none behind.
+
+        Raises:
+            Busy: a conflicting lock is held.
+            TargetError: it could not be written.
+        """
+        exclusive = self._record.exclusive
+        _refuse_conflicts(self._files, exclusive=exclusive, mine=None)
+        self._taken = True
+        try:
+            self._files.backend.save(self._name, [self._sealed])
+        except Error:  # there is none; after an interrupt there may be
+            self._taken = False
+            raise
+        # Of two that write before they look again, at least one sees the other, if listings are never behind.
+        self._clock.sleep(self._files.backend.traits.settle_s)
+        _refuse_conflicts(self._files, exclusive=exclusive, mine=self._name)
 
     def check(self) -> None:
         """Raise unless the lock was refreshed lately; called before every write.
@@ -188,6 +208,8 @@ class HeldLock:
         Raises:
             TargetError: it could not be removed.
         """
+        if not self._taken:
+            return
         with self._mutex:
             for name in (self._name, *self._left):
                 self._remove(name)
@@ -222,7 +244,7 @@ def held(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Iterat
         Busy: a conflicting lock is held.
         TargetError: the lock could not be written.
     """
-    lock = acquire(files, exclusive=exclusive, clock=clock, me=me)
+    lock = HeldLock(files, LockRecord(clock.now(), exclusive, me), clock)
     stop = threading.Event()
 
     def refresh() -> None:
@@ -234,12 +256,18 @@ def held(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Iterat
     def let_go() -> None:
         stop.set()
         try:
-            join_all([thread])
-        finally:
+            if thread.is_alive():
+                join_all([thread])
             lock.release()
+        except Error:
+            raise
+        except BaseException:  # Ctrl-C: the lock goes all the same
+            lock.release()
+            raise
 
-    thread.start()
     try:
+        lock.take()
+        thread.start()
         yield lock
     except BaseException:
         with suppress(TargetError):  # the first error matters; the lock goes stale, and `repo unlock` removes it
@@ -255,13 +283,9 @@ def acquire(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Hel
         Busy: a conflicting lock is held.
         TargetError: the lock could not be written.
     """
-    _refuse_conflicts(files, exclusive=exclusive, mine=None)
-    record = LockRecord(clock.now(), exclusive, me)
-    lock = HeldLock(files, files.save_sealed(FileKind.LOCK, record.encode()), record, clock)
+    lock = HeldLock(files, LockRecord(clock.now(), exclusive, me), clock)
     try:
-        # Of two that write before they look again, at least one sees the other, if listings are never behind.
-        clock.sleep(files.backend.traits.settle_s)
-        _refuse_conflicts(files, exclusive=exclusive, mine=lock._name)  # noqa: SLF001  # ours, made a line above
+        lock.take()
     except BaseException:
         lock.release()
         raise
