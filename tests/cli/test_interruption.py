@@ -36,6 +36,21 @@ def test_a_signal_in_the_importer_waits_until_its_locks_are_released(number: int
             time.sleep(10)
 
 
+class Finalised:
+    """Goes at the wrong moment."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_a_destructor_drops_is_raised_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with interruption.raised():
+        Finalised()
+        with pytest.raises(Cancelled):
+            time.sleep(10)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_import_that_hangs_is_not_waited_for_for_ever() -> None:
     hang = "import os, time; os.kill(os.getpid(), 2)\nwhile True: time.sleep(0.001)"
     began_s = time.monotonic()

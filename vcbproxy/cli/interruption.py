@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from vcbproxy import errors
@@ -37,13 +38,15 @@ def raised() -> Iterator[None]:
     """
     global _wanted
     _wanted = False
-    handler = _Handler()
+    handler = _Handler(sys.unraisablehook)
     before = {number: signal.signal(number, handler.struck) for number in (signal.SIGINT, signal.SIGTERM)}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
+    sys.unraisablehook = handler.dropped
     try:
         yield
     finally:
+        sys.unraisablehook = handler.unraisable
         for number, previous in before.items():
             signal.signal(number, previous)
 
@@ -55,7 +58,8 @@ def _hung_up(number: int, frame: FrameType | None) -> None:
 class _Handler:
     """Raises the first signal, answers the second, raises every further one."""
 
-    def __init__(self) -> None:
+    def __init__(self, unraisable: Callable[[sys.UnraisableHookArgs], object]) -> None:
+        self.unraisable = unraisable  # whose the errors are that are none of ours
         self._count = 0
         self._postponed: int | None = None  # the signal that is sent once more
         self._delays = 0
@@ -81,6 +85,13 @@ class _Handler:
             self._postpone(number)
             return
         raise errors.Cancelled if number == signal.SIGINT else errors.Terminated
+
+    def dropped(self, dropped: sys.UnraisableHookArgs) -> None:
+        """Somebody could not pass an exception on: a destructor, a callback, C code. Ours is raised again elsewhere."""
+        if isinstance(dropped.exc_value, errors.Cancelled):
+            self._postpone(signal.SIGTERM if isinstance(dropped.exc_value, errors.Terminated) else signal.SIGINT)
+        else:
+            self.unraisable(dropped)
 
     def _postpone(self, number: int) -> None:
         self._delays += 1
