@@ -89,12 +89,16 @@ class _Run:
         """
         numbered = list(enumerate(self._chosen))
         try:
-            deal(self._around.target, numbered, self._in_lane, interrupt=self._around.storage.patience.interrupt)
+            deal(self._around.target, numbered, self._in_lane, interrupt=self._wake)
         except (Error, Cancelled) as error:
             if self._results:
                 error.add_note(_before_that(list(self._results.values()), self._chosen))
             raise
         return [self._results[number] for number in sorted(self._results)]
+
+    def _wake(self, _lanes: Collection[int]) -> None:
+        """A lane fails, or the operator wants an end: whoever works for any of them reads for nothing by now."""
+        self._around.storage.patience.interrupt()
 
     def _in_lane(self, lane: Lane, numbered: tuple[int, VmSummary], stop: Cancel | None) -> None:
         number, vm = numbered

@@ -233,9 +233,7 @@ class DiskCopier:
 
     def _effort(self, progress: Callable[[int], None] = lambda done: None) -> Effort:
         around = self._around
-        if around.stop is not None:  # several VMs at once: what interrupts one read would interrupt all
-            return Effort(self._choices.workers, progress, cancel=around.stop)
-        return Effort(self._choices.workers, progress, around.storage.patience.interrupt)
+        return Effort(self._choices.workers, progress, around.storage.patience.interrupt, around.stop)
 
     def _changes(self, into: DiskInto, source: VmDisk, disk: Disk, base: object, changed: Areas) -> Taken:
         with self._around.watcher.disk(f"{self._vm.name} {disk.key}, changes", source.size_bytes) as advance:

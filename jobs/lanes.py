@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from jobs.target import Lane, Target
 from vcbproxy.errors import CartridgeFailed
-from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 
 CARTRIDGES_MAX = 3
 """So many cartridges are tried for one restore point before the job run ends: then it is the drive."""
@@ -31,7 +31,7 @@ def deal(
     items: Sequence[Item],
     work: Callable[[Lane, Item, Cancel | None], None],
     *,
-    interrupt: Callable[[], None] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> None:
     """Have all of these done, in as many lanes as the target has.
 

@@ -21,7 +21,7 @@ from vcbproxy.device import MappedDevice
 from vcbproxy.errors import CartridgeFailed
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.audit import Audit
-from vcbproxy.pipeline.crew import Cancel
+from vcbproxy.pipeline.crew import Cancel, Interrupt
 from vcbproxy.repository.writer import PointInfo
 
 
@@ -82,13 +82,13 @@ class Effort:
     Attributes:
         workers: threads that digest and compress.
         progress: called with the number of bytes that are done.
-        interrupt: makes a read that hangs come back; it would also wake others who read, where there are several.
+        interrupt: makes a read that hangs come back, if it is one of the threads that it is called with.
         cancel: looked at a few times a second.
     """
 
     workers: int
     progress: Callable[[int], None]
-    interrupt: Callable[[], None] | None = None
+    interrupt: Interrupt | None = None
     cancel: Cancel | None = None
 
 

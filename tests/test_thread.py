@@ -40,7 +40,8 @@ def test_an_interrupt_comes_after_the_end_of_all() -> None:
 
 
 def test_who_insists_is_obeyed() -> None:
-    thread = slow(2)
+    thread = slow(1.5)
     with alarm(0.05, again_s=0.2), pytest.raises(Cancelled):
         join_all([thread])
     assert not thread.over
+    thread.join()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+_LOOK_AGAIN_S = 1.0
+
 
 class Thread(threading.Thread):
     """A thread that ``join`` does not take for ended before it is."""
@@ -42,7 +44,11 @@ class Thread(threading.Thread):
             super().join()
 
 
-def join_all(threads: Sequence[Thread], interrupted: Callable[[BaseException], None] = lambda error: None) -> None:
+def join_all(
+    threads: Sequence[Thread],
+    interrupted: Callable[[BaseException], None] = lambda error: None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     """Wait until all have ended, also when a signal's handler raises meanwhile: that is raised then, not before.
 
     What it raises the second time is obeyed at once: somebody insists.
@@ -50,15 +56,19 @@ def join_all(threads: Sequence[Thread], interrupted: Callable[[BaseException], N
     Args:
         threads: that were told to end, or end by themselves.
         interrupted: told of the first interrupt, to hurry them.
+        meanwhile: called each second.
     """
     try:
-        _join(threads)
+        _join(threads, meanwhile)
     except BaseException as error:
         interrupted(error)
-        _join(threads)
+        _join(threads, meanwhile)
         raise
 
 
-def _join(threads: Sequence[Thread]) -> None:
+def _join(threads: Sequence[Thread], meanwhile: Callable[[], None]) -> None:
     for thread in threads:
+        while not thread.over:
+            thread.join(_LOOK_AGAIN_S)
+            meanwhile()
         thread.join()

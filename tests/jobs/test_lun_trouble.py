@@ -17,12 +17,13 @@ from typing import Literal
 
 import pytest
 
+from tests.archive.test_archive_cli import POOL
 from tests.jobs.test_faults import one_line
 from tests.jobs.test_main_job import assert_restores, sha256
 from tests.program import Lab, Program, served
 from tests.san import faulty, loops
 from vcbproxy.lab import spec as specification
-from vcbproxy.units import MiB
+from vcbproxy.units import GiB, MiB
 
 pytestmark = pytest.mark.root
 
@@ -140,6 +141,23 @@ def test_ctrl_c_does_not_wait_for_a_lun_that_hangs(lab: Lab) -> None:
                     assert lines[-1], lines
                     lines.append(process.stderr.readline())
                 assert_nothing_left(lab)
+            assert process.wait(timeout=60) == 130
+
+
+def test_ctrl_c_does_not_wait_for_a_lun_that_hangs_under_several_drives(tmp_path: Path) -> None:
+    disk = specification.DiskSpec(8 * MiB, content=specification.ContentSpec(used=0.9))
+    vms = tuple(specification.VmSpec(name, "ds1", disks=(disk,)) for name in ("vm1", "vm2"))
+    spec = specification.LabSpec((specification.DatastoreSpec("ds1", 5, lun_size_bytes=GiB),), vms)
+    with served(tmp_path / "lab", spec) as lab, faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
+        config = lab.directory / "vcbproxy.toml"
+        config.write_text(config.read_text() + POOL)
+        vcbproxy = reading_from(lab, bad.device, read_timeout_s=250)
+        vcbproxy("tape", "library", "create", lab.directory / "vtl", "--barcodes", "TAP001L8-TAP002L8")
+        with ended(vcbproxy.start("backup", "--all", "--to", "tape:daily", "--drives", 2)) as process:
+            with bad.hanging():
+                loops.wait_until(lambda: bad.reached, "the read", timeout_s=60)
+                process.send_signal(signal.SIGINT)
+                loops.wait_until(lambda: not lab.snapshots("vm1") + lab.snapshots("vm2"), "the end", timeout_s=60)
             assert process.wait(timeout=60) == 130
 
 

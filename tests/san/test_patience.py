@@ -111,6 +111,22 @@ def test_an_interrupt_ends_what_waits_now_and_nothing_later(pipe: Pipe) -> None:
         pipe.answer()
 
 
+def test_an_interrupt_of_some_threads_leaves_others_waiting(pipe: Pipe) -> None:
+    with Patience(timeout_s=60) as patience, ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(patience.call, "lun", pipe.read)
+        other = pool.submit(patience.call, "other", pipe.read)
+        while len(patience._waiting) < 2:
+            time.sleep(0.01)
+        others = {call.thread for call in patience._waiting if call.owner == "other"}
+        patience.interrupt(others)
+        with pytest.raises(GivenUp):
+            other.result(timeout=10)
+        assert not waiting.done()
+        pipe.answer()
+        pipe.answer()
+        assert waiting.result(timeout=10) == b"late!"
+
+
 def test_nothing_of_a_call_stays_in_memory() -> None:
     """Buffers are large, and must go when their read is over: also when it failed, and without the collector's help."""
 

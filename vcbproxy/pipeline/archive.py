@@ -22,7 +22,7 @@ from vcbproxy.archive.plan import Filled, Zeroes, plan
 from vcbproxy.archive.seektable import SeekTableBuilder
 from vcbproxy.device import MappedDevice
 from vcbproxy.pipeline.channel import Channel
-from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 from vcbproxy.pipeline.inorder import InOrder
 from vcbproxy.pipeline.segments import Buffer, Segment, load
 from vcbproxy.units import MiB
@@ -82,7 +82,7 @@ def image_stream(
     *,
     options: ImageOptions = ImageOptions(),
     cancel: Cancel | None = None,
-    interrupt: Callable[[], None] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Iterator[ImageStream]:
     """The image of a disk, to be iterated over once, for the length of a ``with``.
 

@@ -15,7 +15,6 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ from vcbproxy.pipeline.base import Base, Layout, Rows
 from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.chunker import GRANULE, Rule
 from vcbproxy.pipeline.content import zero_id
-from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 from vcbproxy.pipeline.regions import changed_or_unmapped, holes_on_trust
 from vcbproxy.repository import pages
 from vcbproxy.repository.ids import digest
@@ -78,7 +77,7 @@ def audit(
     least: int = LEAST,
     workers: int = 0,
     cancel: Cancel | None = None,
-    interrupt: Callable[[], None] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Audit:
     """Read a sample of the chunks that lie wholly outside of what changed; compare them with the base.
 

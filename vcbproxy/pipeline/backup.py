@@ -22,7 +22,7 @@ from vcbproxy.pipeline import chunker, segments
 from vcbproxy.pipeline.channel import Channel
 from vcbproxy.pipeline.chunker import BLOCK, GRANULE, HOLE_STEP, Rule
 from vcbproxy.pipeline.content import CopyStats, DiskContent, Lengths, Rows, zero_id
-from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 from vcbproxy.pipeline.cutter import Cutter, Piece, Stretch
 from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
 from vcbproxy.repository.idlist import Ids
@@ -143,7 +143,7 @@ def copy_disk(
     options: Options = Options(),
     progress: Callable[[Progress], None] = no_progress,
     cancel: Cancel | None = None,
-    interrupt: Callable[[], None] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> DiskContent:
     """Store every chunk of a disk; return what the disk consists of.
 

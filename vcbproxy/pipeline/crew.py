@@ -12,7 +12,7 @@ The first error wins and is the one that is raised; what the others say on being
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self
 
@@ -30,16 +30,21 @@ class Cancel(Protocol):
         """Whether to stop."""
 
 
+Interrupt = Callable[[Collection[int]], None]
+"""Has threads, by their identities, wait no longer for what does not come."""
+
+
 class Crew:
     """The threads of one job and the channels between them.
 
     Args:
         name: of the threads.
         cancel: looked at while they wait.
-        interrupt: called at the first error: wakes threads that wait elsewhere than at a channel.
+        interrupt: called with its threads at the first error, and each second from there on until they have ended, for
+            one of them may just have begun to wait: wakes those that wait elsewhere than at a channel.
     """
 
-    def __init__(self, name: str, cancel: Cancel | None = None, interrupt: Callable[[], None] | None = None) -> None:
+    def __init__(self, name: str, cancel: Cancel | None = None, interrupt: Interrupt | None = None) -> None:
         self._name = name
         self._cancel = cancel
         self._interrupt = interrupt
@@ -96,7 +101,7 @@ class Crew:
 
     def join(self) -> None:
         """Wait for the threads to end; raise the first error of any of them."""
-        join_all(self._threads, self._fail)
+        join_all(self._threads, self._fail, self._wake)
         self.check()
 
     def _fail(self, error: BaseException) -> None:
@@ -107,8 +112,12 @@ class Crew:
             channels = list(self._channels)
         for channel in channels:
             channel.abort()
-        if first and self._interrupt is not None:
-            self._interrupt()
+        if first:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._error is not None and self._interrupt is not None:
+            self._interrupt([thread.ident for thread in self._threads if thread.ident is not None])
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +127,7 @@ class Crew:
     ) -> None:
         if error is not None:
             self._fail(error)
-        join_all(self._threads, self._fail)
+        join_all(self._threads, self._fail, self._wake)
         # A Closed that reached us only means that a thread failed before: raise what it failed of.
         if isinstance(error, Closed) and self._error is not error and self._error is not None:
             raise self._error from None

@@ -19,7 +19,7 @@ from vcbproxy.pipeline.backup import Copy, DiskSink, Fresh, Kept, Options, Progr
 from vcbproxy.pipeline.base import Base, Layout
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.pipeline.content import DiskContent
-from vcbproxy.pipeline.crew import Cancel, Crew
+from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 from vcbproxy.pipeline.regions import Splice
 from vcbproxy.repository.vouched import TakenOver
 
@@ -36,7 +36,7 @@ def copy_changes(
     options: Options = _ALL_OF_IT,
     progress: Callable[[Progress], None] = no_progress,
     cancel: Cancel | None = None,
-    interrupt: Callable[[], None] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> DiskContent:
     """Store what changed of a disk since its base; return what the disk consists of, kept chunks and all.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -95,10 +95,15 @@ class Patience:
         with self._lock:
             return bool(self._overdue)
 
-    def interrupt(self) -> None:
-        """Let nobody wait any longer for what is out now: the job is ending. Later calls are made as ever."""
+    def interrupt(self, threads: Collection[int] | None = None) -> None:
+        """Let nobody wait any longer for what is out now: the job is ending. Later calls are made as ever.
+
+        Args:
+            threads: by their identities: only what these wait for; None: whoever waits.
+        """
         with self._lock:
-            waiting, self._waiting = self._waiting, set()
+            waiting = {call for call in self._waiting if threads is None or call.thread in threads}
+            self._waiting -= waiting
         for call in waiting:
             call.error = GivenUp(call.waited_s, interrupted=True)
             call.done.release()
@@ -154,10 +159,11 @@ class Patience:
 class _Call(Generic[_T]):
     """One call on its way. ``done`` is released once: by its hand or an interrupt, whichever takes it off the list."""
 
-    __slots__ = ("_since_s", "discard", "done", "error", "function", "owner", "result")
+    __slots__ = ("_since_s", "discard", "done", "error", "function", "owner", "result", "thread")
 
     def __init__(self, owner: object, function: Callable[[], _T], discard: Callable[[_T], None] | None) -> None:
         self.owner = owner
+        self.thread = threading.get_ident()
         self.function = function
         self.discard = discard
         self.done = threading.Lock()
