@@ -23,6 +23,9 @@ def hang() -> Iterator[Callable[[], bool]]:
     over = threading.Event()
     yield over.wait
     over.set()
+    for thread in threading.enumerate():
+        if thread.name == "san-hand":
+            thread.join(10)
 
 
 @pytest.mark.parametrize("how", ["join", "wait"])
