@@ -8,7 +8,7 @@ is a full one: each delta more is a cartridge more that a restore may need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from vcbproxy.archive.manifest import Base, Document
 from vcbproxy.archive.remembered import FrameSums, Remembered
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.errors import IntegrityError
+from vcbproxy.repository.points import PointSummary
 
 DELTAS_MAX = 30
 
@@ -181,6 +182,17 @@ class TapeBases:
         assert isinstance(point, PointOnTape), "a restore point of another target"
         found = suspect_with(point.archived, self._ledger.listed())
         self._ledger.suspect(found, "an audit found that changes of its VM were not all told")
+
+
+def doubt_copies(ledger: Ledger, stored: Iterable[PointSummary]) -> None:
+    """Mark copies of what was found suspect in the repository since: the same VM at the same moment.
+
+    Raises:
+        Error: that could not be noted.
+    """
+    suspect = {(point.instance_uuid, point.time.replace(microsecond=0)) for point in stored if point.suspect}
+    copies = [one.id for one in ledger.listed() if (one.vm_uuid, one.time) in suspect and not one.suspect]
+    ledger.suspect(copies, "the restore point that it is a copy of was found out by an audit")
 
 
 def _holds(point: ArchivedPoint, listed: Sequence[ArchivedPoint], doubtful: Collection[str]) -> bool:

@@ -50,7 +50,7 @@ def pin(world: World, index: int = 1, reason: str = "for the auditors"):
 
 def unpin(world: World, index: int = 1) -> None:
     with world.catalog() as catalog:
-        catalog.marks.unpin(catalog.points.listed()[index], world.clock.moment)
+        catalog.marks.unpin(catalog.points.listed()[index].id, world.clock.moment)
 
 
 def recyclable(world: World) -> list[str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.catalog.examples import NOON, point
+from vcbproxy.catalog.catalog import Catalog
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium, State
+from vcbproxy.catalog.records import Pin
 from vcbproxy.errors import UsageError
 
 FILLED = Medium(
@@ -134,6 +139,82 @@ def test_what_names_no_restore_point_is_answered_with_those_there_are(catalog, t
     catalog.points.add(replace(point("twin", point_id="2222" + 28 * "b"), vm_uuid="another"))
     with pytest.raises(UsageError, match=complaint):
         catalog.points.find(text)
+
+
+def test_what_is_known_of_a_restore_point_beside_its_parts(catalog):
+    one = replace(point("web01"), size_bytes=1 << 42, partial=True)
+    catalog.points.add(one)
+    assert catalog.points.listed() == [one]
+    assert catalog.points.get(one.id) == one
+
+
+def test_a_pin_holds_until_it_is_taken_back(catalog):
+    one, two = point("web01"), point("web02", time=NOON + timedelta(hours=1))
+    catalog.points.add(one)
+    catalog.points.add(two)
+    catalog.marks.pin(one, "year end", NOON)
+    assert catalog.points.listed() == [replace(one, pinned=True, pinned_because="year end"), two]
+    catalog.points.add(one)
+    assert catalog.points.get(one.id).pinned, "read from its cartridges again"
+    catalog.points.remove(one.id)
+    catalog.points.add(one)
+    assert catalog.points.get(one.id).pinned_because == "year end"
+    catalog.marks.pin(one, "", NOON)
+    assert (catalog.points.get(one.id).pinned, catalog.points.get(one.id).pinned_because) == (True, "")
+    catalog.marks.unpin(one.id, NOON - timedelta(days=1))
+    assert catalog.points.listed() == [one, two]
+    catalog.marks.unpin(two.id, NOON)
+    assert list(catalog.marks.pins()) == [one.id]
+
+
+PINS = st.builds(
+    Pin,
+    point=st.sampled_from(("1" * 32, "2" * 32)),
+    name=st.just("web01@latest"),
+    holds=st.booleans(),
+    reason=st.sampled_from(("", "a")),
+    changed=st.integers(0, 3).map(lambda hours: NOON + timedelta(hours=hours)),
+)
+
+
+@settings(max_examples=15)
+@given(st.lists(PINS, unique_by=lambda pin: (pin.point, pin.changed)), st.randoms())
+def test_whatever_comes_first_the_last_word_on_a_pin_counts(pins, rng):
+    """Catalogs and cartridges tell in any order, also twice."""
+    with tempfile.TemporaryDirectory() as folder, Catalog.open(f"sqlite:///{folder}/catalog.db") as catalog:
+        told = [*pins, *pins]
+        rng.shuffle(told)
+        for pin in told:
+            catalog.marks.take_in([pin])
+        assert catalog.marks.pins() == {
+            point: max((pin for pin in pins if pin.point == point), key=lambda pin: pin.changed)
+            for point in {pin.point for pin in pins}
+        }
+
+
+def test_only_what_says_nothing_any_more_is_tidied(catalog):
+    one, gone, kept = point("web01"), point("web02"), point("web03")
+    catalog.points.add(one)
+    for each in (one, gone, kept):
+        catalog.marks.pin(each, "", NOON)
+    catalog.marks.unpin(one.id, NOON)
+    catalog.marks.unpin(gone.id, NOON)
+    catalog.marks.tidy()
+    assert {pin.point: pin.holds for pin in catalog.marks.pins().values()} == {one.id: False, kept.id: True}
+
+
+def test_a_suspicion_stays(catalog):
+    one = point("web01")
+    copy = replace(point("web02", time=NOON + timedelta(hours=1)), suspect_because="a copy of one that was")
+    catalog.points.add(one)
+    catalog.points.add(copy)
+    assert [found.suspect for found in catalog.points.listed()] == [False, True]
+    catalog.points.suspect([one.id, copy.id, "0" * 32], "an audit")
+    assert [found.suspect_because for found in catalog.points.listed()] == ["an audit", "a copy of one that was"]
+    catalog.points.add(one)
+    catalog.points.remove(copy.id)
+    catalog.points.add(replace(copy, suspect_because=""))
+    assert [found.suspect for found in catalog.points.listed()] == [True, True]
 
 
 def test_all_of_a_transaction_happens_or_nothing(catalog):

@@ -105,6 +105,18 @@ def test_pinned_until_unpinned(world, vcbproxy):
     assert vcbproxy("tape", "media", "release", "TAP001L8", "--overwrite", fingerprint, "--json").json["released"]
 
 
+def test_a_pin_of_what_is_gone_is_told_and_taken_back(world, vcbproxy):
+    _, _, other = listed(world)
+    vcbproxy("points", "pin", other.id)
+    with world.catalog() as catalog:
+        catalog.points.remove(other.id)
+    found = vcbproxy("tape", "catalog", "check", "--json", code=4).json
+    [told] = [one for one in found if one["about"] == other.name]
+    assert f"`vcbproxy points unpin {other.id[:8]} --on tape`" in told["problem"]
+    assert vcbproxy("points", "unpin", other.id[:8], "--json").json == []
+    assert not any(one["about"] == other.name for one in vcbproxy("tape", "catalog", "check", "--json").json)
+
+
 def test_what_cannot_be_pinned_is_refused_and_nothing_else_is_pinned_either(world, vcbproxy):
     base, delta, other = listed(world)
     assert "no restore point" in vcbproxy("points", "pin", other.id, "web01@2020", code=2).err
@@ -164,3 +176,25 @@ def test_a_suspect_is_shown_and_never_restored_without_a_word(tmp_path: Path) ->
         assert "restored, but" in done.err
         assert "is suspect" in lab.vcbproxy("verify", suspect, "--from", "tape").err
         lab.vcbproxy("restore", "vm1@latest", "--from", "tape", "--to", tmp_path / "good")
+
+
+def test_a_copy_of_what_was_found_out_since_is_suspect_too(tmp_path: Path) -> None:
+    with lab_with_tape(tmp_path, tracked()) as lab:
+        lab.vcbproxy("repo", "init")
+        lab.vcbproxy("backup", "vm1")
+        lab.datacenter.machine("vm1").guest_write("scsi0-0", 2 * MiB, b"changed")
+        lab.vcbproxy("backup", "vm1")
+        lab.vcbproxy("copy", "vm1@latest", "--to", "tape:daily")
+        lab.server.centre.area_habits = replace(HONEST, omitted=1)
+        lab.datacenter.machine("vm1").guest_write("scsi0-0", 13 * MiB, b"and this was not told")
+        lab.vcbproxy("backup", "vm1", "--audit", "1", code=3)
+        rows = lab.vcbproxy("points", "list", "--json").json
+        assert [(row["on"], row["suspect"]) for row in rows] == [
+            ("repository", False),
+            ("repository", True),
+            ("tape:daily", True),
+            ("repository", False),
+        ]
+        lab.vcbproxy("copy", "vm1@latest", "--to", "tape:daily")
+        rows = lab.vcbproxy("points", "list", "--on", "tape", "--json").json
+        assert [row["suspect"] for row in rows] == [True, False]

@@ -101,6 +101,8 @@ class Keeper:
     def look(self, drive: SequentialDrive, barcode: str) -> tuple[Found, LtfsVolume | None]:
         """What lies on the cartridge in a drive; a volume of ours whose writer died is rolled back first.
 
+        What it says of pins the catalog knows from then on: before another cartridge is chosen, if it is an older one.
+
         Raises:
             TapeError: the drive or the way to it is broken, or the volume could not be rolled back.
         """
@@ -109,6 +111,7 @@ class Keeper:
         if found.unfinished and known is not None and known.volume_uuid == found.volume_uuid:
             self.hand.recover(drive)
             found, volume = self.identify(drive)
+        self.catalog.marks.take_in(one.pin for one in found.pins)
         return found, volume
 
     def go_on(self, known: Medium, found: Found, volume: LtfsVolume | None, media_set: MediaSet) -> LtfsVolume:

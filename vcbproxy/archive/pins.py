@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 
 from vcbproxy.archive.bases import chain
 from vcbproxy.catalog.catalog import Catalog
-from vcbproxy.catalog.marks import Pin
-from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.catalog.records import ArchivedPoint, Pin
 from vcbproxy.errors import IntegrityError
 
 PREFIX = "vcbproxy.pin."

@@ -99,8 +99,7 @@ def look(drive: SequentialDrive, barcode: str, place: str, keeper: Keeper) -> tu
         medium = keeper.catalog.media.change(barcode, noted)
         if found.note is not None and found.note.media_set is not None and medium.media_set == found.note.media_set:
             _take_in_set(keeper, before, medium, found)
-        if found.content is Content.OURS:
-            keeper.catalog.marks.take_in(one.pin for one in found.pins)
+        keeper.catalog.marks.take_in(one.pin for one in found.pins)
     return Seen(barcode, place, medium, found.what, "; ".join(problems)), found, volume
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vcbproxy.catalog.medium import MediaSet, Medium
-from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.catalog.records import ArchivedPoint, Pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ def complaints(
     points: Sequence[ArchivedPoint],
     present: Mapping[str, Collection[str]],
     inside: Collection[str] = (),
+    pins: Collection[Pin] = (),
 ) -> Iterator[Complaint]:
     """Everything that is not as it should be.
 
@@ -37,12 +38,17 @@ def complaints(
         points: all restore points.
         present: labels of what lies in each library, for those that were looked at.
         inside: of those, the labels of what does not lie in a mail slot.
+        pins: what is known of pins.
     """
     known = {medium.barcode: medium for medium in media}
     known_sets = {one.id for one in sets}
     ids = {point.id for point in points}
     for point in points:
         yield from _of_point(point, known, ids)
+    for pin in pins:
+        if pin.holds and pin.point not in ids:
+            gone = f"if it is gone: `vcbproxy points unpin {pin.point[:8]} --on tape`"
+            yield Complaint(pin.name, f"it is pinned, and not known: its cartridges were not seen; {gone}")
     for medium in media:
         if medium.has_data and medium.media_set is not None and medium.media_set not in known_sets:
             yield Complaint(medium.barcode, f"it belongs to media set {medium.media_set}, which is not known")

@@ -7,33 +7,14 @@ What is said of a pin has a time, and the last word counts, wherever it comes fr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
 from vcbproxy.catalog.database import Database
-from vcbproxy.catalog.records import ArchivedPoint
+from vcbproxy.catalog.records import ArchivedPoint, Pin
 from vcbproxy.catalog.tables import PinRow, PointRow, SuspicionRow
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """Whether a restore point is pinned.
-
-    Attributes:
-        point: its id.
-        name: what people call it.
-        holds: whether it is; else it was, and was unpinned.
-        reason: why, where somebody said so.
-        changed: when that was said.
-    """
-
-    point: str
-    name: str
-    holds: bool
-    reason: str
-    changed: datetime
 
 
 class Marks:
@@ -52,11 +33,11 @@ class Marks:
         """Have no rule give up what a restore point needs; with another reason, that one counts."""
         self._say(Pin(point.id, point.name, True, reason, now))
 
-    def unpin(self, point: ArchivedPoint, now: datetime) -> None:
+    def unpin(self, point_id: str, now: datetime) -> None:
         """Let the rules decide again."""
         with self._database.transaction():
-            if point.id in self.pins():
-                self._say(Pin(point.id, point.name, False, "", now))
+            if (pin := self.pins().get(point_id)) is not None:
+                self._say(replace(pin, holds=False, reason="", changed=now))
 
     def _say(self, pin: Pin) -> None:
         """The last word, also by a clock that was set back."""

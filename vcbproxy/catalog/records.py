@@ -98,6 +98,25 @@ class ArchivedPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """Whether a restore point is pinned.
+
+    Attributes:
+        point: its id.
+        name: what people call it.
+        holds: whether it is; else it was, and was unpinned.
+        reason: why, where somebody said so.
+        changed: when that was said.
+    """
+
+    point: str
+    name: str
+    holds: bool
+    reason: str
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """As much of a restore point as says what must be kept for it.
 

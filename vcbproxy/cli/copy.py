@@ -58,6 +58,7 @@ def copy(
     onto a drive of its own; a cartridge that cannot be written is given up, and the restore point copied once more.
     """
     from jobs import tapecopy as job
+    from jobs.tapebases import doubt_copies
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.clock import SystemClock
     from vcbproxy.repository.target import RepositoryTarget
@@ -71,6 +72,7 @@ def copy(
             stored.locked(),
             archiving.into(config, pool, drives=drives, compression=Compression(compression)) as into,
         ):
+            doubt_copies(into.ledger, stored.points())
             report = job.run(
                 stored, chosen, into, Terminal(), SystemClock(), workers=workers, deltas=not full, results=done
             )

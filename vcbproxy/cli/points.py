@@ -64,6 +64,7 @@ def list_(
             if not rows:
                 raise
             unreachable = error  # what lies on tape is wanted most when the repository is lost
+    _doubt_copies(rows)
     rows.sort(key=lambda row: (row["time"], row["on"] != "repository"))
     shown = [row for row in rows if vm in (None, row["vm"], row["instance_uuid"])]
     on_tape = ("on",) if any(row["barcodes"] for row in shown) else ()
@@ -75,6 +76,13 @@ def list_(
         frame.say(f"no restore points {what}")
     if unreachable is not None:
         raise unreachable
+
+
+def _doubt_copies(rows: list[dict[str, Any]]) -> None:
+    """A copy of one that was found suspect since is no better; the next `vcbproxy copy` has the catalog know it."""
+    found = {(row["instance_uuid"], row["time"]) for row in rows if row["suspect"]}
+    for row in rows:
+        row["suspect"] = row["suspect"] or (row["instance_uuid"], row["time"]) in found
 
 
 @points.command(

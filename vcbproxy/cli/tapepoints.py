@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vcbproxy.catalog.records import ArchivedPoint
 
 _REASON_MAX = 200
+_ID_MIN = 4
 _IMAGE = ".raw.zst"
 _DELTA = ".delta"
 
@@ -100,21 +101,21 @@ def pin(config: Config, pool: str | None, texts: Sequence[str], reason: str) -> 
         raise UsageError(f"a reason is a line of at most {_REASON_MAX} signs: cartridges bear it, too")
     now = SystemClock().now()
 
-    def pinned(catalog: Catalog, points: Sequence[ArchivedPoint]) -> None:
-        known = catalog.points.listed()
-        with_bases(points, known)
-        for point in points:
-            catalog.marks.pin(point, reason or point.pinned_because, now)
-        labels = dict.fromkeys(barcode for point in points for barcode in needed(point.id, known))
-        frame.say(
-            f"kept until unpinned: {', '.join(labels)}; cartridges are told with the next that is written to them"
-        )
+    with shelves.catalog(config) as catalog, catalog.transaction():
 
-    return _marked(config, pool, texts, pinned)
+        def pinned(points: Sequence[ArchivedPoint]) -> None:
+            known = catalog.points.listed()
+            with_bases(points, known)
+            for point in points:
+                catalog.marks.pin(point, reason or point.pinned_because, now)
+            labels = ", ".join(dict.fromkeys(one for point in points for one in needed(point.id, known)))
+            frame.say(f"kept until unpinned: {labels}; cartridges are told with the next that is written to them")
+
+        return _marked(config, catalog, pool, texts, pinned)
 
 
 def unpin(config: Config, pool: str | None, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Let the rules decide about restore points again; as rows.
+    """Let the rules decide about restore points again; as rows. Of one that is not known any more, by its id, too.
 
     Raises:
         UsageError: there is no such restore point.
@@ -122,28 +123,38 @@ def unpin(config: Config, pool: str | None, texts: Sequence[str]) -> list[dict[s
     from vcbproxy.clock import SystemClock
 
     now = SystemClock().now()
+    with shelves.catalog(config) as catalog, catalog.transaction():
+        known = {point.id for point in catalog.points.listed()}
+        lost = [pin.point for pin in catalog.marks.pins().values() if pin.holds and pin.point not in known]
+        left = []
+        for text in texts:
+            meant = [one for one in lost if len(text) >= _ID_MIN and one.startswith(text)]
+            if len(meant) == 1:
+                catalog.marks.unpin(meant[0], now)
+            else:
+                left.append(text)
+        return _marked(config, catalog, pool, left, lambda points: _unpin(catalog, points, now)) if left else []
 
-    def unpinned(catalog: Catalog, points: Sequence[ArchivedPoint]) -> None:
-        for point in points:
-            catalog.marks.unpin(point, now)
 
-    return _marked(config, pool, texts, unpinned)
+def _unpin(catalog: Catalog, points: Sequence[ArchivedPoint], now: datetime) -> None:
+    for point in points:
+        catalog.marks.unpin(point.id, now)
 
 
 def _marked(
     config: Config,
+    catalog: Catalog,
     pool: str | None,
     texts: Sequence[str],
-    change: Callable[[Catalog, Sequence[ArchivedPoint]], None],
+    change: Callable[[Sequence[ArchivedPoint]], None],
 ) -> list[dict[str, Any]]:
-    """All are found before the first is changed, and none is recycled between."""
+    """All are found before the first is changed; in one transaction, so that none is recycled between."""
     from vcbproxy.cli import archiving
 
-    with shelves.catalog(config) as catalog, catalog.transaction():
-        chosen = archiving.chosen(config, catalog, pool, texts)
-        change(catalog, chosen)
-        again = [point for point in catalog.points.listed() if point.id in {one.id for one in chosen}]
-        return [pointrows.on_tape(one) for one in _placed(config, catalog, again)]
+    chosen = archiving.chosen(config, catalog, pool, texts)
+    change(chosen)
+    again = [point for point in catalog.points.listed() if point.id in {one.id for one in chosen}]
+    return [pointrows.on_tape(one) for one in _placed(config, catalog, again)]
 
 
 # ---------------------------------------------------------------------- one by itself

@@ -106,7 +106,9 @@ def check(library_names: tuple[str, ...], config: Config, as_json: bool) -> None
             inside |= {one.barcode for one in inventory.elements if one.kind is not ElementKind.MAIL_SLOT}
     with shelves.catalog(config) as known, known.transaction():
         media, sets, points = known.media.listed(), known.sets.listed(), known.points.listed()
-        found = [{"about": one.about, "problem": one.what} for one in complaints(media, sets, points, present, inside)]
+        pins = known.marks.pins().values()
+        wrong = complaints(media, sets, points, present, inside, pins)
+        found = [{"about": one.about, "problem": one.what} for one in wrong]
     frame.say(
         f"{frame.counted(len(media), 'cartridge')}, {frame.counted(len(sets), 'media set')}, "
         f"{frame.counted(len(points), 'restore point')}"
