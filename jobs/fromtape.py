@@ -15,8 +15,10 @@ from pathlib import Path
 
 from jobs.restore import RestoredDisk, require_free
 from jobs.tapedevice import Loaded, open_disk
-from jobs.tapepass import Pass, Restored, Where, chosen, steps_of
+from jobs.tapepass import Pass
 from jobs.tapereading import TapeReading
+from jobs.taperestored import Restored
+from jobs.tapewanted import Where, chosen, steps_of
 from vcbproxy.archive.bases import with_bases
 from vcbproxy.archive.manifest import Document
 from vcbproxy.catalog.records import ArchivedPoint
@@ -24,8 +26,6 @@ from vcbproxy.device import read
 from vcbproxy.errors import UsageError
 from vcbproxy.pipeline import output
 from vcbproxy.units import MiB
-
-__all__ = ["Restored", "TapeRestore", "Where"]
 
 _STEP_BYTES = 4 * MiB
 

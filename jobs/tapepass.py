@@ -3,98 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jobs.restore import RestoredDisk, make_directory, require_free, suspect, write_small
+from jobs.restore import make_directory, require_free, write_small
 from jobs.tapedevice import Loaded
 from jobs.tapedisk import Place, Step, TapeDisk
 from jobs.tapereading import TapeReading
+from jobs.taperestored import Proved, Restored
 from jobs.tapesalvage import Salvaged, salvage_disk
+from jobs.tapewanted import Where, images, path_of, small_path, steps_of
 from vcbproxy.archive import layout, reader
-from vcbproxy.archive.manifest import Document, Image, Kind
+from vcbproxy.archive.manifest import Document
 from vcbproxy.archive.shelf import Cartridge
 from vcbproxy.archive.visits import visits
 from vcbproxy.catalog.records import ArchivedPart, ArchivedPoint
-from vcbproxy.errors import IntegrityError, Partial, UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """One restore point that is wanted, and where its files go.
-
-    Attributes:
-        point: as the catalog has it.
-        keys: the disks that are wanted; none: all.
-        directory: for all that is restored.
-        output: for one disk alone, in its stead.
-        prove: nothing is written, all is read and proved to be whole.
-    """
-
-    point: ArchivedPoint
-    directory: Path | None = None
-    output: Path | None = None
-    keys: tuple[str, ...] = ()
-    prove: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Proved:
-    """An image that is whole: of which restore point and disk, and how large what came out of it was."""
-
-    point: str
-    key: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What came back, and what did not: reasons by disk, or by file."""
-
-    disks: list[RestoredDisk]
-    failed: dict[str, str]
-    missing: dict[str, str]
-    """Disks that are not in the restore points."""
-    salvaged: dict[str, Salvaged] = field(default_factory=dict)
-    """What could still be had of disks that failed."""
-    proved: list[Proved] = field(default_factory=list)
-    """Images that are whole."""
-    suspects: list[str] = field(default_factory=list)
-    """Restore points that came back, and that an audit found not to be relied upon."""
-
-    def __add__(self, other: Restored) -> Restored:
-        """Both together."""
-        return Restored(
-            self.disks + other.disks,
-            {**self.failed, **other.failed},
-            {**self.missing, **other.missing},
-            {**self.salvaged, **other.salvaged},
-            self.proved + other.proved,
-            self.suspects + other.suspects,
-        )
-
-    def raise_unless_whole(self) -> None:
-        """Turn damage into the error that has its exit code.
-
-        Raises:
-            IntegrityError: some disk is damaged.
-            Partial: some disk of a VM is not in its restore point, or that is suspect.
-        """
-        if self.failed:
-            told = "; ".join(f"{what}: {reason}" for what, reason in self.failed.items())
-            hint = "" if self.salvaged else "; --salvage writes what can still be read"
-            saved = "".join(
-                f"; {one.path} lacks {one.missing_bytes} bytes, by {one.path.name}.map"
-                for one in self.salvaged.values()
-            )
-            raise IntegrityError(f"not restored: {told}{saved}{hint}")
-        if self.suspects:
-            raise Partial(suspect(", ".join(self.suspects)))
-        if self.missing:
-            told = "; ".join(self.missing.values())
-            raise Partial(f"restored, but not the whole of each VM, these disks are not on tape: {told}")
+from vcbproxy.errors import IntegrityError
 
 
 class Pass:
@@ -185,8 +110,8 @@ class Pass:
             return
         if where.directory is not None:
             make_directory(where.directory)
-        for image in _images(document, where):
-            path = _path_of(image, where)
+        for image in images(document, where):
+            path = path_of(image, where)
             require_free(path, overwrite=job.overwrite)
             place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers, job.identities)
             try:
@@ -199,7 +124,7 @@ class Pass:
             streamed = {image.file for image in document.images} | {image.ranges for image in document.images}
             for part in where.point.parts:
                 if part.file not in streamed:
-                    path = _small_path(where.directory, part)
+                    path = small_path(where.directory, part)
                     require_free(path, overwrite=job.overwrite)
                     self._small.setdefault((where.point.id, part.file), []).append(path)
         if not where.keys:
@@ -212,8 +137,8 @@ class Pass:
             disk = TapeDisk(place, [Step(document.id, document.name, image)], self._job.watcher)
             self._disks.append(disk)
             self._consumers.setdefault((document.id, image.file), []).append((disk, 0))
-        images = {image.file for image in document.images}
-        self._proved |= {(document.id, part.file) for part in where.point.parts if part.file not in images}
+        streamed = {image.file for image in document.images}
+        self._proved |= {(document.id, part.file) for part in where.point.parts if part.file not in streamed}
 
     def _add(self, disk: TapeDisk) -> None:
         self._disks.append(disk)
@@ -276,70 +201,3 @@ def _proved_map(cartridge: Cartridge, part: ArchivedPart) -> Iterator[memoryview
     data = reader.small(cartridge, part)
     if data:
         yield memoryview(data)
-
-
-def steps_of(document: Document, image: Image, documents: Mapping[str, Document]) -> list[Step]:
-    """A disk's images, the whole one first.
-
-    Args:
-        document: of the restore point.
-        image: of the disk in it.
-        documents: of all that it builds on, too.
-
-    Raises:
-        IntegrityError: something that it builds on is not there.
-    """
-    steps = [Step(document.id, document.name, image)]
-    while image.kind is Kind.DELTA:
-        base = documents.get(document.base.id) if document.base is not None else None
-        key = image.base_key or image.key
-        found = next((one for one in base.images if one.key == key), None) if base is not None else None
-        if base is None or found is None or found.size_bytes != image.size_bytes:
-            raise IntegrityError(f"{document.name} {image.key}: what it builds on is not there")
-        document, image = base, found
-        steps.append(Step(document.id, document.name, image))
-    return steps[::-1]
-
-
-def chosen(document: Document, keys: Sequence[str]) -> list[Image]:
-    """The disks that are wanted; all when none is named.
-
-    Raises:
-        UsageError: there is no such disk.
-    """
-    available = [image.key for image in document.images]
-    for key in keys:
-        if key not in available:
-            raise UsageError(f"{document.name} has no disk {key!r}; it has {', '.join(available) or 'none'}")
-    return [image for image in document.images if not keys or image.key in keys]
-
-
-def _images(document: Document, where: Where) -> list[Image]:
-    """The disks that are wanted.
-
-    Raises:
-        UsageError: there is no such disk, or not one where one is wanted.
-    """
-    found = chosen(document, where.keys)
-    if where.output is not None and len(found) != 1:
-        available = ", ".join(image.key for image in document.images)
-        raise UsageError(f"--output takes one disk; choose with --disk among {available}")
-    return found
-
-
-def _path_of(image: Image, where: Where) -> Path:
-    if where.output is not None:
-        return where.output
-    assert where.directory is not None, "no place for it"
-    return where.directory / f"{layout.safe_name(image.key)}.raw"
-
-
-def _small_path(directory: Path, part: ArchivedPart) -> Path:
-    """Where a small file goes. What lies on a cartridge says so, and may say anything.
-
-    Raises:
-        IntegrityError: it would lead out of the directory.
-    """
-    if layout.safe_name(part.file) != part.file:
-        raise IntegrityError(f"{part.path} on {part.barcode}: {part.file!r:.80} is no name for a file")
-    return directory / part.file

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from jobs import backup
 from jobs.choices import Choices, Surroundings
-from jobs.fromtape import Restored, TapeRestore, Where
+from jobs.fromtape import TapeRestore
 from jobs.intoarchive import ArchiveOptions, IntoArchive
 from jobs.outcome import Report
+from jobs.taperestored import Restored
+from jobs.tapewanted import Where
 from jobs.watcher import Nobody
 from tests.archive.shelves import FolderShelf, Noted
 from tests.jobs.rehearsal import Prompter, Stage

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.fromtape import TapeRestore, Where
+from jobs.fromtape import TapeRestore
 from jobs.intoarchive import ArchiveOptions
+from jobs.tapewanted import Where
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Lun

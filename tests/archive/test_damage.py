@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.fromtape import Where
+from jobs.tapewanted import Where
 from tape.ltfs.index import File
 from tests.archive.tapes import Tapes, disks_in, spec
 from tests.archive.test_deltas import night, tracked, write

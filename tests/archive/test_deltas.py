@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.fromtape import Where
 from jobs.outcome import Outcome, Report
+from jobs.tapewanted import Where
 from jobs.tracking import Tracking
 from tape.emulator.check import Check
 from tape.emulator.drive import DriveLun

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobs import tapecopy
-from jobs.fromtape import TapeRestore, Where
+from jobs.fromtape import TapeRestore
 from jobs.intoarchive import IntoArchive
+from jobs.tapewanted import Where
 from jobs.watcher import Advance, Nobody
 from tests.archive.shelves import FolderShelf, Noted
 from tests.archive.tapes import OPTIONS

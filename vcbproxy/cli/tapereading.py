@@ -14,7 +14,8 @@ from vcbproxy.errors import CartridgeWanted, NothingProtected
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
-    from jobs.fromtape import Restored, TapeRestore
+    from jobs.fromtape import TapeRestore
+    from jobs.taperestored import Restored
     from vcbproxy.archive.pools import OpenPool
     from vcbproxy.catalog.records import ArchivedPoint
 
@@ -99,7 +100,8 @@ def restore(config: Config, wanted: Wanted) -> Restored:
         CartridgeWanted: a cartridge is not in the library, and is not waited for.
         Error: something can be neither read nor written any more.
     """
-    from jobs.fromtape import Restored, Where
+    from jobs.taperestored import Restored
+    from jobs.tapewanted import Where
     from vcbproxy.archive.bases import with_bases
 
     points = archiving.found(config, wanted.pool, wanted.texts)
@@ -123,7 +125,7 @@ def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
         NothingProtected: there is none at all.
         CartridgeWanted: a cartridge is not in the library, and is not waited for.
     """
-    from jobs.fromtape import Where
+    from jobs.tapewanted import Where
 
     points = archiving.found(config, wanted.pool, wanted.texts)
     if not points:
@@ -189,7 +191,7 @@ def read_range(config: Config, wanted: Wanted, offset: int, length: int) -> Rest
         UsageError: there is no such disk, or the range is not in it.
         IntegrityError: it is damaged.
     """
-    from jobs.fromtape import Restored
+    from jobs.taperestored import Restored
 
     [point] = archiving.found(config, wanted.pool, wanted.texts)
     assert wanted.output is not None, "the command has seen to it"
