@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcbproxy.cli import archiving, frame
+from vcbproxy.cli import address, archiving, frame
 from vcbproxy.config import Compression, Config, Mode, Quiesce
 from vcbproxy.errors import Cancelled, Error, UsageError
 from vcbproxy.units import human
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 @click.option("--to", "target", metavar="tape:POOL", help="Onto cartridges of this pool, not into the repository.")
 @click.option("--drives", type=click.IntRange(1, 64), default=1, show_default=True, help="With --to: drives at once.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be read, and from where.")
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
 def backup(
     selectors: tuple[str, ...],
@@ -85,7 +85,7 @@ def backup(
     target: str | None,
     drives: int,
     dry_run: bool,
-    repository: frame.RepositoryAddress | None,
+    repository: address.RepositoryAddress | None,
     config: Config,
     as_json: bool,
 ) -> None:
@@ -118,7 +118,7 @@ def backup(
         if target is not None:
             report = _run_to_tape(wanted, given, archiving.pool_of(target), drives, config, done.append)
         else:
-            report = _run(wanted, given, frame.required(repository), config, done.append)
+            report = _run(wanted, given, address.required(repository), config, done.append)
     except (Error, Cancelled):
         if done:
             _show(done, as_json)  # what was done before is safe, and whoever reads the result wants to know of it
@@ -169,7 +169,7 @@ def _wanted(selectors: tuple[str, ...], everything: bool, config: Config) -> tup
 def _run(
     wanted: tuple[str, ...],
     given: _Given,
-    repository: frame.RepositoryAddress,
+    repository: address.RepositoryAddress,
     config: Config,
     finished: Callable[[VmResult], None],
 ) -> Report:
@@ -213,7 +213,7 @@ def _run_to_tape(
         return job.run(around, wanted, _choices(given, config), finished=finished)
 
 
-def _opened(repository: frame.RepositoryAddress, compression: Compression, held: ExitStack) -> RepositoryTarget:
+def _opened(repository: address.RepositoryAddress, compression: Compression, held: ExitStack) -> RepositoryTarget:
     """The target, locked until ``held`` is closed."""
     opened = repository.open()  # before the modules below: deriving the key goes on while others are loaded
     from vcbproxy.repository.session import WriteOptions

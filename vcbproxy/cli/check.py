@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.preflight.result import Level, Result, broken, failed, guarded
-from vcbproxy.cli import frame
+from vcbproxy.cli import address, frame
 from vcbproxy.config import Config
 from vcbproxy.errors import ConfigError, Error
 
@@ -95,8 +95,8 @@ def _results(config: Config) -> Iterator[Result]:
     if settings is None:
         yield broken("repository", ConfigError("no repository: write [repository] in the configuration"))
         return
-    address = frame.RepositoryAddress(settings.location, settings, settings.s3, settings.traffic, settings.cache)
-    yield from guarded("repository", lambda: repository.repository(address.open, seen.held_bytes))
+    named = address.RepositoryAddress(settings.location, settings, settings.s3, settings.traffic, settings.cache)
+    yield from guarded("repository", lambda: repository.repository(named.open, seen.held_bytes))
 
 
 def _session(config: Config, stack: ExitStack) -> tuple[Session | None, list[Result]]:

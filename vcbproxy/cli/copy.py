@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcbproxy.cli import archiving, frame
+from vcbproxy.cli import address, archiving, frame
 from vcbproxy.config import Compression, Config
 from vcbproxy.errors import Cancelled, Error
 from vcbproxy.units import human
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How small to make it; auto: as small as the drive leaves time for.",
 )
-@frame.repository_options
+@address.repository_options
 @frame.json_option
 def copy(
     points: tuple[str, ...],
@@ -46,7 +46,7 @@ def copy(
     full: bool,
     workers: int,
     compression: str,
-    repository: frame.RepositoryAddress,
+    repository: address.RepositoryAddress,
     config: Config,
     as_json: bool,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from vcbproxy.cli import archiving, frame
+from vcbproxy.cli import address, archiving, frame
 from vcbproxy.config import Config, Prune, Retention
 from vcbproxy.errors import Cancelled, ConfigError, Error, TargetError, UsageError
 
@@ -81,7 +81,7 @@ def _keep_options(command: Callable[P, R]) -> Callable[..., R]:
 )
 @click.option("--prune", is_flag=True, help="Then remove what no restore point needs, as `vcbproxy repo prune` does.")
 @click.option("--dry-run", is_flag=True, help="Only say what would stay and what would go.")
-@frame.repository_options
+@address.repository_options
 @frame.json_option
 def forget(
     named: tuple[str, ...],
@@ -91,7 +91,7 @@ def forget(
     even_the_last: tuple[str, ...],
     prune: bool,
     dry_run: bool,
-    repository: frame.RepositoryAddress,
+    repository: address.RepositoryAddress,
     config: Config,
     as_json: bool,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcbproxy.cli import archiving, frame, pointrows
+from vcbproxy.cli import address, archiving, frame, pointrows
 from vcbproxy.config import Config
 from vcbproxy.errors import Error, IntegrityError
 from vcbproxy.units import human
@@ -41,10 +41,10 @@ def points() -> None:
 )
 @click.option("--vm", help="Only those of this VM: its name or instance UUID.")
 @click.option("--on", metavar="tape[:POOL]", help="Only those on cartridges.")
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
 def list_(
-    vm: str | None, on: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool
+    vm: str | None, on: str | None, repository: address.RepositoryAddress | None, config: Config, as_json: bool
 ) -> None:
     """List restore points, newest last: those in the repository, and those on tape."""
     rows: list[dict[str, Any]] = []
@@ -58,7 +58,7 @@ def list_(
         from vcbproxy.repository.target import RepositoryTarget
 
         try:
-            stored = RepositoryTarget(frame.required(repository).open(), lock=False).points()
+            stored = RepositoryTarget(address.required(repository).open(), lock=False).points()
             rows += [pointrows.in_repository(point) for point in stored]
         except Error as error:
             if not rows:
@@ -92,9 +92,11 @@ def _doubt_copies(rows: list[dict[str, Any]]) -> None:
 )
 @click.argument("point")
 @place_option
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
-def show(point: str, on: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool) -> None:
+def show(
+    point: str, on: str | None, repository: address.RepositoryAddress | None, config: Config, as_json: bool
+) -> None:
     """Show one restore point: what it holds, how it was made and, on tape, which cartridges it needs.
 
     POINT is web01@latest, web01@2026-11-22 (or down to the second), or the beginning of an id from `points list`.
@@ -106,7 +108,7 @@ def show(point: str, on: str | None, repository: frame.RepositoryAddress | None,
         document, trouble = tapepoints.shown(config, archiving.source_of(on or "tape", "--on"), point)
     else:
         with archiving.or_on_tape(config, "add --on tape"):
-            document = _in_repository(point, frame.required(repository))
+            document = _in_repository(point, address.required(repository))
     if as_json:
         frame.emit(document, as_json=True)
     else:
@@ -129,7 +131,7 @@ def _print(document: dict[str, Any]) -> None:
         frame.emit(document["cartridges"], as_json=False, columns=("barcode", "where", "state", "points"))
 
 
-def _in_repository(text: str, repository: frame.RepositoryAddress) -> dict[str, Any]:
+def _in_repository(text: str, repository: address.RepositoryAddress) -> dict[str, Any]:
     from vcbproxy.repository.target import RepositoryTarget
 
     with RepositoryTarget(repository.open()).open(text) as opened:
@@ -178,13 +180,13 @@ def _in_repository(text: str, repository: frame.RepositoryAddress) -> dict[str, 
 @click.argument("named", metavar="POINT...", nargs=-1, required=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for whoever meets it later; without commas.")
 @place_option
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
 def pin(
     named: tuple[str, ...],
     reason: str,
     on: str | None,
-    repository: frame.RepositoryAddress | None,
+    repository: address.RepositoryAddress | None,
     config: Config,
     as_json: bool,
 ) -> None:
@@ -206,7 +208,7 @@ def pin(
     wanted = pin_tags(reason)
     with archiving.or_on_tape(config, "add --on tape"):
         found = _retagged(
-            frame.required(repository),
+            address.required(repository),
             named,
             lambda point: (wanted, pins_among(point.tags) - wanted if reason else frozenset()),
         )
@@ -220,10 +222,10 @@ def pin(
 )
 @click.argument("named", metavar="POINT...", nargs=-1, required=True)
 @place_option
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
 def unpin(
-    named: tuple[str, ...], on: str | None, repository: frame.RepositoryAddress | None, config: Config, as_json: bool
+    named: tuple[str, ...], on: str | None, repository: address.RepositoryAddress | None, config: Config, as_json: bool
 ) -> None:
     """Let the rules decide about restore points again."""
     if _is_tape(on, repository, config):
@@ -234,11 +236,11 @@ def unpin(
     from vcbproxy.repository.points import pins_among
 
     with archiving.or_on_tape(config, "add --on tape"):
-        found = _retagged(frame.required(repository), named, lambda point: (frozenset(), pins_among(point.tags)))
+        found = _retagged(address.required(repository), named, lambda point: (frozenset(), pins_among(point.tags)))
     _show_marks(found, as_json)
 
 
-def _is_tape(on: str | None, repository: frame.RepositoryAddress | None, config: Config) -> bool:
+def _is_tape(on: str | None, repository: address.RepositoryAddress | None, config: Config) -> bool:
     """Whether a restore point is looked for on tape: where that was said, or where there is no repository."""
     return on is not None or (repository is None and bool(config.tape.pool))
 
@@ -249,7 +251,7 @@ def _show_marks(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _retagged(
-    repository: frame.RepositoryAddress,
+    repository: address.RepositoryAddress,
     named: Sequence[str],
     change: Callable[[PointSummary], tuple[frozenset[str], frozenset[str]]],
 ) -> list[dict[str, Any]]:

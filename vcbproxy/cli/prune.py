@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy import config as configuration
-from vcbproxy.cli import frame
+from vcbproxy.cli import address, frame
 from vcbproxy.cli.progress import stages
 from vcbproxy.units import human, parse_size
 
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     "0 also removes those that wait from earlier ones.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go and what would stay.")
-@frame.repository_options
+@address.repository_options
 @frame.json_option
 def prune(
     max_unused: str | None,
     max_repack_size: str | None,
     grace: str | None,
     dry_run: bool,
-    repository: frame.RepositoryAddress,
+    repository: address.RepositoryAddress,
     as_json: bool,
 ) -> None:
     """Remove what no restore point needs. With damage or anything missing it ends with 4 and removes nothing."""

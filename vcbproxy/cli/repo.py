@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcbproxy.cli import frame
+from vcbproxy.cli import address, frame
 from vcbproxy.cli.progress import stages
 from vcbproxy.cli.prune import prune
 from vcbproxy.clock import SystemClock
@@ -31,9 +31,9 @@ def repo() -> None:
 @click.option(
     "--accept-unsafe", is_flag=True, help="Also in a bucket whose server breaks promises that data rest on; see probe."
 )
-@frame.repository_options
+@address.repository_options
 @frame.json_option
-def init(window: int, accept_unsafe: bool, repository: frame.RepositoryAddress, as_json: bool) -> None:
+def init(window: int, accept_unsafe: bool, repository: address.RepositoryAddress, as_json: bool) -> None:
     """Create a repository; in a bucket after a probe of its server. The chunker's window is fixed for good."""
     from vcbproxy.repository.config import ChunkerSettings
     from vcbproxy.repository.repository import Repository
@@ -58,7 +58,7 @@ def _require_own_place(directory: Path) -> None:
         raise UsageError(f"{directory} is not empty ({min(names)}, ...); give a directory of its own")
 
 
-def _require_fit(repository: frame.RepositoryAddress, accept_unsafe: bool) -> None:
+def _require_fit(repository: address.RepositoryAddress, accept_unsafe: bool) -> None:
     """Try the bucket's server out, and refuse one that data would not be safe with."""
     from vcbproxy.repository.backend.s3 import probe as probes
 
@@ -72,9 +72,9 @@ def _require_fit(repository: frame.RepositoryAddress, accept_unsafe: bool) -> No
 
 
 @repo.command(cls=frame.Command, exit_codes=(10, 12), examples=("vcbproxy repo probe --repo s3:https://host/bucket",))
-@frame.repository_options
+@address.repository_options
 @frame.json_option
-def probe(repository: frame.RepositoryAddress, as_json: bool) -> None:
+def probe(repository: address.RepositoryAddress, as_json: bool) -> None:
     """Try out what a bucket's server does with checksums, conditions, lists and locks; ends with 1 if data are unsafe.
 
     It writes a few small objects into the bucket and removes them.
@@ -109,10 +109,10 @@ def probe(repository: frame.RepositoryAddress, as_json: bool) -> None:
     help="Read only part N of M of the packs, or some at random: X % of them, or SIZE.",
 )
 @click.option("--no-lock", is_flag=True, help="Take no lock: for a read-only repository, or beside a running backup.")
-@frame.repository_options
+@address.repository_options
 @frame.json_option
 def check(
-    read_data: bool, read_data_subset: str | None, no_lock: bool, repository: frame.RepositoryAddress, as_json: bool
+    read_data: bool, read_data_subset: str | None, no_lock: bool, repository: address.RepositoryAddress, as_json: bool
 ) -> None:
     """Check index, packs, trees and restore points; with --read-data every byte. Stock restic's repositories too."""
     from vcbproxy.repository import check as checks
@@ -165,9 +165,9 @@ def _locks_shown(locks: Sequence[PointLock]) -> str:
 
 @repo.command(cls=frame.Command, exit_codes=(10, 12))
 @click.option("--all", "everything", is_flag=True, help="Remove all locks, also those whose holders may be at work.")
-@frame.repository_options
+@address.repository_options
 @frame.json_option
-def unlock(everything: bool, repository: frame.RepositoryAddress, as_json: bool) -> None:
+def unlock(everything: bool, repository: address.RepositoryAddress, as_json: bool) -> None:
     """Remove stale locks: those older than 30 minutes, and those of processes of this host that are gone."""
     from vcbproxy.repository import lock
 

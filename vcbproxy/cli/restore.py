@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcbproxy.cli import archiving, frame
+from vcbproxy.cli import address, archiving, frame
 from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 from vcbproxy.units import human, parse_size
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     help="Of tape, with --disk and --output: only these bytes of the disk (4096:1M), found by the seek table.",
 )
 @click.option("--dry-run", is_flag=True, help="Of tape: only say which cartridges are needed, and where they are.")
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
 def restore(
     points: tuple[str, ...],
@@ -66,7 +66,7 @@ def restore(
     salvage: bool,
     part: str | None,
     dry_run: bool,
-    repository: frame.RepositoryAddress | None,
+    repository: address.RepositoryAddress | None,
     config: Config,
     as_json: bool,
 ) -> None:
@@ -92,7 +92,7 @@ def restore(
         raise UsageError("several restore points, and what help says is of tape, go with --from tape")
     with archiving.or_on_tape(config, "add --from tape"):
         _from_repository(
-            points[0], frame.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
+            points[0], address.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
         )
 
 
@@ -119,7 +119,7 @@ def _from_tape(config: Config, wanted: Wanted, as_json: bool, part: str | None, 
 
 def _from_repository(
     point: str,
-    repository: frame.RepositoryAddress,
+    repository: address.RepositoryAddress,
     disks: tuple[str, ...],
     directory: Path | None,
     output: Path | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vcbproxy.cli import archiving, frame
+from vcbproxy.cli import address, archiving, frame
 from vcbproxy.config import Config
 from vcbproxy.errors import IntegrityError, NothingProtected
 from vcbproxy.units import human
@@ -31,7 +31,7 @@ from vcbproxy.units import human
     help="Of tape: file with the age identity that reads encrypted images; else the pool's own.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
-@frame.optional_repository_options
+@address.optional_repository_options
 @frame.json_option
 def verify(
     points: tuple[str, ...],
@@ -39,7 +39,7 @@ def verify(
     wait: bool,
     identity: Path | None,
     workers: int,
-    repository: frame.RepositoryAddress | None,
+    repository: address.RepositoryAddress | None,
     config: Config,
     as_json: bool,
 ) -> None:
@@ -56,11 +56,11 @@ def verify(
         wanted = tapereading.Wanted(points, archiving.source_of(source), workers=workers, wait=wait, identity=identity)
         _show(tapereading.verified(config, wanted), as_json)
         return
-    _show(_in_repository(points, workers, frame.required(repository), config), as_json)
+    _show(_in_repository(points, workers, address.required(repository), config), as_json)
 
 
 def _in_repository(
-    points: tuple[str, ...], workers: int, repository: frame.RepositoryAddress, config: Config
+    points: tuple[str, ...], workers: int, repository: address.RepositoryAddress, config: Config
 ) -> list[dict[str, Any]]:
     from jobs import verify as job
     from vcbproxy.cli.progress import Terminal
