@@ -5,17 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from vcbproxy.cli import address, archiving, frame
+from vcbproxy.cli import address, archiving, backupplan, backupreport, frame
 from vcbproxy.config import Compression, Config, Mode, Quiesce
 from vcbproxy.errors import Cancelled, Error, UsageError
-from vcbproxy.units import human
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from jobs.choices import Choices, Surroundings
     from jobs.outcome import Report, VmResult
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from jobs.target import Target
     from jobs.tracking import Tracking
     from vcbproxy.manager.session import Session
-    from vcbproxy.manager.vm import Vm
     from vcbproxy.repository.target import RepositoryTarget
     from vcbproxy.source.storage import Storage
 
@@ -103,7 +101,7 @@ def backup(
     wanted = _wanted(selectors, everything, config)
     standing = not selectors and not everything
     if dry_run:
-        _show_plan(wanted, config, as_json, standing=standing)
+        backupplan.show(wanted, config, as_json, standing=standing)
         return
     given = _Given(
         quiesce=Quiesce(quiesce) if quiesce else config.backup.quiesce,
@@ -120,10 +118,10 @@ def backup(
         else:
             report = _run(wanted, given, address.required(repository), config, done.append)
     except (Error, Cancelled):
-        if done:
-            _show(done, as_json)  # what was done before is safe, and whoever reads the result wants to know of it
+        if done:  # that is safe, and whoever reads the result wants to know of it
+            backupreport.show(done, as_json)
         raise
-    _show(report.results, as_json)
+    backupreport.show(report.results, as_json)
     report.raise_unless_ok()
 
 
@@ -259,114 +257,3 @@ def _surroundings(
         clock=SystemClock(),
         watcher=Terminal(),
     )
-
-
-def _show(results: Sequence[VmResult], as_json: bool) -> None:
-    frame.emit(
-        [_row(result) for result in results],
-        as_json=as_json,
-        columns=("vm", "outcome", "point", "method", "size", "read", "stored", "seconds", "quiesced"),
-        columns_if_any=("barcodes", "starved_seconds", "why_full", "suspects"),
-    )
-
-
-def _row(result: VmResult) -> dict[str, Any]:
-    from jobs.manifest import method_of
-
-    size = sum(disk.size_bytes for disk in result.disks)
-    read = sum(disk.bytes_read for disk in result.disks)
-    why = list(dict.fromkeys(disk.full_because for disk in result.disks if disk.full_because))
-    stored = sum(disk.bytes_stored for disk in result.disks)
-    media = result.media or {}
-    return {
-        "vm": result.vm,
-        "outcome": result.outcome.value,
-        "point": result.point and result.point[:8],
-        "point_id": result.point,
-        "method": method_of(result.disks),
-        "why_full": "; ".join(why) or None,
-        "size": human(size),
-        "size_bytes": size,
-        "read": human(read),
-        "bytes_read": read,
-        "stored": human(stored),
-        "bytes_stored": stored,
-        "seconds": round(result.seconds, 1),
-        "quiesced": result.quiesced,
-        "disks": [
-            {
-                "key": disk.key,
-                "size_bytes": disk.size_bytes,
-                "bytes_read": disk.bytes_read,
-                "bytes_stored": disk.bytes_stored,
-                "attempts": disk.attempts,
-                "error": disk.error,
-                "method": disk.method,
-                "base": disk.base,
-                "full_because": disk.full_because,
-                "bytes_changed": disk.bytes_changed,
-                "audit": disk.audit and disk.audit.as_json(),
-            }
-            for disk in result.disks
-        ],
-        "snapshot_left": result.snapshot_left,
-        "suspects": list(result.suspects),
-        "barcodes": list(media.get("barcodes", ())),
-        "starved_seconds": media.get("starved_seconds"),
-        "tape": media or None,
-        "warnings": list(result.warnings),
-        "error": None if result.error is None else str(result.error),
-    }
-
-
-def _show_plan(wanted: tuple[str, ...], config: Config, as_json: bool, *, standing: bool) -> None:
-    from jobs import backup as job
-    from vcbproxy.cli import connect
-    from vcbproxy.errors import Partial, SourceError
-    from vcbproxy.manager import inventory
-    from vcbproxy.manager.choice import refuse
-
-    rows: list[dict[str, Any]] = []
-
-    def unmet(selector: str, error: UsageError) -> None:
-        rows.append(_unplanned(selector, str(error)))
-
-    with connect.to_manager(config) as session, connect.storage(config, session) as storage:
-        for chosen in inventory.chosen(session, wanted, unmet=unmet if standing else refuse):
-            try:
-                rows += _planned(job.described(session, chosen), storage)
-            except SourceError as error:
-                rows.append(_unplanned(chosen.name, str(error)))
-    columns = ("vm", "disk", "size", "path", "luns", "readable")
-    frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("reason",))
-    lost = [row for row in rows if row["disk"] is None]
-    unreadable = [row for row in rows if row["disk"] is not None and not row["readable"]]
-    if lost:
-        raise Partial(f"cannot be backed up: {', '.join(row['vm'] for row in lost)}")
-    if unreadable:
-        raise Partial(f"{len(unreadable)} of {len(rows)} disks cannot be read off the SAN by this proxy")
-
-
-def _planned(vm: Vm, storage: Storage) -> list[dict[str, Any]]:
-    from jobs.eligibility import refusals
-
-    refused = refusals(vm.disks, storage)
-    return [
-        {
-            "vm": vm.name,
-            "disk": disk.key,
-            "size": human(disk.capacity_bytes),
-            "size_bytes": disk.capacity_bytes,
-            "path": str(disk.path),
-            "luns": [lun.name for lun in storage.seen_by([disk]).place(disk.path.datastore).luns],
-            "readable": disk.key not in refused,
-            "reason": refused.get(disk.key),
-        }
-        for disk in vm.disks
-    ]
-
-
-def _unplanned(vm: str, reason: str) -> dict[str, Any]:
-    """A VM that is meant, and cannot be backed up: it is shown, since a backup would fail it."""
-    unknown: dict[str, Any] = dict.fromkeys(("disk", "size", "size_bytes", "path"))
-    return {"vm": vm, **unknown, "luns": [], "readable": False, "reason": reason}
