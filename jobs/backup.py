@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -19,8 +20,17 @@ from jobs.lanes import deal, onto_another
 from jobs.outcome import Outcome, Report, VmResult
 from jobs.target import Lane
 from jobs.vmbackup import back_up_vm
-from vcbproxy.errors import Cancelled, CartridgeFailed, Error, NothingProtected, SnapshotLeft, SourceError, UsageError
-from vcbproxy.manager import inventory
+from vcbproxy.errors import (
+    Cancelled,
+    CartridgeFailed,
+    Error,
+    ManagerError,
+    NothingProtected,
+    SnapshotLeft,
+    SourceError,
+    UsageError,
+)
+from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.choice import refuse
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
@@ -87,7 +97,7 @@ class _Run:
         Raises:
             Error: whatever ends the whole job run; it says what had become of the others.
         """
-        numbered = list(enumerate(self._chosen))
+        numbered = self._in_order()
         try:
             deal(self._around.target, numbered, self._in_lane, interrupt=self._wake)
         except (Error, Cancelled) as error:
@@ -95,6 +105,15 @@ class _Run:
                 error.add_note(_before_that(list(self._results.values()), self._chosen))
             raise
         return [self._results[number] for number in sorted(self._results)]
+
+    def _in_order(self) -> list[tuple[int, VmSummary]]:
+        """With several lanes the largest first: else the last one might keep one drive busy while the others idle."""
+        numbered = list(enumerate(self._chosen))
+        if min(self._around.target.lanes, len(numbered)) > 1:
+            with suppress(ManagerError):  # then in the order asked for
+                sizes = overview.committed_bytes(self._around.session)
+                numbered.sort(key=lambda one: -sizes.get(one[1].moref, 0))
+        return numbered
 
     def _wake(self, _lanes: Collection[int]) -> None:
         """A lane fails, or the operator wants an end: whoever works for any of them reads for nothing by now."""

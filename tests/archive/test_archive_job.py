@@ -26,6 +26,7 @@ from tests.jobs.rehearsal import Prompter, QuickClock
 from vcbproxy.archive import reader
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.errors import CartridgeFailed, CartridgeWanted, IntegrityError
+from vcbproxy.lab.spec import ContentSpec, DiskSpec
 from vcbproxy.units import MiB
 
 
@@ -123,6 +124,18 @@ def test_several_drives_at_once(tmp_path: Path) -> None:
         tapes.restored(tmp_path / "back", *tapes.ledger.points).raise_unless_whole()
         for vm in ("vm1", "vm2", "vm3", "vm4"):
             assert disks_in(tmp_path / "back" / vm) == tapes.truth(vm)
+
+
+def test_of_several_drives_one_takes_the_largest_vm_at_once(tmp_path: Path) -> None:
+    """Begun last it would keep one drive busy, and the others would idle."""
+    lab = spec("vm1", "vm2", "vm3", "vm4", disks=1)
+    large = replace(lab.vms[3], disks=(DiskSpec(32 * MiB, content=ContentSpec(used=0.9)),))
+    with Tapes.of(tmp_path, replace(lab, vms=(*lab.vms[:3], large)), 64, 64, 64) as tapes:
+        watcher = Prompter()
+        report = tapes.backed_up(options=replace(OPTIONS, lanes=2), watcher=watcher)
+        report.raise_unless_ok()
+        assert [result.vm for result in report.results] == ["vm1", "vm2", "vm3", "vm4"]
+        assert "vm4" in watcher.titles[0] + watcher.titles[1]
 
 
 def test_a_pool_that_runs_dry_ends_the_job_run_and_leaves_what_was_done(tmp_path: Path) -> None:

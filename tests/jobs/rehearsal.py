@@ -97,6 +97,8 @@ class Prompter:
     plans: dict[str, Action] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+    """Of the disks, in the order in which they were begun."""
     _disks: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def said(self, message: str) -> None:
@@ -110,6 +112,7 @@ class Prompter:
     @contextmanager
     def disk(self, title: str, size_bytes: int) -> Iterator[Advance]:
         number = next(self._disks)
+        self.titles.append(title)
         self._comes(f"disk {number} begins")
         yield lambda done: None
         self._comes(f"disk {number} read")

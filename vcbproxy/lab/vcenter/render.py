@@ -255,6 +255,12 @@ def summary(vm: VmState, spec: VmSpec, ref: Any, host: Any) -> Any:
             guestId=spec.guest_id,
             guestFullName=spec.guest_full_name,
         ),
+        storage=vim.vm.Summary.StorageSummary(
+            committed=sum(disk.size_bytes for disk in vm.disks),
+            uncommitted=0,
+            unshared=sum(disk.size_bytes for disk in vm.disks),
+            timestamp=datetime(2026, 11, 27, tzinfo=UTC),
+        ),
         quickStats=vim.vm.Summary.QuickStats(guestHeartbeatStatus="green"),
         overallStatus="green",
     )
