@@ -33,7 +33,8 @@ from vcbproxy.repository.indexrows import Rows
 from vcbproxy.repository.indexrun import Run
 from vcbproxy.repository.pack import Blob
 from vcbproxy.repository.packtable import Packs, PackTable
-from vcbproxy.repository.sealedrun import Body, Damaged, SealedRun
+from vcbproxy.repository.runfile import Body, Damaged
+from vcbproxy.repository.sealedrun import SealedRun
 from vcbproxy.repository.spill import Spill
 
 _TAIL_MAX = 1 << 14

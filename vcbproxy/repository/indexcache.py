@@ -2,7 +2,7 @@
 
     <cache>/<repository>/index/
       lock                 held by whoever reads index files and writes runs
-      <run id>.run         what some index files list (``sealedrun.py``)
+      <run id>.run         what some index files list (``runfile.py``)
       tmp-…                being written; or left by a crash, and removed after a day
 
     loading     runs are opened ─▶ those are dropped of whose index files none is left, or that others hold already
@@ -33,11 +33,12 @@ from numpy.typing import NDArray
 
 from vcbproxy.clock import Clock
 from vcbproxy.errors import TargetError
-from vcbproxy.repository import crypto, indexrows, sealedrun
+from vcbproxy.repository import crypto, indexrows, runfile, sealedrun
 from vcbproxy.repository.indexfile import Columns
 from vcbproxy.repository.packtable import Packs
+from vcbproxy.repository.runfile import Body, Damaged, Tail
 from vcbproxy.repository.runwriter import ASIDE_PREFIX, SUFFIX, RunBuilder, RunWriter
-from vcbproxy.repository.sealedrun import Body, Damaged, SealedRun, Tail
+from vcbproxy.repository.sealedrun import SealedRun
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class CachedRun:
 def secret_of(key: crypto.Key) -> bytes:
     """What runs are sealed with: made from the repository's key, from which nothing follows for that."""
     whole = key.encrypt + key.mac_k + key.mac_r
-    return hashlib.blake2b(whole, digest_size=sealedrun.SECRET_BYTES, person=b"vcbproxy index").digest()
+    return hashlib.blake2b(whole, digest_size=runfile.SECRET_BYTES, person=b"vcbproxy index").digest()
 
 
 class IndexCache:

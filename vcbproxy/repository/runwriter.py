@@ -20,11 +20,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vcbproxy.repository import indexrows, packtable, sealedrun
+from vcbproxy.repository import indexrows, packtable, runfile
 from vcbproxy.repository.ids import ID_BYTES
 from vcbproxy.repository.indexrows import ROW, Listing, Rows
 from vcbproxy.repository.packtable import Packs, PackTable
-from vcbproxy.repository.sealedrun import BLOCK_BYTES, BLOCK_ROWS, HEAD, HEAD_BYTES, Body, SealedRun, Tail
+from vcbproxy.repository.runfile import BLOCK_BYTES, BLOCK_ROWS, HEAD, HEAD_BYTES, Body, Tail
+from vcbproxy.repository.sealedrun import SealedRun
 
 SUFFIX = ".run"
 ASIDE_PREFIX = "tmp-"
@@ -102,22 +103,22 @@ class RunWriter:
 
     def _run(self, fence: NDArray[np.uint64], path: Path | None) -> SealedRun:
         self._kept = True
-        return SealedRun(Body(self._fd, self._run_id, self._rows, fence), self._secret, path)
+        return SealedRun(Body(self._fd, self._secret, self._run_id, self._rows, fence), path)
 
     def _write_blocks(self, rows: Rows) -> None:
         for start in range(0, len(rows), BLOCK_ROWS * 256):
             part = rows[start : start + BLOCK_ROWS * 256]
-            count = sealedrun.blocks_for(len(part))
+            count = runfile.blocks_for(len(part))
             self._fence.append(indexrows.keys(part[::BLOCK_ROWS]))
             raw = np.zeros((count, BLOCK_BYTES), np.uint8)
             padded = np.zeros(count * BLOCK_ROWS, ROW)
             padded[: len(part)] = part
-            raw[:, : sealedrun.USED_BYTES] = padded.view(np.uint8).reshape(count, -1)
+            raw[:, : runfile.USED_BYTES] = padded.view(np.uint8).reshape(count, -1)
             view = raw.reshape(-1).data
             for number in range(count):
                 at = number * BLOCK_BYTES
-                used = view[at : at + sealedrun.USED_BYTES]
-                view[at + sealedrun.USED_BYTES : at + BLOCK_BYTES] = self._mac(self._blocks + number, used)
+                used = view[at : at + runfile.USED_BYTES]
+                view[at + runfile.USED_BYTES : at + BLOCK_BYTES] = self._mac(self._blocks + number, used)
             self._write(view)
             self._blocks += count
             self._rows += len(part)
@@ -142,13 +143,13 @@ class RunWriter:
         for part in parts:
             self._write(part)
         counts = (self._rows, len(tail.sources), len(packs), len(tail.pairs))
-        tail_mac = self._mac(sealedrun.TAIL_PLACE, *parts)
-        head = HEAD.pack(sealedrun.MAGIC, self._run_id, *counts, tail_mac)
-        self._write_at(memoryview(head + self._mac(sealedrun.HEAD_PLACE, head)), 0)
+        tail_mac = self._mac(runfile.TAIL_PLACE, *parts)
+        head = HEAD.pack(runfile.MAGIC, self._run_id, *counts, tail_mac)
+        self._write_at(memoryview(head + self._mac(runfile.HEAD_PLACE, head)), 0)
         return fence
 
     def _mac(self, place: int, *parts: bytes | memoryview) -> bytes:
-        return sealedrun.mac(self._secret, self._run_id, place, *parts)
+        return runfile.mac(self._secret, self._run_id, place, *parts)
 
     def _write(self, data: memoryview) -> None:
         self._write_at(data, self._written)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcbproxy.repository.indexrun import Run
+from vcbproxy.repository.runfile import Damaged
 from vcbproxy.repository.runwriter import RunWriter, merged
-from vcbproxy.repository.sealedrun import Damaged, SealedRun
+from vcbproxy.repository.sealedrun import SealedRun
 
 log = logging.getLogger(__name__)
 
