@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import index as indexes
-from vcbproxy.repository import indexfile, packlists, sealedrun
+from vcbproxy.repository import indexfile, sealedrun
 from vcbproxy.repository.ids import BlobKind
-from vcbproxy.repository.index import Index
+from vcbproxy.repository.index import Index, Limits
 from vcbproxy.repository.indexfile import Columns, PackBlobs
 from vcbproxy.repository.pack import Blob
 from vcbproxy.repository.spill import Spill
@@ -40,8 +39,8 @@ def packs_of(rows: list[list[tuple[BlobKind, bytes, bool]]]) -> list[PackBlobs]:
     ]
 
 
-def filled(packs: list[PackBlobs], by_files: bool, spill: Spill | None = None) -> Index:
-    made = Index(spill)
+def filled(packs: list[PackBlobs], by_files: bool, spill: Spill | None = None, limits: Limits | None = None) -> Index:
+    made = Index(spill, limits=limits or Limits())
     for pack in packs:
         if by_files:
             made.add_files([indexfile.decode(indexfile.encode([pack]), "index")])
@@ -66,12 +65,12 @@ def test_it_knows_what_a_dictionary_knows(
     for pack in packs:
         for blob in pack.blobs:
             places.setdefault((blob.kind, blob.blob_id), set()).add((pack.pack_id, blob.offset))
-    before = indexes._TAIL_MAX, indexes._HELD_ROWS
-    indexes._TAIL_MAX, indexes._HELD_ROWS = tail, held or 0
-    try:
-        made = filled(packs, by_files, Spill(lambda: aside, bytes(32)) if held else None)
-    finally:
-        indexes._TAIL_MAX, indexes._HELD_ROWS = before
+    made = filled(
+        packs,
+        by_files,
+        Spill(lambda: aside, bytes(32)) if held else None,
+        Limits(tail, held or 0, sorted_rows=held or 1),
+    )
     assert not list(aside.glob("tmp-*"))
     for kind in BlobKind:
         for a in range(4):
@@ -84,23 +83,14 @@ def test_it_knows_what_a_dictionary_knows(
                 known, lengths = made.find(np.frombuffer(blob_id, np.uint8).reshape(1, 32), kind)
                 assert known[0] == bool(expected)
                 assert int(lengths[0]) in ({location.blob.plain_bytes for location in found} or {0})
-    assert list(made.packs()) == packs
-    whole, packlists._PART_ROWS = packlists._PART_ROWS, held or 1
-    try:
-        assert list(made.packs()) == packs  # sorted in several files, if it may use any
-        assert not made.packs_unlike(iter(made.pack_sizes().items()))
-    finally:
-        packlists._PART_ROWS = whole
+    assert list(made.packs()) == packs  # sorted in several files, if it may use any
+    assert not made.packs_unlike(iter(made.pack_sizes().items()))
     assert len(made) == sum(len(pack.blobs) for pack in packs)
 
 
 def test_where_nothing_can_be_set_aside_all_stays_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     packs = packs_of([[(BlobKind.DATA, bytes([number]) * 32, True)] for number in range(50)])
-    before, indexes._HELD_ROWS = indexes._HELD_ROWS, 5
-    try:
-        made = filled(packs, True, Spill(lambda: tmp_path / "missing", bytes(32)))
-    finally:
-        indexes._HELD_ROWS = before
+    made = filled(packs, True, Spill(lambda: tmp_path / "missing", bytes(32)), Limits(held_rows=5))
     assert list(made.packs()) == packs
     [record] = caplog.records
     assert "the index stays in memory" in record.message
@@ -108,12 +98,8 @@ def test_where_nothing_can_be_set_aside_all_stays_in_memory(tmp_path: Path, capl
 
 def test_what_was_set_aside_and_is_damaged_is_an_error(tmp_path: Path) -> None:
     packs = packs_of([[(BlobKind.DATA, bytes([number]) * 32, True)] for number in range(50)])
-    before, indexes._HELD_ROWS = indexes._HELD_ROWS, 50
-    try:
-        made = filled(packs, True, Spill(lambda: tmp_path, bytes(32)))
-    finally:
-        indexes._HELD_ROWS = before
-    [sealed] = made._sealed
+    made = filled(packs, True, Spill(lambda: tmp_path, bytes(32)), Limits(held_rows=50))
+    [sealed] = made.levels.sealed
     os.truncate(f"/proc/self/fd/{sealed.run.body.fd}", 5000)
     with pytest.raises(TargetError, match="cannot be read back"):
         made.has(BlobKind.DATA, bytes([7]) * 32)
@@ -173,15 +159,15 @@ def test_a_blob_costs_some_fifty_bytes() -> None:
         made.add_files([many(50_000, seed)])
     columns = sum(
         getattr(run, name).nbytes
-        for run in made._runs
+        for run in made.levels.runs
         for name in ("key", "rest", "pack", "offset", "stored", "zstd", "tree")
     )
     assert columns == 49 * 200_000
-    assert len(made._runs) <= 3
+    assert len(made.levels.runs) <= 3
 
 
 def test_readers_never_miss_what_was_added_while_writers_add() -> None:
-    made = Index()
+    made = Index(limits=Limits(tail_rows=7))
     done = threading.Event()
     missed: list[bytes] = []
     added: list[bytes] = []
@@ -192,7 +178,6 @@ def test_readers_never_miss_what_was_added_while_writers_add() -> None:
                 if not made.has(BlobKind.DATA, blob_id) or not made.lookup(BlobKind.DATA, blob_id):
                     missed.append(blob_id)
 
-    before, indexes._TAIL_MAX = indexes._TAIL_MAX, 7
     readers = [threading.Thread(target=read) for _ in range(2)]
     try:
         for reader in readers:
@@ -205,7 +190,6 @@ def test_readers_never_miss_what_was_added_while_writers_add() -> None:
         done.set()
         for reader in readers:
             reader.join()
-        indexes._TAIL_MAX = before
     assert missed == []
 
 

@@ -6,12 +6,13 @@
     packs    all of them by number (``packtable.py``): which ones are alive, and how long each must be
 
 Runs in memory grow geometrically: a new one swallows its neighbours until each is at most half as long as the one
-before. When together they are longer than ``_HELD_ROWS`` they are written to a nameless file; these are merged the same
+before. When together they are longer than ``held_rows`` they are written to a nameless file; these are merged the same
 way. So memory does not grow with what is stored: 50 bytes for each of the last million blobs, 70 for each pack.
 
-Looking up takes no lock: readers take the tail first, the runs after it, and the sealed ones last; writers publish
-where rows come to lie before they take them from where they lay, so an entry on its way is seen in at least one place.
-One lock orders the writers. A row counts only while its pack is alive.
+Looking up takes no lock: readers take the tail first, and the runs of both kinds (``indexlevels.py``) after it; writers
+publish where rows come to lie before they take them from the tail, and put one state of all runs in another's place at
+once, so an entry on its way is seen in at least one place. One lock orders the writers. A row counts only while its
+pack is alive.
 
 The same blob may lie in several packs; all places are kept, since one may be damaged.
 """
@@ -20,28 +21,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import indexrows, indexrun, packlists, packtable, pages
-from vcbproxy.repository.ids import ID_BYTES, BlobKind
+from vcbproxy.errors import IntegrityError
+from vcbproxy.repository import indexrows, indexrun
+from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.indexfile import Columns, PackBlobs
+from vcbproxy.repository.indexlevels import Levels, Places, Sealed
 from vcbproxy.repository.indexrows import Rows
-from vcbproxy.repository.indexrun import Run
 from vcbproxy.repository.pack import Blob
 from vcbproxy.repository.packtable import Packs, PackTable
-from vcbproxy.repository.runfile import Body, Damaged
+from vcbproxy.repository.runfile import Body
 from vcbproxy.repository.sealedrun import SealedRun
 from vcbproxy.repository.spill import Spill
-
-_TAIL_MAX = 1 << 14
-_HELD_ROWS = 1 << 20
-_BATCH = 1 << 16
-_TRIES = 3
-_SEALED_BATCH = 1 << 22  # each batch reads all that lies in files once: a disk of 2 TiB is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +48,30 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
-    """A run in a file, and the number by which its first pack is known here; ``ours`` if it was set aside here."""
+class Limits:
+    """What an index holds where.
 
-    run: SealedRun
-    base: int
-    ours: bool = False
+    Attributes:
+        tail_rows: so many make the tail a run.
+        held_rows: so many in memory are set aside.
+        sorted_rows: so many are sorted in memory at once.
+    """
+
+    tail_rows: int = 1 << 14
+    held_rows: int = 1 << 20
+    sorted_rows: int = 1 << 19
 
 
 class Index:
     """Where every blob lies; any number of readers and writers."""
 
-    def __init__(self, spill: Spill | None = None) -> None:
+    def __init__(self, spill: Spill | None = None, *, limits: Limits = Limits()) -> None:
         """An empty one; it sets aside by ``spill`` what is too much for memory, or else holds all."""
         self._lock = threading.Lock()
         self._spill = spill
-        self._sealed: tuple[_Sealed, ...] = ()
-        self._runs: tuple[Run, ...] = ()
+        self._limits = limits
+        self.levels = Levels()
+        """What does not change any more; all of it is put in another's place at once."""
         self._tail: dict[tuple[bytes, BlobKind], tuple[tuple[int, Blob], ...]] = {}
         self._tail_rows = 0
         self._packs = PackTable()
@@ -92,7 +94,7 @@ class Index:
                 place = (blob.blob_id, blob.kind)
                 self._tail[place] = (*self._tail.get(place, ()), (number, blob))
             self._tail_rows += len(durable.blobs)
-            if self._tail_rows >= _TAIL_MAX:
+            if self._tail_rows >= self._limits.tail_rows:
                 self._settle_tail()
                 self._set_aside()
 
@@ -112,7 +114,7 @@ class Index:
                 base = self._extend(listing.packs.take(fresh))
                 rows = indexrows.renumbered(listing.rows, np.where(fresh, np.cumsum(fresh) - 1 + base, -1))
                 if len(rows):
-                    self._runs = indexrun.compacted((*self._runs, indexrun.run_of(rows)))
+                    self._take_run(rows)
                 self._set_aside()
 
     def attach(self, run: SealedRun, packs: Packs, present: NDArray[np.bool_], renew: Callable[[Packs], Body]) -> None:
@@ -135,7 +137,7 @@ class Index:
             base = self._packs.extend(packs, owned, owned)
             numbered = slice(base, base + len(packs))
             run.mended_by(lambda: renew(self._packs.packs.take(numbered)))
-            self._sealed = (*self._sealed, _Sealed(run, base))
+            self.levels = replace(self.levels, sealed=(*self.levels.sealed, Sealed(run, base)))
 
     def has(self, kind: BlobKind, blob_id: bytes) -> bool:
         """Whether the blob is stored.
@@ -194,21 +196,10 @@ class Index:
         """
         with self._lock:
             self._settle_tail()
-            runs, sealed_runs, packs = self._runs, self._sealed, self._packs.packs
+            levels, packs = self.levels, self._packs.packs
             alive = self._packs.alive[: len(packs)].copy()
-        for _ in range(_TRIES):
-            streams: list[tuple[Iterator[Rows], int]] = [(run.scan(), 0) for run in runs]
-            streams += [(_scanned(sealed.run), sealed.base) for sealed in sealed_runs]
-            listed = packlists.by_pack(streams, packs, alive, self._spill.directory if self._spill else None)
-            try:
-                first = next(listed, None)  # comes only when all rows have been read
-            except _Mended:
-                continue
-            if first is not None:
-                yield first
-                yield from listed
-            return
-        raise TargetError("the local copy of the index is damaged again and again; run `vcbproxy repo check`")
+        directory = self._spill.directory if self._spill else None
+        yield from levels.packs(packs, alive, directory, self._limits.sorted_rows)
 
     def pack_sizes(self) -> dict[bytes, int]:
         """How long each pack that holds anything must be, header and all."""
@@ -251,43 +242,18 @@ class Index:
 
     def _found(self, kind: BlobKind, blob_id: bytes) -> Iterator[tuple[int, Blob]]:
         """Where one blob lies."""
-        tail = self._tail.get((blob_id, kind), ())
-        runs, tree = self._runs, kind is BlobKind.TREE
+        tail, levels = self._tail.get((blob_id, kind), ()), self.levels  # in this order: see above
         for number, blob in tail:
             if self._packs.alive[number]:
                 yield number, blob
-        for run in runs:
-            for row in run.rows(blob_id, tree):
-                if self._packs.alive[run.pack[row]]:
-                    yield int(run.pack[row]), run.blob(row)
-        for sealed in self._sealed:
-            for number, blob in sealed.run.places(blob_id, tree):
-                if self._packs.alive[sealed.base + number]:
-                    yield sealed.base + number, blob
+        yield from levels.found(blob_id, kind is BlobKind.TREE, self._packs.alive)
 
-    def _places(self, ids: NDArray[np.uint8], kind: BlobKind) -> Iterator[_Places]:
-        """Where many blobs lie: which of ``ids``, in which pack, how long. An id may come several times."""
-        assert ids.ndim == 2
-        assert ids.shape[1] == ID_BYTES
+    def _places(self, ids: NDArray[np.uint8], kind: BlobKind) -> Iterator[Places]:
+        """Where many blobs lie."""
         with self._lock:
             self._settle_tail()
-            runs, sealed_runs, alive = self._runs, self._sealed, self._packs.alive
-        tree = kind is BlobKind.TREE
-        batch = _SEALED_BATCH if sealed_runs else _BATCH
-        for start in range(0, len(ids), batch):
-            every = packtable.keys_of(ids[start : start + batch])
-            words = np.ascontiguousarray(ids[start : start + batch]).view(np.uint64)
-            order = np.argsort(every)  # neighbours are then looked up near each other, many times quicker
-            for at in range(0, len(order), _BATCH):
-                part = order[at : at + _BATCH]
-                keys, asked = every[part], part + start
-                wanted = np.take(words, part, axis=0)  # seven times as quick as to take bytes
-                for run in runs:
-                    yield from _in_memory(run, keys, wanted, tree, alive, asked)
-                for sealed in sealed_runs:
-                    hit, numbers, plain = sealed.run.find(keys, wanted, tree, alive[sealed.base :])
-                    yield asked[hit], numbers.astype(np.int64) + sealed.base, plain
-            pages.let_go(ids[start : start + batch])
+            levels, alive = self.levels, self._packs.alive
+        return levels.places(ids, kind is BlobKind.TREE, alive)
 
     # ------------------------------------------------------------------ writers; all hold the lock
 
@@ -301,53 +267,19 @@ class Index:
         held = [row for rows in self._tail.values() for row in rows]
         numbers = np.array([number for number, _ in held], np.uint32)
         rows = indexrows.rows_of(indexrows.columns_of([blob for _, blob in held]), numbers)
-        self._runs = indexrun.compacted((*self._runs, indexrun.run_of(rows)))  # before the tail is emptied
+        self._take_run(rows)  # before the tail is emptied
         self._tail, self._tail_rows = {}, 0
+
+    def _take_run(self, rows: Rows) -> None:
+        self.levels = replace(self.levels, runs=indexrun.compacted((*self.levels.runs, indexrun.run_of(rows))))
 
     def _set_aside(self) -> None:
         """Write what is too much for memory to a file, by the numbers that packs have here."""
-        if self._spill is None or sum(map(len, self._runs)) < _HELD_ROWS:
+        levels = self.levels
+        if self._spill is None or levels.held_rows < self._limits.held_rows:
             return
-        ours = [sealed.run for sealed in self._sealed if sealed.ours]
-        made = self._spill.merged(self._runs, ours)
+        made = self._spill.merged(levels.runs, [sealed.run for sealed in levels.sealed if sealed.ours])
         if made is None:
             return
-        kept = [sealed for sealed in self._sealed if sealed.run not in made.swallowed]
-        self._sealed = (*kept, _Sealed(made.run, 0, ours=True))  # before they leave memory
-        self._runs = ()
-
-
-_Places = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]
-
-
-def _in_memory(
-    run: Run,
-    keys: NDArray[np.uint64],
-    wanted: NDArray[np.uint64],
-    tree: bool,
-    alive: NDArray[np.bool_],
-    asked: NDArray[np.int64],
-) -> Iterator[_Places]:
-    rows = run.find(keys, wanted, tree, alive)
-    hit = np.flatnonzero(rows >= 0)
-    at = rows[hit]
-    plain = np.where(run.zstd[at] != 0, run.zstd[at], run.stored[at] - np.uint32(32))
-    yield asked[hit], run.pack[at].astype(np.int64), plain
-
-
-class _Mended(Exception):
-    """The file that was being read was damaged, and is another one now: begin again."""
-
-
-def _scanned(run: SealedRun) -> Iterator[Rows]:
-    """All rows of a run.
-
-    Raises:
-        _Mended: not all of them; they must be read again.
-        TargetError: it is damaged, and cannot be made anew.
-    """
-    try:
-        yield from run.scan()
-    except (Damaged, OSError) as error:
-        run.mend(error)
-        raise _Mended from error
+        kept = [sealed for sealed in levels.sealed if sealed.run not in made.swallowed]
+        self.levels = Levels((), (*kept, Sealed(made.run, 0, ours=True)))

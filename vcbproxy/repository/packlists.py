@@ -20,13 +20,11 @@ from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.indexrows import ROW, Rows
 from vcbproxy.repository.packtable import Packs
 
-_PART_ROWS = 1 << 19
-
 Streams = list[tuple[Iterator[Rows], int]]
 
 
 def by_pack(
-    streams: Streams, packs: Packs, alive: NDArray[np.bool_], directory: Callable[[], Path] | None
+    streams: Streams, packs: Packs, alive: NDArray[np.bool_], directory: Callable[[], Path] | None, part_rows: int
 ) -> Iterator[PackBlobs]:
     """Every living pack with its blobs, by number.
 
@@ -35,6 +33,7 @@ def by_pack(
         packs: all packs.
         alive: which of them count.
         directory: for the files, asked for when they are needed; without one all is held in memory.
+        part_rows: about so many lie in a file.
 
     Raises:
         TargetError: no room there.
@@ -42,7 +41,7 @@ def by_pack(
     if not len(packs):
         return
     ends = np.cumsum(np.where(alive, packs.blobs, 0), dtype=np.int64)
-    parts = (ends - 1).clip(0) // _PART_ROWS if directory else np.zeros(len(packs), np.int64)
+    parts = (ends - 1).clip(0) // part_rows if directory else np.zeros(len(packs), np.int64)
     with ExitStack() as stack:
         if directory is None or not parts[-1]:
             yield from _listed(indexrows.concatenated(_living(streams, alive)), packs, alive, 0, len(packs))
