@@ -5,6 +5,7 @@ In come restore points; out comes one finding a point. What is damaged is named;
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from jobs.watcher import Watcher
 from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.pipeline import restore as pipeline
 from vcbproxy.pipeline.content import Lengths
+from vcbproxy.repository.backend.base import Unavailable
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import ID_BYTES
 from vcbproxy.repository.points import PointSummary
@@ -22,6 +24,7 @@ from vcbproxy.repository.target import RepositoryTarget
 
 # A pack that the storage cannot give (a bad sector, say) would stop a restore as surely as one with a flipped bit.
 _DAMAGE = (IntegrityError, TargetError)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,29 @@ class _Proven:
         self._keys = np.union1d(self._keys, keys)
 
 
-def run(target: RepositoryTarget, points: Sequence[PointSummary], watcher: Watcher, *, workers: int) -> list[Finding]:
-    """Verify restore points, oldest first."""
+def run(
+    target: RepositoryTarget,
+    points: Sequence[PointSummary],
+    watcher: Watcher,
+    *,
+    workers: int,
+    findings: list[Finding],
+) -> None:
+    """Verify restore points, oldest first.
+
+    Args:
+        target: where they are; locked, or read without a lock.
+        points: these.
+        watcher: told how far it is.
+        workers: threads.
+        findings: filled as it goes on, so that it is known what was proved, whatever ends it.
+
+    Raises:
+        TargetError: the storage is away, or lets us not read: that tells nothing of what is stored.
+    """
     proven = _Proven()
-    return [_one(target, point, proven, watcher, workers) for point in points]
+    for point in points:
+        findings.append(_one(target, point, proven, watcher, workers))
 
 
 def _one(target: RepositoryTarget, point: PointSummary, proven: _Proven, watcher: Watcher, workers: int) -> Finding:
@@ -86,13 +108,21 @@ def _one(target: RepositoryTarget, point: PointSummary, proven: _Proven, watcher
                 try:
                     bytes_read += _disk(reader, disk.key, proven, watcher, workers)
                 except _DAMAGE as error:
+                    _refuse_outage(error)
                     errors.append(f"{disk.key}: {error}")
             disks = tuple(disk.key for disk in reader.disks)
             if not disks:
                 errors.append("it holds no disk")
     except _DAMAGE as error:
+        _refuse_outage(error)
         return Finding(point, size_bytes=size_bytes, bytes_read=bytes_read, errors=(*errors, str(error)))
     return Finding(point, disks, size_bytes, bytes_read, tuple(errors))
+
+
+def _refuse_outage(error: IntegrityError | TargetError) -> None:
+    """Raise what says nothing of the stored bytes."""
+    if isinstance(error, Unavailable) or error.facts.get("errno") in _NOT_ALLOWED:
+        raise error
 
 
 def _disk(reader: PointReader, key: str, proven: _Proven, watcher: Watcher, workers: int) -> int:

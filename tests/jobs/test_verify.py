@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+
 import pytest
 
+from jobs import verify
+from jobs.watcher import Nobody
 from tests.program import served
+from tests.repository.repositories import info, made, write_point
 from vcbproxy.lab import spec as specification
+from vcbproxy.repository.backend.base import Unavailable
+from vcbproxy.repository.backend.faults import FaultyBackend, Order, Verb, What
+from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.target import RepositoryTarget
 
 
 @pytest.fixture
@@ -68,3 +79,50 @@ def test_the_good_points_are_told_from_the_bad(lab, harm):
     rows = {row["point_id"]: row["result"] for row in lab.vcbproxy("verify", "--json", code=4).json}
     assert rows[first["point_id"]] == "ok"
     assert sorted(rows.values()) == ["DAMAGED", "ok"]
+
+
+@pytest.fixture
+def read_only(lab):
+    """The repository, on media that nobody can write to."""
+    subprocess.run(["mount", "--bind", "-o", "ro", lab.repo, lab.repo], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", lab.repo], check=True)
+    try:
+        yield lab
+    finally:
+        subprocess.run(["umount", lab.repo], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_cannot_be_locked_is_not_damaged(read_only):
+    for command in (("verify",), ("restore", "vm1@latest", "--to", read_only.repo.parent / "back"), ("repo", "check")):
+        done = read_only.vcbproxy(*command, code=1)
+        assert "--no-lock" in done.err
+        assert "DAMAGED" not in done.out
+        read_only.vcbproxy(*command, "--no-lock")
+
+
+def repository_of(backend):
+    repository = made(backend)
+    write_point(repository, info("web01"), scsi0_0="abcd")
+    write_point(repository, info("web02", hours=1), scsi0_0="efgh")
+    return repository
+
+
+def test_storage_that_is_away_is_no_damage():
+    """Nor is what was proved before it went forgotten."""
+    backend = FaultyBackend(MemoryBackend())
+    target = RepositoryTarget(repository_of(backend))
+    first, second = target.points()
+    told = set()
+    for loads in itertools.count():
+        backend.order(Order(What.LOST, verbs=frozenset({Verb.LOAD}), after=loads, times=0))
+        findings = []
+        try:
+            verify.run(target, [first, second], Nobody(), workers=1, findings=findings)
+        except Unavailable:
+            assert all(finding.ok for finding in findings)
+            told.add(len(findings))
+        else:
+            break
+    assert told == {0, 1}
+    assert [finding.ok for finding in findings] == [True, True]

@@ -110,6 +110,15 @@ def test_only_shared_locks_go_together(
     assert locks(files) == []
 
 
+def test_a_stale_lock_in_the_way_is_called_so(files: Files, clock: ManualClock) -> None:
+    lock.acquire(files, exclusive=False, clock=clock, me=Identity("proxy02", "backup", 4711))
+    with pytest.raises(Busy, match=r"; try later$"):
+        lock.acquire(files, exclusive=True, clock=clock, me=HERE)
+    clock.sleep(31 * 60)
+    with pytest.raises(Busy, match=r"it is stale: `vcbproxy repo unlock` removes it$"):
+        lock.acquire(files, exclusive=True, clock=clock, me=HERE)
+
+
 def test_of_two_who_come_at_once_none_wins_unseen(clock: ManualClock) -> None:
     """Another's lock appears between our look and our writing: we must see it in the second look, and withdraw."""
     backend = MemoryBackend()

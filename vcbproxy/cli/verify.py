@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcbproxy.cli import address, archiving, frame
 from vcbproxy.config import Config
-from vcbproxy.errors import IntegrityError, NothingProtected
+from vcbproxy.errors import Cancelled, Error, IntegrityError, NothingProtected
 from vcbproxy.units import human
+
+if TYPE_CHECKING:
+    from jobs.verify import Finding
 
 
 @click.command(
@@ -31,6 +36,7 @@ from vcbproxy.units import human
     help="Of tape: file with the age identity that reads encrypted images; else the pool's own.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads.")
+@click.option("--no-lock", is_flag=True, help="Take no lock: for a repository on read-only media.")
 @address.optional_repository_options
 @frame.json_option
 def verify(
@@ -39,6 +45,7 @@ def verify(
     wait: bool,
     identity: Path | None,
     workers: int,
+    no_lock: bool,
     repository: address.RepositoryAddress | None,
     config: Config,
     as_json: bool,
@@ -56,22 +63,40 @@ def verify(
         wanted = tapereading.Wanted(points, archiving.source_of(source), workers=workers, wait=wait, identity=identity)
         _show(tapereading.verified(config, wanted), as_json)
         return
-    _show(_in_repository(points, workers, address.required(repository), config), as_json)
+    findings: list[Finding] = []
+    try:
+        _in_repository(points, workers, address.required(repository), config, no_lock=no_lock, findings=findings)
+    except (Error, Cancelled):
+        if findings:
+            _print(_rows(findings), as_json)
+        raise
+    _show(_rows(findings), as_json)
 
 
 def _in_repository(
-    points: tuple[str, ...], workers: int, repository: address.RepositoryAddress, config: Config
-) -> list[dict[str, Any]]:
+    points: tuple[str, ...],
+    workers: int,
+    repository: address.RepositoryAddress,
+    config: Config,
+    *,
+    no_lock: bool,
+    findings: list[Finding],
+) -> None:
     from jobs import verify as job
     from vcbproxy.cli.progress import Terminal
     from vcbproxy.repository.target import RepositoryTarget
 
-    target = RepositoryTarget(repository.open(cached=False))  # what is stored is to be proved, not a copy of it
-    with archiving.or_on_tape(config, "add --from tape"):
-        chosen = [target.find(text) for text in points] or target.points()
-    if not chosen:
-        raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
-    findings = job.run(target, chosen, Terminal(), workers=workers)
+    opened = repository.open(cached=False)  # what is stored is to be proved, not a copy of it
+    target = RepositoryTarget(opened, lock=False)  # one for all: what is listed stays until it is looked at
+    with nullcontext() if no_lock else target.locked():
+        with archiving.or_on_tape(config, "add --from tape"):
+            chosen = [target.find(text) for text in points] or target.points()
+        if not chosen:
+            raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
+        job.run(target, chosen, Terminal(), workers=workers, findings=findings)
+
+
+def _rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return [
         {
             "point": finding.point.short_id,
@@ -89,9 +114,13 @@ def _in_repository(
     ]
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
     columns = ("point", "name", "result", "disks", "size", "read")
     frame.emit(rows, as_json=as_json, columns=columns, columns_if_any=("errors",))
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    _print(rows, as_json)
     damaged = [row["name"] for row in rows if row["errors"]]
     if damaged:
         raise IntegrityError(f"{len(damaged)} of {len(rows)} restore points damaged: {', '.join(damaged)}")

@@ -103,5 +103,12 @@ def output_of(command: list[str] | str, what: str) -> str:
             check=True,
         )
         return done.stdout.decode("utf-8")
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
-        raise CredentialsError(f"{what} failed: {error}") from error
+    except subprocess.CalledProcessError as error:
+        ended = f"exit code {error.returncode}" if error.returncode > 0 else f"signal {-error.returncode}"
+        raise CredentialsError(f"{what} failed with {ended}") from error
+    except subprocess.TimeoutExpired as error:
+        raise CredentialsError(f"{what} did not end within {_COMMAND_TIMEOUT_S} s") from error
+    except OSError as error:
+        raise CredentialsError(f"{what} cannot be run: {error.filename}: {error.strerror}") from error
+    except (ValueError, IndexError) as error:
+        raise CredentialsError(f"{what} is none: {error}") from error

@@ -13,6 +13,7 @@ Shared locks do not conflict with each other; an exclusive one conflicts with al
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -123,17 +124,42 @@ class HeldLock:
             Busy: a conflicting lock is held.
             TargetError: it could not be written.
         """
-        exclusive = self._record.exclusive
-        _refuse_conflicts(self._files, exclusive=exclusive, mine=None)
+        self._refuse_conflicts(mine=None)
         self._taken = True
         try:
             self._files.backend.save(self._name, [self._sealed])
-        except Error:  # there is none; after an interrupt there may be
+        except Error as error:  # there is none; after an interrupt there may be
             self._taken = False
+            if error.facts.get("errno") == errno.EROFS:
+                raise TargetError(
+                    f"{self._files.location} is read-only: no lock can be kept there; "
+                    "restore, verify and repo check do without: --no-lock"
+                ) from error
             raise
         # Of two that write before they look again, at least one sees the other, if listings are never behind.
         self._clock.sleep(self._files.backend.traits.settle_s)
-        _refuse_conflicts(self._files, exclusive=exclusive, mine=self._name)
+        self._refuse_conflicts(mine=self._name)
+
+    def _refuse_conflicts(self, *, mine: FileName | None) -> None:
+        location, ours = self._files.location, self._record
+        for lock in found(self._files):
+            if lock.name == mine:
+                continue
+            if lock.record is None:
+                raise Busy(
+                    f"{location}: {lock.name.path} cannot be read ({lock.damage}); "
+                    "if no other program works on the repository, `vcbproxy repo unlock --all` removes it"
+                )
+            if ours.exclusive or lock.record.exclusive:
+                stale = lock.record.is_stale(self._clock.now(), ours.identity)
+                raise Busy(
+                    f"{location} is locked: {lock.record}; "
+                    + ("it is stale: `vcbproxy repo unlock` removes it" if stale else "try later"),
+                    holder=lock.record.identity.username,
+                    hostname=lock.record.identity.hostname,
+                    pid=lock.record.identity.pid,
+                    since=lock.record.time,
+                )
 
     def check(self) -> None:
         """Raise unless the lock was refreshed lately; called before every write.
@@ -321,26 +347,6 @@ def remove_stale(files: Files, *, everything: bool, clock: Clock, me: Identity) 
 
 def _load(files: Files, name: FileName) -> LockRecord:
     return LockRecord.decode(files.load_sealed(name), f"{files.location}: {name.path}")
-
-
-def _refuse_conflicts(files: Files, *, exclusive: bool, mine: FileName | None) -> None:
-    for lock in found(files):
-        if lock.name == mine:
-            continue
-        if lock.record is None:
-            raise Busy(
-                f"{files.location}: {lock.name.path} cannot be read ({lock.damage}); "
-                "if no other program works on the repository, `vcbproxy repo unlock --all` removes it"
-            )
-        if exclusive or lock.record.exclusive:
-            raise Busy(
-                f"{files.location} is locked: {lock.record}; "
-                "try later, or run `vcbproxy repo unlock` if that process is gone",
-                holder=lock.record.identity.username,
-                hostname=lock.record.identity.hostname,
-                pid=lock.record.identity.pid,
-                since=lock.record.time,
-            )
 
 
 def _alive(pid: int) -> bool:
