@@ -196,13 +196,15 @@ class DiskCopier:
             self._warn(f"{disk.key} is read whole: its base cannot be used: {error}")
             return self._whole(into, source, disk, f"its base cannot be used: {error}")
         audited = _audited(found)
-        if audited.differing:
-            reason = self._alarm(source, disk, plan.base, audited)
-            taken, result = self._whole(into, source, disk, reason)
-        else:
+        if not audited.differing:
             taken = self._changes(into, source, disk, base, plan.changed)
             result = replace(_result(disk, taken), method="incremental", base=plan.base.id)
             result = replace(result, bytes_read=result.bytes_read + audited.bytes_read)
+            # What lies around changes is read with them: a sample more, which costs nothing.
+            audited = replace(audited, chunks=audited.chunks + len(taken.untold), differing=taken.untold)
+        if audited.differing:
+            reason = self._alarm(source, disk, plan.base, audited)
+            taken, result = self._whole(into, source, disk, reason)
         return taken, replace(result, bytes_changed=plan.changed.total_bytes, audit=audited)
 
     def _in_use(self, into: DiskInto, source: VmDisk, disk: Disk, plan: Plan, used: Areas) -> tuple[Taken, DiskResult]:

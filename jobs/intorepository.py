@@ -173,4 +173,5 @@ class _Disk:
 
 def _taken(content: DiskContent) -> Taken:
     stats = content.stats
-    return Taken(stats.bytes_total, stats.bytes_read, stats.bytes_zero, stats.bytes_stored)
+    untold = tuple(start for start, _ in content.untold)
+    return Taken(stats.bytes_total, stats.bytes_read, stats.bytes_zero, stats.bytes_stored, untold)

@@ -110,12 +110,14 @@ class Taken:
         bytes_read: read from the LUNs.
         bytes_zero: known to be zero, or found to be.
         bytes_stored: by how much the target grew.
+        untold: where something was read around changes that is not the base's, though no change was told of it.
     """
 
     bytes_total: int
     bytes_read: int
     bytes_zero: int
     bytes_stored: int
+    untold: tuple[int, ...] = ()
 
 
 class DiskInto(Protocol):

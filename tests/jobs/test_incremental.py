@@ -92,6 +92,26 @@ def test_more_areas_than_an_answer_takes(tmp_path: Path) -> None:
         nights.assert_incremental(result)
 
 
+def test_a_lie_beside_a_change_that_was_told_costs_nothing_even_without_a_sample(tmp_path: Path) -> None:
+    """What lies around a change is read to find the cuts there: bytes in memory are not taken for what they were.
+
+    Where cuts lie differs from repository to repository: a lie is stored with the change, or gives itself away.
+    """
+    disk = DiskSpec(24 * MiB, content=ContentSpec(Fill.RANDOM))
+    with Nights.of(tmp_path, disk) as nights:
+        nights.backed_up()
+        for night in range(2):
+            at = (3 + 9 * night) * MiB
+            nights.write(at, at + 300 * KiB)
+            nights.habits(omitted=1, seed=night)
+            result = nights.any_backup(audit_fraction=0, audit_chunks_min=0)
+            nights.assert_restores()
+            (disk_result,) = result.disks
+            assert disk_result.audit is not None
+            assert (result.outcome is Outcome.ALARM) == bool(disk_result.audit.differing)
+            assert disk_result.method == ("full" if disk_result.audit.differing else "incremental")
+
+
 def test_a_lie_is_found_out(tmp_path: Path) -> None:
     """A changed area that is not named: read whole, what rests on lists is suspect, and the exit code says so."""
     with Nights.of(tmp_path, DISK, DISK) as nights:

@@ -86,6 +86,40 @@ def test_one_changed_granule_costs_the_chunks_around_it() -> None:
     assert all(blob_id not in known for _, blob_id in sink.blobs), "a chunk that did not change was stored"
 
 
+def test_what_is_read_around_a_change_and_differs_untold_is_stored_and_said() -> None:
+    """A host that forgot an area beside one that it told: its bytes are in memory, and the base's id is not theirs."""
+    old = disks.data("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 4)
+    base = full(old)
+    told = 52 * GRANULE + 700
+    found: list[tuple[int, int]] = []
+    for granule in (*range(48, 52), *range(53, 57)):
+        new = bytearray(old)
+        new[told : told + 20] = b"x" * 20
+        new[granule * GRANULE + 40_000] ^= 1
+        source, sink = mapped(bytes(new)), MemorySink()
+        copied = copy_changes(source, base, Areas.of([(told, 20)], len(new)), sink, RULE, options=SMALL)
+        found += copied.untold
+        content = b"".join(restored(copied, base, old, sink))
+        at = granule * GRANULE + 40_000
+        said = any(start <= at < start + length for start, length in copied.untold)
+        assert (content == new) or not said, "what was said to differ was not stored"
+        assert content == new or content[:at] + content[at + 1 :] == new[:at] + new[at + 1 :]
+    assert found, "in no case was a chunk read that lies beside the change"
+    honest = bytearray(old)
+    honest[told : told + 20] = b"x" * 20
+    copied = copy_changes(mapped(bytes(honest)), base, Areas.of([(told, 20)], len(old)), MemorySink(), RULE)
+    assert copied.untold == ()
+
+
+def restored(copied: DiskContent, base: Base, old: bytes, sink: MemorySink) -> Iterator[bytes]:
+    """The bytes of a copy's chunks, those of its base included."""
+    edges = [0, *np.cumsum(base.lengths, dtype=np.int64).tolist()]
+    kept = {row.tobytes(): old[edges[at] : edges[at + 1]] for at, row in enumerate(base.ids)}
+    for row in copied.ids:
+        plain = sink.blobs.get((BlobKind.DATA, row.tobytes()))
+        yield kept[row.tobytes()] if plain is None else plain
+
+
 def test_nothing_changed_costs_nothing() -> None:
     content = disks.data("ABC" + "-" * 70 + "D1111111") + b"end"
     source, sink = mapped(content), MemorySink()

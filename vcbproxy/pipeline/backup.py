@@ -26,7 +26,7 @@ from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 from vcbproxy.pipeline.cutter import Cutter, Piece, Stretch
 from vcbproxy.pipeline.segments import Buffer, Gap, Loaded, Segment
 from vcbproxy.repository.idlist import Ids
-from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.ids import BlobKind, digest
 from vcbproxy.repository.vouched import Taken
 from vcbproxy.units import MiB, align_up
 
@@ -128,11 +128,16 @@ def nothing_known(_piece: Piece) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A chunk to be stored: data in a buffer, or zeroes (``row`` is then None: its id is known already)."""
+    """A chunk to be stored: data in a buffer, or zeroes (``row`` is then None: its id is known already).
+
+    Of data that is ``expected`` to be the base's only the digest is wanted, if it is.
+    """
 
     row: int | None
     plain: memoryview
     buffer: Buffer | None
+    start: int = 0
+    expected: bytes | None = None
 
 
 def copy_disk(
@@ -175,7 +180,7 @@ class Copy:
         rule: where to cut.
         options: workers and memory.
         crew: whose threads read and store.
-        known_id: the id of a chunk of data, if it need not be stored; asked by the cutter.
+        known_id: the id that a chunk of data should have, if it is the base's; asked by the cutter.
     """
 
     def __init__(
@@ -197,6 +202,8 @@ class Copy:
         self._rows = Rows()
         self.taken_over: list[Taken] = []
         """Where what is kept of the base lies in the new list."""
+        self.untold: list[tuple[int, int]] = []
+        """Offset and length of chunks that should be the base's, and are not; in no order."""
         self._zeroes = memoryview(bytes(HOLE_STEP))
         self._zeroes_sent: set[int] = set()
         self._packers = [sink.packer() for _ in range(options.workers_count)]
@@ -301,14 +308,11 @@ class Copy:
 
     def _chunk_of(self, piece: Piece, loaded: Loaded | None) -> list[_Chunk]:
         row = self._rows.append(piece.length)
-        known_id = self._known_id(piece)
-        if known_id is not None:
-            self._rows.place(row, known_id)
-            return []
+        expected = self._known_id(piece)
         assert loaded is not None, f"{piece} is data, and was not read"
         loaded.buffer.hold()
-        self._chunks += 1
-        return [_Chunk(row, loaded.view(piece.start, piece.length), loaded.buffer)]
+        self._chunks += expected is None
+        return [_Chunk(row, loaded.view(piece.start, piece.length), loaded.buffer, piece.start, expected)]
 
     def _zeroes_in(self, hole: Piece) -> list[_Chunk]:
         """Ids of zeroes are known; each length of them is stored once."""
@@ -329,9 +333,16 @@ class Copy:
         if chunk.row is None:
             packer.add(BlobKind.DATA, chunk.plain, zero_id(len(chunk.plain)))
             return
-        self._rows.place(chunk.row, packer.add(BlobKind.DATA, chunk.plain))
+        self._rows.place(chunk.row, self._as_expected(chunk) or packer.add(BlobKind.DATA, chunk.plain))
         assert chunk.buffer is not None
         chunk.buffer.release()
+
+    def _as_expected(self, chunk: _Chunk) -> bytes | None:
+        """The id of a chunk that is the base's; of one that should be, and is not, take note."""
+        if chunk.expected is None or digest(chunk.plain) == chunk.expected:
+            return chunk.expected
+        self.untold.append((chunk.start, len(chunk.plain)))
+        return None
 
 
 def _carry(last: Loaded | None, into: Loaded, kept_from: int) -> None:

@@ -49,12 +49,15 @@ class DiskContent:
         lengths: uint32[n]; their sum is the disk's size.
         stats: how it came about.
         taken_over: which chunks come from a base that was looked up.
+        untold: (offset, length) of chunks that are not the base's, though no change was told of them: what was read
+            around changes. They are as they were read; what was not read may be stale.
     """
 
     ids: Ids
     lengths: Lengths
     stats: CopyStats
     taken_over: TakenOver | None = None
+    untold: tuple[tuple[int, int], ...] = ()
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@
     new       ═══════╪══╪═══════════════╪══╪══════     equal, id by id, to what a full copy would have found
 
 That holds as far as the changed areas tell the truth, which is not for us to know: ``audit.py`` holds a sample of what
-was kept against the disk.
+was kept against the disk, and what is read around a change is held against the base as well (``DiskContent.untold``).
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ def copy_changes(
     with Crew("copy", cancel, interrupt) as crew:
         copy = Copy(source, sink, rule, options, crew, splice.known_id)
         content = copy.run(_parts(splice), progress)
-    if base.vouched is None:
-        return content
-    return replace(content, taken_over=TakenOver(base.vouched, copy.taken_over))
+    taken_over = None if base.vouched is None else TakenOver(base.vouched, copy.taken_over)
+    return replace(content, taken_over=taken_over, untold=tuple(sorted(copy.untold)))
 
 
 def _parts(splice: Splice) -> Iterator[Fresh | Kept]:
