@@ -17,7 +17,7 @@ from jobs.lanes import deal, onto_another
 from jobs.target import Committed, DiskInto, Effort, Lane, Past, Taken, Target
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
-from vcbproxy.errors import Cancelled, CartridgeFailed, Error, IntegrityError, Partial
+from vcbproxy.errors import Cancelled, CartridgeFailed, Error, IntegrityError, Partial, SourceError
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.content import Lengths
 from vcbproxy.pipeline.crew import Cancel
@@ -111,7 +111,7 @@ def run(
     repository.repository.load_index()  # once, before several threads rely on it
     job = _Copying(repository, target, watcher, clock, workers, deltas, results)
     try:
-        deal(target, _rows(points, deltas=deltas), job.in_lane)
+        deal(target, _rows(points, deltas=deltas), job.in_lane, said=watcher.said)
     except (Error, Cancelled) as error:
         done = [result.source.name for result in results if result.committed]
         error.add_note(f"before that, copied: {', '.join(done) or 'nothing'}")
@@ -157,8 +157,17 @@ class _Copying:
 
     def _one(self, lane: Lane, point: PointSummary, stop: Cancel | None) -> Copied:
         self.watcher.step(f"{point.name}: copying it onto tape")
-        reader = PointReader.unlocked(self.repository.repository, point)
         bases = _Bases(self.repository, self.target, point) if self.deltas else None
+        try:
+            return self._written(lane, point, bases, stop)
+        except SourceError as error:  # what it built upon was recycled, or forgotten, while it was written
+            if bases is None:
+                raise
+            self.watcher.said(f"{point.name} is copied once more, all of it: {error}")
+            return self._written(lane, point, None, stop)
+
+    def _written(self, lane: Lane, point: PointSummary, bases: _Bases | None, stop: Cancel | None) -> Copied:
+        reader = PointReader.unlocked(self.repository.repository, point)
         size = stored = 0
         with lane.begin(PointInfo(point.vm, point.instance_uuid, point.time, policy=point.policy)) as writer:
             writer.taken_at(point.time)

@@ -21,8 +21,9 @@ from tests.archive.tapes import OPTIONS
 from tests.archive.test_archive_job import BadDrive, BadSpot
 from tests.repository.repositories import CHUNK, Written, info, made, write_point
 from vcbproxy.archive.remembered import Remembered
+from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.clock import ManualClock
-from vcbproxy.errors import CartridgeFailed, CartridgeWanted
+from vcbproxy.errors import Busy, CartridgeFailed, CartridgeWanted
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.units import MiB
 
@@ -125,6 +126,64 @@ def test_points_of_one_vm_that_stand_alone_are_spread_over_the_drives(tmp_path: 
     job.copied(drives=2, deltas=False).raise_unless_ok()
     assert {point.barcodes for point in job.ledger.points} == {("TAP001L8",), ("TAP002L8",)}
     job.come_back()
+
+
+class Forgetful(Noted):
+    """A catalog whose first restore point is given up while the next one is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = 0
+
+    def listed(self) -> list[ArchivedPoint]:
+        self.looked += 1
+        return super().listed()[1:] if self.looked > 2 else super().listed()
+
+
+def test_what_lost_its_base_while_it_was_written_is_copied_whole(tmp_path: Path) -> None:
+    job = copies(tmp_path, 64)
+    job.ledger = Forgetful()
+    for hours, letters in enumerate(("abcdef" * 100, "abcdeX" + "abcdef" * 99)):
+        job.stored("web01", hours, letters)
+    job.copied().raise_unless_ok()
+    assert any("copied once more, all of it: web01@" in line for line in job.listener.said_)
+    [point] = job.ledger.listed()
+    assert point.base is None
+    job.written = job.written[1:]
+    job.ledger = Noted([point])
+    job.come_back()
+
+
+class FewDrives(FolderShelf):
+    """Its library has one drive."""
+
+    def _taken(self) -> str:
+        if self._busy:
+            raise Busy("every drive is taken")
+        return super()._taken()
+
+
+@pytest.mark.parametrize("short", ["of drives", "of cartridges"])
+def test_who_has_fewer_drives_than_wanted_goes_on_with_those(tmp_path: Path, short: str) -> None:
+    """One that is in service must not cost the night; nor must a pool that has one cartridge left, but with room."""
+    few = FewDrives(tmp_path / "shelf", (64, 64)) if short == "of drives" else FolderShelf(tmp_path / "shelf", (64,))
+    job = Copies(tmp_path, few)
+    for number, vm in enumerate(("web01", "db01", "mail01", "dns01")):
+        job.stored(vm, number, f"aB0{vm[0]}" * 20)
+    job.copied(drives=3).raise_unless_ok()
+    told = [line for line in job.listener.said_ if "one drive less" in line]
+    assert told
+    assert "every drive is taken" in told[0] or "no cartridge left" in told[0]
+    job.come_back()
+
+
+def test_who_has_none_at_all_says_so(tmp_path: Path) -> None:
+    job = copies(tmp_path, 64)
+    job.shelf.away.add("TAP001L8")
+    for number, vm in enumerate(("web01", "db01")):
+        job.stored(vm, number, "ab")
+    with pytest.raises(CartridgeWanted):
+        job.copied(drives=2)
 
 
 @pytest.mark.parametrize("drives", [1, 2])
