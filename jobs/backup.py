@@ -99,7 +99,7 @@ class _Run:
         """
         numbered = self._in_order()
         try:
-            deal(self._around.target, numbered, self._in_lane, interrupt=self._wake)
+            deal(self._around.target, numbered, self._in_lane, said=self._around.watcher.said, interrupt=self._wake)
         except (Error, Cancelled) as error:
             if self._results:
                 error.add_note(_before_that(list(self._results.values()), self._chosen))

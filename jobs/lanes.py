@@ -4,7 +4,8 @@
            └─▶ lane 1   item ──────── item ── item
                                         └ its cartridge failed: once more, onto another
 
-The first error of any lane ends all of them, and so does the operator.
+The first error of any lane ends all of them, and so does the operator. But a lane that finds no drive, or no cartridge,
+to begin with leaves the work to the others, as long as there are any: a drive in service does not cost the night.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from jobs.target import Lane, Target
-from vcbproxy.errors import CartridgeFailed
+from vcbproxy.errors import CartridgeFailed, Error
 from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 
 CARTRIDGES_MAX = 3
@@ -31,6 +33,7 @@ def deal(
     items: Sequence[Item],
     work: Callable[[Lane, Item, Cancel | None], None],
     *,
+    said: Callable[[str], None],
     interrupt: Interrupt | None = None,
 ) -> None:
     """Have all of these done, in as many lanes as the target has.
@@ -39,20 +42,21 @@ def deal(
         target: where to.
         items: one after the other begun, in their order.
         work: on one of them, in a lane. Its last argument is set once another lane wants an end; None: there is none.
+        said: is told of lanes that there are not.
         interrupt: called at the first error of any lane: wakes those that wait where nobody else would wake them.
 
     Raises:
-        Error: the first of any lane.
+        Error: the first of any lane; or why there is none.
     """
     lanes = min(target.lanes, len(items))
-    left = _Left(items)
+    dealing = _Dealing(target, items, work, said, max(lanes, 1))
     if lanes <= 1:
-        _in_lane(target, left, work, None)
+        dealing.in_lane(None)
         return
     with Crew("lane", interrupt=interrupt) as crew:
         stop = _Stop(crew)
         for _ in range(lanes):
-            crew.start(_in_lane, target, left, work, stop)
+            crew.start(dealing.in_lane, stop)
         crew.join()  # here, where an interrupt tells the lanes to end
 
 
@@ -76,25 +80,44 @@ def onto_another(lane: Lane, attempt: Callable[[], Result], said: Callable[[Cart
     return attempt()
 
 
-def _in_lane(
-    target: Target, left: _Left[Item], work: Callable[[Lane, Item, Cancel | None], None], stop: Cancel | None
-) -> None:
-    with target.lane() as lane:
-        while not (stop is not None and stop.is_set()):
-            found = left.take()
-            if not found:
-                return
-            work(lane, found[0], stop)
+class _Dealing(Generic[Item]):
+    """What nobody has begun yet, and how many lanes there may be for it."""
 
-
-class _Left(Generic[Item]):
-    """What nobody has begun yet."""
-
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        items: Sequence[Item],
+        work: Callable[[Lane, Item, Cancel | None], None],
+        said: Callable[[str], None],
+        lanes: int,
+    ) -> None:
+        self._target = target
+        self._work = work
+        self._said = said
         self._lock = threading.Lock()
         self._items = deque(items)
+        self._lanes = lanes
 
-    def take(self) -> list[Item]:
+    def in_lane(self, stop: Cancel | None) -> None:
+        """Work, until all is begun."""
+        with ExitStack() as held:
+            try:
+                lane = held.enter_context(self._target.lane())
+            except Error as error:
+                if self._is_last():
+                    raise
+                self._said(f"one drive less than wanted: {error}")
+                return
+            while not (stop is not None and stop.is_set()) and (found := self._take()):
+                self._work(lane, found[0], stop)
+
+    def _is_last(self) -> bool:
+        """One lane less: whether there is no other."""
+        with self._lock:
+            self._lanes -= 1
+            return not self._lanes
+
+    def _take(self) -> list[Item]:
         """The next; none: it was the last."""
         with self._lock:
             return [self._items.popleft()] if self._items else []
