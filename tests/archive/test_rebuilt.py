@@ -36,9 +36,7 @@ def world(tmp_path):
 
 
 def carry_away(world: World, barcode: str) -> None:
-    library = VirtualLibrary.open(world.root / "library")
-    library.shelf.full = {address: label for address, label in library.shelf.full.items() if label != barcode}
-    library.save()
+    VirtualLibrary.open(world.root / "library").take_out(barcode)
 
 
 def bring_back(world: World, barcode: str) -> None:

@@ -1,5 +1,9 @@
 """Months of a pool by seed: nights, deaths, lost and outdated catalogs, swapped labels; nothing that is kept is lost.
 
+Deltas are kept with what they build upon, also while they lie in a vault and the catalog is made anew without them; and
+what is pinned is kept, if a cartridge was told. By a catalog of an earlier night that nobody brought up, as the manual
+says it, only what each cartridge says of itself is sure.
+
 A death leaves the disk as it was at one of the moments at which the program looked at the clock: cartridges, the
 robot's state and the catalog's file, in the middle of whatever it was doing.
 """
@@ -10,6 +14,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -18,15 +23,20 @@ from pathlib import Path
 import pytest
 
 from tape.emulator.kinds import Kind
+from tape.emulator.library import VirtualLibrary
 from tape.errors import FormatError, TapeError
 from tape.ltfs.index import File
-from tests.archive.pools import IMAGE, MAKER, Clock, World, content
+from tests.archive.pools import IMAGE, MAKER, Clock, World, content, written
+from vcbproxy.archive.bases import chain
 from vcbproxy.archive.hand import Hand
-from vcbproxy.archive.rebuild import Rebuilt, rebuild
+from vcbproxy.archive.lane import TapeLane
+from vcbproxy.archive.manifest import Base
+from vcbproxy.archive.rebuild import Rebuilt, complete, rebuild
 from vcbproxy.archive.releasing import recycle, release
+from vcbproxy.catalog.allocation import Terms
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.config import Allocation
-from vcbproxy.errors import CartridgeWanted, Error
+from vcbproxy.errors import CartridgeWanted, Error, IntegrityError, UsageError
 
 SEEDS = range(int(os.environ.get("VCBPROXY_SIM_SEEDS", "4")))
 NIGHTS = 14
@@ -56,6 +66,9 @@ class Promise:
     point: ArchivedPoint
     digest: str
     until: datetime
+    base: str | None = None
+    pinned: bool = False
+    told: bool = False
 
 
 @dataclass
@@ -65,6 +78,8 @@ class Months:
     promises: dict[str, Promise] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     old_catalog: bytes = b""
+    away: set[str] = field(default_factory=set)
+    swapped: bool = False
 
     @property
     def clock(self) -> Watched:
@@ -75,7 +90,10 @@ class Months:
 
     def night(self) -> None:
         self.clock.pass_(days=self.rng.choice((0, 1, 3, 9, 20)))
-        happenings = (self.death, self.loss, self.outdated, self.swap, self.given_up, self.mended, self.quiet)
+        happenings = (
+            self.death, self.loss, self.outdated, self.swap, self.given_up, self.mended, self.quiet,
+            self.carried, self.carried, self.pin, self.pin, self.unpin,
+        )  # fmt: skip
         happening = self.rng.choice(happenings)
         self.told.append(happening.__name__)
         happening()
@@ -88,7 +106,7 @@ class Months:
         terms = self.world.terms(allocation=allocation, appendable_for="20d")
         self.clock.moment += timedelta(seconds=1)
         try:
-            point = self.world.archive(name, size, terms)
+            point = self.written(name, size, terms)
         except CartridgeWanted:
             self.told.append("wanted")
             return
@@ -96,7 +114,25 @@ class Months:
             self.told.append(f"failed: {error}")
             return
         until = self.clock.moment + RETENTION
-        self.promises[point.id] = Promise(point, sha256(content(name, size)).hexdigest(), until)
+        digest = sha256(content(name, size)).hexdigest()
+        if point.base is None or point.base in self.promises:
+            self.promises[point.id] = Promise(point, digest, until, point.base)
+        for promise in self.promises.values():
+            promise.told = promise.told or promise.pinned
+
+    def written(self, name: str, size: int, terms: Terms) -> ArchivedPoint:
+        """Upon the newest of the VM in the same media set, now and then, as deltas are."""
+        with self.world.shelf(terms) as shelf, TapeLane(shelf) as lane:
+            media_set = lane.cartridge.media_set
+            with self.world.catalog() as catalog:
+                below = [one for one in catalog.points.listed() if (one.vm, one.media_set) == (name, media_set)]
+            base = below[-1] if below and below[-1].id in self.promises and self.rng.random() < 0.6 else None
+            point = written(
+                lane, name, content(name, size), self.clock.moment, Base(base.id, base.name) if base else None
+            )
+        with self.world.catalog() as catalog:
+            catalog.points.add(point)
+        return point
 
     def death(self) -> None:
         """In the middle of a night's work."""
@@ -114,13 +150,28 @@ class Months:
 
     def loss(self) -> None:
         self.world.catalog_file.unlink(missing_ok=True)
-        if self.rng.random() < 0.7:
-            self.mended()
+        pinned = [promise for promise in self.promises.values() if promise.pinned]
+        if not pinned and self.rng.random() < 0.3:
+            return
+        self.mended()
+        sure = not (self.away or self.swapped)
+        with self.world.catalog() as catalog:
+            known = {point.id for point in catalog.points.listed() if point.pinned}
+        for promise in pinned:
+            assert promise.point.id in known or not (sure and promise.told), (promise, self.told)
+            promise.pinned = promise.point.id in known
 
     def outdated(self) -> None:
         """The catalog of some earlier night, from a backup of the proxy."""
         if self.old_catalog and self.rng.random() < 0.5:
             self.world.catalog_file.write_bytes(self.old_catalog)
+            if self.away or self.swapped or self.rng.random() < 0.5:
+                for promise in self.promises.values():
+                    promise.base, promise.pinned = None, False
+            else:
+                self.mended()
+                for promise in self.promises.values():
+                    promise.pinned = promise.pinned and promise.told
         elif self.world.catalog_file.exists():
             self.old_catalog = self.world.catalog_file.read_bytes()
 
@@ -130,6 +181,37 @@ class Months:
         one.rename(aside)
         two.rename(one)
         aside.rename(two)
+        self.swapped = True
+
+    def carried(self) -> None:
+        """To the vault, or all back from there."""
+        library = VirtualLibrary.open(self.world.root / "library")
+        if self.away and self.rng.random() < 0.5:
+            barcode = self.away.pop()
+            library.import_cartridge(barcode)
+            return
+        barcode = self.rng.choice(BARCODES)
+        if barcode not in self.away:
+            library.take_out(barcode)
+            self.away.add(barcode)
+
+    def pin(self) -> None:
+        with self.world.catalog() as catalog:
+            known = catalog.points.listed()
+            whole = [point for point in known if point.id in self.promises and _is_whole(point, known)]
+            if whole:
+                point = self.rng.choice(whole)
+                catalog.marks.pin(point, "", self.clock.moment)
+                self.promises[point.id].pinned = True
+                self.promises[point.id].told = False
+
+    def unpin(self) -> None:
+        with self.world.catalog() as catalog:
+            for point in catalog.points.listed():
+                if point.pinned and self.rng.random() < 0.5:
+                    catalog.marks.unpin(point.id, self.clock.moment)
+                    if point.id in self.promises:
+                        self.promises[point.id].pinned = False
 
     def given_up(self) -> None:
         """A person releases what lies on a cartridge; or all that has expired is recycled."""
@@ -148,10 +230,16 @@ class Months:
         for key, promise in list(self.promises.items()):
             if any(part.volume_uuid == found.volume_uuid for part in promise.point.parts):
                 del self.promises[key]
+        for promise in self.promises.values():
+            promise.base = promise.base if promise.base in self.promises else None
 
     def mended(self) -> Rebuilt:
         with self.world.opened() as (library, keeper):
-            return rebuild(library, keeper, recover=True)
+            rebuilt = rebuild(library, keeper, recover=True)
+            if not (self.away or self.swapped) and self.rng.random() < 0.5:
+                with suppress(UsageError):  # some was written over long ago
+                    complete(keeper)
+            return rebuilt
 
     def quiet(self) -> None:
         """A quiet day."""
@@ -161,11 +249,22 @@ class Months:
     def hold(self) -> None:
         """Everything promised is on some cartridge, whatever any catalog says."""
         there = self.on_tape()
+        kept = self.kept()
         for promise in self.promises.values():
-            if promise.until > self.clock.moment:
+            if promise.point.id in kept:
                 for part in promise.point.parts:
                     if part.file == IMAGE:
                         assert there.get((part.volume_uuid, part.path)) == part.sha256, (promise, self.told)
+
+    def kept(self) -> set[str]:
+        """What is not over, what is pinned, and all that those build upon."""
+        found: set[str] = set()
+        for promise in self.promises.values():
+            one: Promise | None = promise if promise.until > self.clock.moment or promise.pinned else None
+            while one is not None and one.point.id not in found:
+                found.add(one.point.id)
+                one = self.promises.get(one.base or "")
+        return found
 
     def on_tape(self) -> dict[tuple[str, str], str]:
         """The digest of every image, by volume and path; of all cartridges, as a stranger would read them."""
@@ -181,6 +280,13 @@ class Months:
                     volume.open(path).read_into(0, memoryview(data))
                     found[volume.uuid, path] = sha256(data).hexdigest()
         return found
+
+
+def _is_whole(point: ArchivedPoint, known: list[ArchivedPoint]) -> bool:
+    try:
+        return bool(chain(point, known))
+    except IntegrityError:
+        return False
 
 
 @pytest.mark.parametrize("seed", SEEDS)
