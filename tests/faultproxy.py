@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 _SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+_PAGE = b"<html><head><title>Sign in</title></head><body>Sign in to go on.</body></html>"
 _UNSENT = {"transfer-encoding", "content-length", "connection", "date", "server"}
 
 
@@ -32,6 +33,10 @@ class Fault(Enum):
     """The line is cut in the midst of the answer's body."""
     DAMAGE = auto()
     """One bit of the request's body changes on its way."""
+    EMPTY = auto()
+    """Somebody on the way answers in the server's place: 200, and nothing."""
+    PAGE = auto()
+    """Somebody on the way answers in the server's place: 200, and a page for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is Fault.DROP:
             self.close_connection = True
+            return
+        if fault in (Fault.EMPTY, Fault.PAGE):
+            self._answer(200, {"Content-Type": "text/html"}, _PAGE if fault is Fault.PAGE else b"")
             return
         if fault is Fault.DAMAGE and body:
             body = bytes([body[0] ^ 1]) + body[1:]

@@ -72,6 +72,42 @@ def test_a_save_that_fails_in_passing_says_so_and_can_be_tried_again(
     assert proxy.faults == 1
 
 
+@pytest.mark.parametrize("fault", [Fault.EMPTY, Fault.PAGE, Fault.CUT])
+def test_what_is_no_list_is_no_empty_one(proxy: FaultProxy, backend: S3Backend, fault: Fault) -> None:
+    """A prune that took it for one would remove all there is."""
+    backend.save(PACK, [CONTENT])
+    proxy.plan = once(fault, is_get)
+    with pytest.raises(Unavailable, match="cannot list"):
+        list(backend.list(FileKind.PACK))
+    assert [stored.name for stored in backend.list(FileKind.PACK)] == [PACK]
+    assert proxy.faults == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.EMPTY, Fault.PAGE])
+def test_whatever_answers_in_the_server_s_place_is_no_answer(
+    proxy: FaultProxy, backend: S3Backend, fault: Fault
+) -> None:
+    """Nothing is stored, read or measured by it, and nothing but an error of ours comes of it."""
+    backend.save(PACK, [CONTENT])
+    large = random.Random(2).randbytes(21 * MiB)
+    other = name_of(large, FileKind.PACK)
+    attempts: list[Callable[[], object]] = [
+        lambda: backend.load(PACK, 0, memoryview(bytearray(1000))),
+        lambda: backend.save(other, [CONTENT]),
+        lambda: backend.save(other, [large]),
+        lambda: load_all(backend, PACK, MiB),
+        lambda: backend.traits.sweeping and backend.traits.sweeping.sweep(datetime.now(UTC)),
+    ]
+    for attempt in attempts:
+        proxy.plan = lambda seen: fault
+        with pytest.raises(TargetError):
+            attempt()
+    proxy.plan = lambda seen: Fault.NONE
+    assert load_all(backend, PACK, MiB) == CONTENT
+    with pytest.raises(FileMissing):
+        backend.size(other)
+
+
 def test_what_changed_on_its_way_is_not_kept(proxy: FaultProxy, backend: S3Backend) -> None:
     proxy.plan = once(Fault.DAMAGE, is_put)
     with pytest.raises(Unavailable, match="damaged on the way"):

@@ -112,6 +112,7 @@ class S3Backend:
                     raise FileShort(location=self.location, path=name.path, end=end) from error
                 raise
             with answer["Body"] as body:
+                failures.require(answer, self.place, f"read {name.path}", "ETag")
                 self._hold_range(name, answer, offset, end)
                 done = 0
                 while done < len(buf):
@@ -142,7 +143,8 @@ class S3Backend:
                 if failures.status_of(error) in (401, 403):
                     self._hear_why(name)
                 raise
-            return found
+        failures.require(found, self.place, f"look at {name.path}", "ETag")
+        return found
 
     def list(self, kind: FileKind) -> Iterator[Stored]:
         """Page by page, to the page that says it is the last."""
@@ -248,6 +250,7 @@ class S3Backend:
             with wrapped(self.place, f"list {prefix}"):
                 following = {"ContinuationToken": token} if token else {}
                 page = self.client.list_objects_v2(Bucket=self.place.bucket, Prefix=prefix, **following)
+            failures.require(page, self.place, f"list {prefix}", "IsTruncated", "Name")
             yield from page.get("Contents", [])
             if not page.get("IsTruncated"):
                 return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import botocore.exceptions as boto
 import urllib3.exceptions
+from botocore.parsers import ResponseParserError
 
 from vcbproxy.errors import CredentialsError, Error, RepositoryMissing, TargetError
 from vcbproxy.repository.backend.base import FileMissing, FileName, Unavailable
@@ -63,8 +65,21 @@ def wrapped(place: Place, action: str, name: FileName | None = None) -> Iterator
     """
     try:
         yield
-    except (boto.BotoCoreError, boto.ClientError, urllib3.exceptions.HTTPError, OSError) as error:
+    except (boto.BotoCoreError, boto.ClientError, ResponseParserError, urllib3.exceptions.HTTPError, OSError) as error:
         raise translated(error, place, action, name) from error
+
+
+def require(answer: Mapping[str, Any], place: Place, action: str, *fields: str) -> None:
+    """See that an answer has what every such answer has: 200 and a sign-in page, or nothing at all, is none.
+
+    Sent by a proxy or a load balancer, it would else be read as an answer that says nothing: as a list of no files.
+
+    Raises:
+        Unavailable: none of these fields is in it.
+    """
+    if not any(field in answer for field in fields):
+        reason = "what came is no answer of an S3 server; does a proxy or a load balancer answer in its place?"
+        raise Unavailable(location=place.location, action=action, reason=reason)
 
 
 def translated(error: Exception, place: Place, action: str, name: FileName | None = None) -> Error:

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from vcbproxy.errors import TargetError
 from vcbproxy.repository.backend.base import Unavailable
+from vcbproxy.repository.backend.s3 import failures
 from vcbproxy.repository.backend.s3.place import Place
 from vcbproxy.repository.ids import Buffer
 from vcbproxy.units import MiB
@@ -73,6 +74,7 @@ class Transfer:
         part_bytes = max(self.part_bytes, -(-size_bytes // _PARTS_MAX))
         where = {"Bucket": self.place.bucket, "Key": key}
         upload = self.client.create_multipart_upload(**where, ChecksumAlgorithm="SHA256", **rest)
+        failures.require(upload, self.place, f"write {key}", "UploadId")
         where["UploadId"] = upload["UploadId"]
         try:
             done = self._send_parts(where, _cut(parts, part_bytes), -(-size_bytes // part_bytes))
@@ -85,7 +87,9 @@ class Transfer:
 
     def _hold_length(self, key: str, size_bytes: int) -> None:
         """Each part was compared; whether all of them were put together is seen by the length."""
-        stored = int(self.client.head_object(Bucket=self.place.bucket, Key=key)["ContentLength"])
+        found = self.client.head_object(Bucket=self.place.bucket, Key=key)
+        failures.require(found, self.place, f"look at {key}", "ETag")
+        stored = int(found["ContentLength"])
         if stored != size_bytes:
             reason = f"the server made {stored} bytes of parts that come to {size_bytes}"
             raise Unavailable(location=self.place.location, action=f"write {key}", reason=reason)
@@ -106,12 +110,14 @@ class Transfer:
         sha256 = hashlib.sha256(body).digest()
         answer = self.client.upload_part(**where, PartNumber=number, Body=body, ChecksumSHA256=_base64(sha256))
         self._compare(f"part {number} of {where['Key']}", body, sha256, answer)
+        failures.require(answer, self.place, f"write part {number} of {where['Key']}", "ETag")
         part = {"PartNumber": number, "ETag": answer["ETag"]}
         if "ChecksumSHA256" in answer:
             part["ChecksumSHA256"] = answer["ChecksumSHA256"]
         return part
 
     def _compare(self, what: str, body: bytes, sha256: bytes, answer: Mapping[str, Any]) -> None:
+        failures.require(answer, self.place, f"write {what}", "ETag", "ChecksumSHA256")
         confirmed = answer.get("ChecksumSHA256")
         etag = _MD5_ETAG.match(answer.get("ETag", ""))
         if confirmed is not None:

@@ -56,6 +56,7 @@ class Uploads:
                 page = self._client.list_multipart_uploads(
                     Bucket=self._place.bucket, Prefix=self._place.key(""), **after
                 )
+            failures.require(page, self._place, "list unfinished uploads", "IsTruncated", "Bucket")
             yield from page.get("Uploads", [])
             if not page.get("IsTruncated"):
                 return
