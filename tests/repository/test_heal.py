@@ -29,6 +29,7 @@ from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Report, Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
+from vcbproxy.repository.writer import PointInfo
 
 LETTERS = "abcdefghijklmnop"
 
@@ -249,3 +250,14 @@ def test_prune_takes_the_whole_copy_though_it_costs_more() -> None:
     assert pack not in both.files()
     everything(reopened(both))
     assert restored(both, kept.point.name) == content(LETTERS)
+
+
+def test_of_two_vms_of_one_name_and_moment_the_hurt_one_is_named() -> None:
+    """vCenters let two VMs bear one name; what the second does not need must not acquit what the first needs."""
+    backend = MemoryBackend()
+    repository = made(backend)
+    write_point(repository, PointInfo("web01", "50-one", START), scsi0_0=LETTERS)
+    write_point(repository, PointInfo("web01", "50-two", START), scsi0_0="qrstuv")
+    damaged, _ = damaged_at(backend, "e")
+    for _ in range(2):  # found first, then known
+        assert hurt(remembered(damaged)) == {"web01@2026-11-22T01:00:00Z"}

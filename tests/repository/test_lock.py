@@ -16,7 +16,7 @@ import pytest
 from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import ME, START, made, reopened, write_point
 from vcbproxy.clock import ManualClock, SystemClock
-from vcbproxy.errors import Busy, Cancelled, TargetError
+from vcbproxy.errors import Busy, Cancelled, CredentialsError, TargetError
 from vcbproxy.repository import lock
 from vcbproxy.repository.backend.around import Around
 from vcbproxy.repository.backend.base import FileKind, FileName
@@ -168,6 +168,39 @@ def test_it_is_released_on_every_exit(files: Files, clock: ManualClock) -> None:
         raise KeyboardInterrupt
     assert locks(files) == []
     assert not [thread for thread in threading.enumerate() if thread.name == "lock-refresh"]
+
+
+class Refused(MemoryBackend):
+    """Once its keys have expired it removes nothing more."""
+
+    expired = False
+
+    def remove(self, name: FileName) -> None:
+        if self.expired:
+            raise CredentialsError("the session token has expired")
+        super().remove(name)
+
+
+def test_that_it_cannot_be_released_hides_no_error(clock: ManualClock) -> None:
+    """An interrupt, say, or a VM's fault, while the bucket's keys have expired."""
+    backend = Refused()
+    files = made(backend, clock).files
+    with pytest.raises(KeyboardInterrupt), lock.held(files, exclusive=True, clock=clock, me=ME):
+        backend.expired = True
+        raise KeyboardInterrupt
+
+
+def test_that_it_cannot_be_withdrawn_does_not_hide_who_was_first(clock: ManualClock) -> None:
+    backend = Refused()
+    files = made(backend, clock).files
+
+    class Rival(ManualClock):
+        def sleep(self, seconds: float) -> None:
+            backend.expired = True
+            files.save_sealed(FileKind.LOCK, LockRecord(START, True, HERE).encode())
+
+    with pytest.raises(Busy, match="held exclusively"):
+        lock.acquire(files, exclusive=True, clock=Rival(START), me=ME)
 
 
 def test_refreshing_replaces_the_file_by_a_newer_one(files: Files, clock: ManualClock) -> None:

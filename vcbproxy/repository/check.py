@@ -123,7 +123,8 @@ class _Checker:
         damaged = set().union(*(lost.blobs for lost in found))
         needed: dict[str, set[BlobName]] = {}
         for snapshot in snapshots if damaged else ():
-            needed[_name_of(snapshot)] = needed_of(self._repository, snapshot.tree, damaged)
+            needs = needed_of(self._repository, snapshot.tree, damaged)
+            needed.setdefault(_name_of(snapshot), set()).update(needs)  # two VMs may share a name, and a moment
         for lost in found:
             gone = {name for name in lost.blobs if not self._has_whole_copy(name)}
             hurt = [point for point, needs in needed.items() if gone & needs]

@@ -296,7 +296,7 @@ def held(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Iterat
         thread.start()
         yield lock
     except BaseException:
-        with suppress(TargetError):  # the first error matters; the lock goes stale, and `repo unlock` removes it
+        with suppress(Error):  # the first error matters; the lock goes stale, and `repo unlock` removes it
             let_go()
         raise
     let_go()
@@ -313,7 +313,8 @@ def acquire(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Hel
     try:
         lock.take()
     except BaseException:
-        lock.release()
+        with suppress(Error):  # as above
+            lock.release()
         raise
     return lock
 
