@@ -152,7 +152,7 @@ class Planner:
             raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.UNTRACKED)
         if not ChangeId.parse(disk.change_id).follows(base.change_id):
             reason = f"its changes are counted anew since {base.name}, as after a revert, a Storage "
-            reason += "vMotion or a crash of its host"
+            reason += "vMotion, a crash of its host or a LUN that its array rolled back"
             raise ChangesUnknown(disk=disk.key, reason=reason, cause=changes.Cause.FOREIGN)
         told = changes.changed(self._around.session, self._vm, frozen, disk, base.change_id.text, self._around.clock)
         return Areas.of(told, disk.capacity_bytes)

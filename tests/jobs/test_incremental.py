@@ -391,6 +391,22 @@ def test_a_revert_between_backups(tmp_path: Path) -> None:
         nights.assert_full(nights.backed_up(), "counted anew")
 
 
+def test_a_lun_that_the_array_rolled_back(tmp_path: Path) -> None:
+    """The disk and its tracking file as they were a day ago: the landmarks of the last night are given out again."""
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        disk = nights.machine.state.disks[0]
+        before = nights.machine.guest_read(NODE, 4 * MiB, AREA)
+        tracked = disk.epoch, {epoch: set(areas) for epoch, areas in disk.changes.items()}
+        nights.write(4 * MiB)
+        nights.backed_up()
+        nights.machine.guest_write(NODE, 4 * MiB, before)
+        disk.epoch, disk.changes = tracked
+        nights.write(6 * MiB)
+        result = nights.backed_up(audit_fraction=0, audit_chunks_min=0)
+        nights.assert_full(result, "counted anew")
+
+
 def test_chunks_of_the_base_that_are_lost_are_read_again(tmp_path: Path) -> None:
     """A pack is gone: what it held counts as changed, which mends the older restore point, too."""
     with Nights.of(tmp_path) as nights:

@@ -211,11 +211,12 @@ def test_what_cannot_be_is_no_answer(server: Manager, session: Session, kind: No
     ("earlier", "later", "follows"),
     [
         ("52 de c0/7", "52 de c0/8", True),
-        ("52 de c0/7", "52 de c0/7", True),
+        ("52 de c0/7", "52 de c0/7", False),
         ("52 de c0/7", "52 de c0/6", False),
         ("52 de c0/7", "52 de c1/8", False),
         ("52 de c0/7", "another form", False),
         ("one form", "another form", True),
+        ("one form", "one form", False),
     ],
 )
 def test_landmarks_of_one_tracker_follow_each_other(earlier: str, later: str, *, follows: bool) -> None:

@@ -91,11 +91,13 @@ class ChangeId:
     def follows(self, earlier: ChangeId) -> bool:
         """Whether changes from the earlier one up to this one may be asked for.
 
-        Another tracker, or one that counts less, says that the disk did not simply go on from there.
+        Another tracker, or one that counts less, says that the disk did not simply go on from there. So does one that
+        stands still: each snapshot has a landmark of its own, and this one is of a later snapshot. A LUN that its array
+        has rolled back holds the tracker as it was then, which gives the same landmarks out again.
         """
         if self.tracker is None or earlier.tracker is None:
-            return self.tracker is earlier.tracker
-        return self.tracker == earlier.tracker and self.number >= earlier.number
+            return self.tracker is earlier.tracker and self.text != earlier.text
+        return self.tracker == earlier.tracker and self.number > earlier.number
 
 
 def changed(session: Session, vm: Vm, frozen: VmSnapshot, disk: Disk, since: str, clock: Clock) -> Ranges:
