@@ -253,7 +253,7 @@ def test_prune_takes_the_whole_copy_though_it_costs_more() -> None:
 
 
 def test_of_two_vms_of_one_name_and_moment_the_hurt_one_is_named() -> None:
-    """vCenters let two VMs bear one name; what the second does not need must not acquit what the first needs."""
+    """VCenters let two VMs bear one name; what the second does not need must not acquit what the first needs."""
     backend = MemoryBackend()
     repository = made(backend)
     write_point(repository, PointInfo("web01", "50-one", START), scsi0_0=LETTERS)

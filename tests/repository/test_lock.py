@@ -185,9 +185,13 @@ def test_that_it_cannot_be_released_hides_no_error(clock: ManualClock) -> None:
     """An interrupt, say, or a VM's fault, while the bucket's keys have expired."""
     backend = Refused()
     files = made(backend, clock).files
-    with pytest.raises(KeyboardInterrupt), lock.held(files, exclusive=True, clock=clock, me=ME):
+
+    def interrupted() -> None:
         backend.expired = True
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), lock.held(files, exclusive=True, clock=clock, me=ME):
+        interrupted()
 
 
 def test_that_it_cannot_be_withdrawn_does_not_hide_who_was_first(clock: ManualClock) -> None:
