@@ -108,7 +108,7 @@ def run(
         Error: whatever else ends it all.
     """
     results = [] if results is None else results
-    repository.repository.load_index()  # once, before several threads rely on it
+    repository.repository.indexing.load()  # once, before several threads rely on it
     job = _Copying(repository, target, watcher, clock, workers, deltas, results)
     try:
         deal(target, _rows(points, deltas=deltas), job.in_lane, said=watcher.said)

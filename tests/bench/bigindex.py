@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcbproxy.repository import indexfile
+from vcbproxy.repository import creation, indexfile
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.files import Files
@@ -79,7 +79,7 @@ def memory_mib() -> dict[str, float]:
 
 
 def make(directory: Path, chunks: int) -> None:
-    repository = Repository.init(DirectoryBackend(directory / "repo"), PASSWORD, kdf=Kdf(1024, 8, 1))
+    repository = creation.create(DirectoryBackend(directory / "repo"), PASSWORD, kdf=Kdf(1024, 8, 1))
     for number in range(chunks // PER_FILE):
         write_file(repository.files, number)
 
@@ -94,7 +94,7 @@ def opened(directory: Path) -> Repository:
 def ask(directory: Path, chunks: int) -> None:
     stages = Stages()
     repository = opened(directory)
-    repository.load_index()
+    repository.indexing.load()
     assert len(repository.index) == chunks
     stages.reached("open")
     last = chunks // PER_FILE - 1

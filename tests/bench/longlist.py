@@ -17,6 +17,7 @@ import numpy as np
 
 from vcbproxy.clock import SystemClock
 from vcbproxy.pipeline.content import Rows
+from vcbproxy.repository import creation
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.indexfile import Columns
@@ -70,7 +71,7 @@ def fill_index(repository: Repository, count: int, *, keep: Rows | None = None) 
 
 def write(directory: Path, count: int) -> None:
     stages = Stages()
-    repository = Repository.init(DirectoryBackend(directory), PASSWORD, kdf=Kdf(1024, 8, 1))
+    repository = creation.create(DirectoryBackend(directory), PASSWORD, kdf=Kdf(1024, 8, 1))
     stages.reached("opened")
     info = PointInfo("huge", "50000000-0000-4000-8000-000000000001", SystemClock().now())
     with RepositoryTarget(repository).begin(info) as writer:
@@ -89,7 +90,7 @@ def read(directory: Path, count: int) -> None:
     stages = Stages()
     repository = Repository.open(DirectoryBackend(directory), PASSWORD)
     target = RepositoryTarget(repository)
-    repository.load_index()
+    repository.indexing.load()
     fill_index(repository, count)
     stages.reached("index")
     with target.open("huge@latest") as reader:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.bench.longlist import CHUNK, PASSWORD, Stages, chunk_ids
 from vcbproxy.clock import SystemClock
-from vcbproxy.repository import indexfile
+from vcbproxy.repository import creation, indexfile
 from vcbproxy.repository.backend.base import FileKind, FileName, Stored
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.check import check
@@ -69,14 +69,14 @@ class MadeUp(DirectoryBackend):
 
 
 def write(directory: Path, count: int) -> None:
-    repository = Repository.init(DirectoryBackend(directory), PASSWORD, kdf=Kdf(1024, 8, 1))
+    creation.create(DirectoryBackend(directory), PASSWORD, kdf=Kdf(1024, 8, 1))
+    repository = Repository.open(MadeUp(directory, count // PER_PACK), PASSWORD)
     starts = range(0, count, PER_FILE)
     for start in starts:
         repository.files.save_sealed(FileKind.INDEX, indexfile.encode(listed(start)))
     used = np.concatenate([chunk_ids(start, PER_FILE) for start in starts])[: count * 3 // 4]
-    repository.load_index()
+    repository.indexing.load()
     info = PointInfo("huge", "50000000-0000-4000-8000-000000000001", SystemClock().now())
-    repository.forget_lost_packs = lambda _held: None  # type: ignore[method-assign]  # they are all lost
     with RepositoryTarget(repository).begin(info) as writer:
         for at in range(0, len(used), DISK_CHUNKS):
             ids = used[at : at + DISK_CHUNKS]

@@ -25,7 +25,7 @@ from vcbproxy.pipeline.base import Base
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.pipeline.content import Rows
 from vcbproxy.pipeline.incremental import copy_changes
-from vcbproxy.repository import indexfile, pack
+from vcbproxy.repository import creation, indexfile, pack
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.files import unlocked
@@ -85,7 +85,7 @@ def info() -> PointInfo:
 
 def make(directory: Path, count: int) -> None:
     root = directory / "repo"
-    repository = Repository.init(DirectoryBackend(root), PASSWORD, kdf=Kdf(1024, 8, 1))
+    repository = creation.create(DirectoryBackend(root), PASSWORD, kdf=Kdf(1024, 8, 1))
     rows = Rows()
     for number in range(count // PER_PACK):
         write_pack(repository, root, number, rows)

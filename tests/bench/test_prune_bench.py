@@ -21,10 +21,10 @@ from tests.bench.measure import Row
 from tests.bench.prunelist import PER_FILE
 from tests.bench.test_backup_bench import newest_restic, size_of, version
 from vcbproxy.clock import SystemClock
+from vcbproxy.repository import creation
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.ids import BlobKind
-from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import PointInfo
 from vcbproxy.units import KiB, MiB
@@ -69,7 +69,7 @@ def chunk(number: int) -> bytes:
 
 def make(place: Path) -> None:
     """Six nights, a quarter of the disk changed each time; three of them forgotten."""
-    repository = Repository.init(DirectoryBackend(place), "bench")
+    repository = creation.create(DirectoryBackend(place), "bench")
     target = RepositoryTarget(repository)
     numbers = np.arange(CHUNKS)
     chance = np.random.default_rng(1)

@@ -40,6 +40,7 @@ from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.manager import inventory
 from vcbproxy.manager.marker import Marker
 from vcbproxy.manager.session import ManagerAddress, Session, connect
+from vcbproxy.repository import creation
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.check import check
 from vcbproxy.repository.report import Subset
@@ -172,7 +173,7 @@ class Stage:
         self.folder, self.datacenter, self.server, self.clock = folder, datacenter, server, clock
         self.timeout_s = 15.0
         self._files = FailingBackend()
-        Repository.init(self._files, PASSWORD, kdf=QUICK, clock=clock)
+        creation.create(self._files, PASSWORD, kdf=QUICK, clock=clock)
         self._config = config.load(folder / client.CONFIG_NAME)
         self.result: VmResult | None = None
         self._marker: Marker | None = None

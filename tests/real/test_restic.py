@@ -58,7 +58,7 @@ def written(ours: Repository) -> Written:
 
 def opened(path: Path) -> Repository:
     repository = Repository.open(DirectoryBackend(path), PASSWORD)
-    repository.load_index()
+    repository.indexing.load()
     return repository
 
 

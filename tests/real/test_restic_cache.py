@@ -43,7 +43,7 @@ def by_pack(index: Index) -> dict[bytes, PackBlobs]:
 def hold_same(place: Path, cache: Path) -> Index:
     """The cache says what the index files say, about every blob that there is."""
     repository = Repository.open(DirectoryBackend(place), PASSWORD)
-    repository.load_index()
+    repository.indexing.load()
     cached = by_cache(place, cache)
     assert by_pack(cached) == by_pack(repository.index)
     assert cached.pack_sizes() == repository.index.pack_sizes()

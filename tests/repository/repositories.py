@@ -11,6 +11,7 @@ import numpy as np
 from tests.images import pattern
 from vcbproxy.clock import Clock, ManualClock
 from vcbproxy.config import Compression
+from vcbproxy.repository import creation
 from vcbproxy.repository.backend.base import Backend
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.memory import MemoryBackend
@@ -33,7 +34,7 @@ CHUNK = 8 << 10
 
 def made(backend: Backend | None = None, clock: Clock | None = None) -> Repository:
     """A new repository; in memory unless told."""
-    return Repository.init(backend or MemoryBackend(), PASSWORD, kdf=QUICK, clock=clock or ManualClock(START), me=ME)
+    return creation.create(backend or MemoryBackend(), PASSWORD, kdf=QUICK, clock=clock or ManualClock(START), me=ME)
 
 
 def made_in(path: Path) -> Repository:
@@ -42,7 +43,7 @@ def made_in(path: Path) -> Repository:
 
 def reopened(backend: Backend) -> Repository:
     repository = Repository.open(backend, PASSWORD, clock=ManualClock(START + timedelta(hours=1)), me=ME)
-    repository.load_index()
+    repository.indexing.load()
     return repository
 
 

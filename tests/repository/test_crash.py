@@ -23,6 +23,7 @@ from tests.repository.repositories import (
 )
 from vcbproxy.device import read
 from vcbproxy.errors import Error, TargetError
+from vcbproxy.repository import creation
 from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, exists
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
@@ -158,4 +159,4 @@ def test_init_never_writes_over_anything() -> None:
         made(backend)
     backend.remove(CONFIG)
     with pytest.raises(TargetError, match="not empty"):
-        Repository.init(backend, PASSWORD, kdf=QUICK)
+        creation.create(backend, PASSWORD, kdf=QUICK)

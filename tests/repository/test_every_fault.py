@@ -124,7 +124,7 @@ def test_wherever_in_a_pack(whole: tuple[dict[FileName, bytes], Points], kind: B
     """Data and trees, the lists of chunks and our own sidecars among them: the pack is named, and so is the blob."""
     files, expected = whole
     repository = opened(MemoryBackend(files))
-    repository.load_index()
+    repository.indexing.load()
     draw = random.Random(place)
     for pack in [pack for pack in repository.index.packs() if pack.blobs[0].kind is kind]:
         name = FileName(FileKind.PACK, pack.pack_id.hex())
@@ -275,7 +275,7 @@ def test_a_bad_sector_ends_no_check_and_is_healed(sound: tuple[dict[FileName, by
     files, expected = sound
     store = BadDisk(files)
     repository = opened(store)
-    repository.load_index()
+    repository.indexing.load()
     [place] = repository.index.lookup(BlobKind.DATA, digest(chunk("e")))
     store.bad = FileName(FileKind.PACK, place.pack_id.hex())
     found = check(opened(store), Subset(), remember=True)

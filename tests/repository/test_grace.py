@@ -92,7 +92,7 @@ def test_a_grace_of_nothing_ends_the_waiting(world: World) -> None:
 def test_a_backup_meanwhile_does_not_rely_on_what_waits(world: World) -> None:
     forget(world.proxy(), write_point(world.proxy(), scsi0_0="abc"))
     open_all_the_while = world.proxy()
-    open_all_the_while.load_index()
+    open_all_the_while.indexing.load()
     pruned(world.proxy(), DAY)
     again = write_point(open_all_the_while, info(hours=1), scsi0_0="abc")
     world.clock.sleep(25 * 3600)

@@ -71,11 +71,11 @@ def test_the_same_is_stored_with_and_without_a_cache(tmp_path: Path) -> None:
 def test_lost_packs_are_forgotten_and_stored_anew(tmp_path: Path) -> None:
     backend = written(tmp_path / "cache")
     repository = opened(backend, tmp_path / "cache")
-    repository.load_index()
+    repository.indexing.load()
     [location] = repository.index.lookup(BlobKind.DATA, digest(chunk("a")))
     lost = next(stored.name for stored in backend.list(FileKind.PACK) if stored.name.stem == location.pack_id.hex())
     backend.remove(lost)
-    repository.forget_lost_packs()
+    repository.indexing.forget_lost_packs()
     assert not repository.index.has(BlobKind.DATA, digest(chunk("a")))
     write_point(opened(backend, tmp_path / "cache"), info(hours=9), scsi0_0="a")
     assert len(opened_index(backend, tmp_path / "cache", digest(chunk("a")))) == 2
@@ -83,7 +83,7 @@ def test_lost_packs_are_forgotten_and_stored_anew(tmp_path: Path) -> None:
 
 def opened_index(backend: MemoryBackend, cache: Path, blob_id: bytes) -> set[bytes]:
     repository = opened(backend, cache)
-    repository.load_index()
+    repository.indexing.load()
     return {location.pack_id for location in repository.index.lookup(BlobKind.DATA, blob_id)}
 
 
@@ -136,6 +136,6 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     (directory / "lock").symlink_to("/dev/full")  # the lock cannot be opened: a symlink is not followed
     with caplog.at_level(logging.WARNING):
         repository = opened(backend, tmp_path / "cache")
-        repository.load_index()
+        repository.indexing.load()
     assert repository.index.has(BlobKind.DATA, digest(chunk("a")))
     assert "cannot be used for the index" in caplog.text

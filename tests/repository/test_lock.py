@@ -491,5 +491,5 @@ def test_a_prune_that_does_not_end_leaves_the_index_file_and_a_word_about_it(clo
 
 def indexed(backend: MemoryBackend) -> list[PackBlobs]:
     repository = reopened(backend)
-    repository.load_index()
+    repository.indexing.load()
     return list(repository.index.packs())

@@ -58,7 +58,7 @@ def sizes(backend: MemoryBackend, kind: FileKind) -> int:
 
 def everything(repository: Repository) -> set[tuple[bytes, BlobKind]]:
     """All blobs that the index lists, each of which must be listed once."""
-    repository.load_index()
+    repository.indexing.load()
     listed = [(blob.blob_id, blob.kind) for pack in repository.index.packs() for blob in pack.blobs]
     assert len(listed) == len(set(listed)), "a blob is stored twice"
     return set(listed)
@@ -132,7 +132,7 @@ def test_trees_and_data_never_share_a_new_pack() -> None:
     points = [write_point(repository, info(hours=hour), scsi0_0=LETTERS[hour : hour + 12]) for hour in range(6)]
     forget(repository, *points[::2])
     pruned(repository)
-    repository.load_index()
+    repository.indexing.load()
     for pack in repository.index.packs():
         assert len({blob.kind for blob in pack.blobs}) == 1
 
@@ -278,7 +278,7 @@ def test_a_missing_blob_is_named() -> None:
     write_point(repository, scsi0_0="abcdefgh")
     second = write_point(repository, info(hours=1), scsi0_0="abcdefghij")
     assert second
-    repository.load_index()
+    repository.indexing.load()
     [location] = repository.index.lookup(BlobKind.DATA, digest(chunk("i")))
     newest = [n for n in backend.files() if n.kind is FileKind.INDEX]
     for name in newest:
@@ -503,7 +503,7 @@ def test_the_copies_of_an_interrupted_prune_let_the_old_packs_go_as_a_whole() ->
 
 def test_a_pack_that_two_index_files_list_is_listed_once_afterwards() -> None:
     backend, repository, left = half_forgotten()
-    repository.load_index()
+    repository.indexing.load()
     repository.files.save_sealed(FileKind.INDEX, indexfile.encode(list(repository.index.packs())))
     pruned(repository)
     listed: list[bytes] = []

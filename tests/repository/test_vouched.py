@@ -15,7 +15,7 @@ from vcbproxy.repository.ids import BlobKind, digest
 from vcbproxy.repository.index import Index
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.target import RepositoryTarget
-from vcbproxy.repository.vouched import Taken, TakenOver, Vouched
+from vcbproxy.repository.vouched import Taken, TakenOver, Vouched, looked_up
 
 INDEX = Index()
 
@@ -98,6 +98,6 @@ def test_a_base_whose_chunks_have_other_lengths_in_the_index_is_damage() -> None
     backend = MemoryBackend()
     write_point(made(backend), scsi0_0="abcd")
     repository = reopened(backend)
-    repository.load_index()
+    repository.indexing.load()
     with pytest.raises(IntegrityError, match="the base's list says"):
-        repository.vouch(ids_of("abcd"), np.array([CHUNK, CHUNK, CHUNK - 1, CHUNK + 1], np.uint32))
+        looked_up(repository.index, ids_of("abcd"), np.array([CHUNK, CHUNK, CHUNK - 1, CHUNK + 1], np.uint32))

@@ -125,7 +125,7 @@ def blobs(lab: Lab, only: set[str] | None = None) -> dict[bytes, int]:
     """The data that is listed in an index, and what each takes; all, or only of some packs."""
     password = lab.password_file.read_text().strip()
     repository = Repository.open(DirectoryBackend(lab.repo), password)
-    repository.load_index()
+    repository.indexing.load()
     return {
         blob.blob_id: blob.stored_bytes
         for pack in repository.index.packs()

@@ -181,7 +181,7 @@ class World:
 
     def _opened(self, backend: Backend, clock: ManualClock) -> Repository:
         repository = Repository.of(Files(backend, self.key), clock=clock, me=ME)
-        repository.load_index()
+        repository.indexing.load()
         return repository
 
     def done(self, job: Job) -> None:

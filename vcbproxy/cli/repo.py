@@ -35,14 +35,14 @@ def repo() -> None:
 @frame.json_option
 def init(window: int, accept_unsafe: bool, repository: address.RepositoryAddress, as_json: bool) -> None:
     """Create a repository; in a bucket after a probe of its server. The chunker's window is fixed for good."""
+    from vcbproxy.repository import creation
     from vcbproxy.repository.config import ChunkerSettings
-    from vcbproxy.repository.repository import Repository
 
     if repository.in_bucket:
         _require_fit(repository, accept_unsafe)
     else:
         _require_own_place(Path(repository.location))
-    made = Repository.init(repository.backend(create=True), repository.password(), chunker=ChunkerSettings(window))
+    made = creation.create(repository.backend(create=True), repository.password(), chunker=ChunkerSettings(window))
     frame.emit(
         {"location": made.location, "id": made.config.repository_id, "window": made.chunker.window}, as_json=as_json
     )

@@ -105,7 +105,7 @@ class _Checker:
         return sorted(found, key=lambda snapshot: snapshot.time)
 
     def index(self) -> None:
-        for error in self._repository.load_index_tolerantly():
+        for error in self._repository.indexing.load_tolerantly():
             self._problem(str(error))
 
     def trees(self, snapshots: list[Snapshot]) -> None:

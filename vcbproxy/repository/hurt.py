@@ -30,7 +30,7 @@ def hurt(repository: Repository, points: Sequence[PointSummary]) -> frozenset[st
     noted = {blob for suspect in suspects.load(repository.files) for blob in suspect.blobs}
     if not noted:
         return frozenset()
-    repository.load_index()
+    repository.indexing.load()
     lost = [(kind, blob_id) for kind, blob_id in noted if not _has_whole_copy(repository, kind, blob_id)]
     if not lost:
         return frozenset()

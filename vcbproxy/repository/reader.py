@@ -19,7 +19,7 @@ from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.stored import StoredFile
 from vcbproxy.repository.tree import Node
-from vcbproxy.repository.vouched import Vouched
+from vcbproxy.repository.vouched import Vouched, looked_up
 
 
 class PointReader:
@@ -122,13 +122,13 @@ class PointReader:
         return ids, self._tiling(entry, lengths.astype(np.uint32, copy=False))
 
     def vouched(self, key: str) -> Vouched:
-        """A disk's list looked up: what an incremental may build on, and which chunks are lost; ``Repository.vouch``.
+        """A disk's list looked up: what an incremental may build on, and which chunks are lost.
 
         Raises:
             UsageError: no such disk.
             IntegrityError: its list, or that of its lengths, is damaged.
         """
-        return self._repository.vouch(*self.base_list(key))
+        return looked_up(self._repository.index, *self.base_list(key))
 
     def _disk_list(self, entry: DiskEntry) -> tuple[Ids, Node | None]:
         """The chunks' ids, and the file of their lengths if it is there; both lie in one tree, which is long."""

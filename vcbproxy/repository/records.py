@@ -151,7 +151,7 @@ def _save_with(repository: Repository, held: HeldLock, point: PointSummary, tags
     fields["tags"] = list(tags)
     fields["original"] = point.original
     if repository.immutability is not None:  # the new record is locked from now on: what it needs must be, too
-        repository.load_index()
+        repository.indexing.load()
         repository.immutability.cover(Reach(repository).packs_under(record.tree))
     plain = codec.encode(fields)
     return committed(repository.backend, held, lambda: repository.files.save_sealed(FileKind.SNAPSHOT, plain)).stem

@@ -2,16 +2,11 @@
 
 Everything read is checked on the way: mac, length and digest of every blob; digest and mac of every file. A damaged
 copy of a blob is passed over when another pack holds a whole one.
-
-The index is loaded by ``load_index``, and must be loaded *after* the lock is taken and the snapshots are listed: what
-was read before may have been removed meanwhile.
 """
 
 from __future__ import annotations
 
-import secrets
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,17 +19,10 @@ from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.errors import Error, IntegrityError, TargetError
 from vcbproxy.repository import (
     cachedir,
-    config,
     crypto,
     identity,
     immutability,
-    indexfile,
-    keys,
-    listing,
     lock,
-    pending,
-    suspects,
-    times,
 )
 from vcbproxy.repository import snapshot as snapshots_
 from vcbproxy.repository.backend.base import (
@@ -52,9 +40,9 @@ from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files, unlocked
 from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.index import Index, Location
+from vcbproxy.repository.indexing import Indexing
 from vcbproxy.repository.indexload import IndexLoader
 from vcbproxy.repository.session import WriteOptions, WriteSession
-from vcbproxy.repository.vouched import Vouched
 
 Result = TypeVar("Result")
 
@@ -77,7 +65,7 @@ class Repository:
         me: identity.Identity,
         cache_root: Path | None = None,
     ) -> None:
-        """Use ``Repository.open`` or ``Repository.init``."""
+        """Use ``Repository.open`` or ``creation.create``."""
         self.backend = backend
         self.key = key
         self.config = settings
@@ -86,53 +74,11 @@ class Repository:
         self.identity = me
         self.files = Files(backend, key)
         self.blobs = Blobs(self.files)
-        self._loader = IndexLoader(self.files, settings.repository_id, clock, cache_root)
-        self.index = self._loader.empty()
+        loader = IndexLoader(self.files, settings.repository_id, clock, cache_root)
+        self.indexing = Indexing(self.files, loader, clock, me)
         self.immutability = self._immutability()
-        self._pending = pending.PendingIndex(self._save_index, clock.monotonic)
-        self._index_files: set[str] = set()
-        self._looked: tuple[lock.HeldLock | None, Index] | None = None  # when lost packs were looked for last
-        self._sessions = 0
-        self._locks: list[lock.HeldLock] = []
-        self._mutex_of_locks = threading.Lock()
-        self._mutex = threading.Lock()
 
-    # ------------------------------------------------------------------ making and opening
-
-    @classmethod
-    def init(
-        cls,
-        backend: Backend,
-        password: str,
-        *,
-        chunker: ChunkerSettings | None = None,
-        kdf: keys.Kdf | None = None,
-        clock: Clock | None = None,
-        me: identity.Identity | None = None,
-    ) -> Self:
-        """Make a new repository: the key first, the config last; nothing that is there is ever written over.
-
-        Raises:
-            TargetError: something is there already, or it cannot be written.
-            CredentialsError: the password is empty.
-        """
-        clock, me = clock or SystemClock(), me or identity.mine()
-        backend.create()
-        if exists(backend, CONFIG):
-            raise TargetError(f"{backend.location}: there is a repository already")
-        for kind in (FileKind.KEY, FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK):
-            if next(iter(backend.list(kind)), None) is not None:
-                raise TargetError(
-                    f"{backend.location}: not empty: there are {kind.value} files, but no config; look first"
-                )
-        master = crypto.new_key()
-        keys.add(backend, master, password, kdf or keys.Kdf(), me, times.precise(clock.now()))
-        chunker = chunker or ChunkerSettings()
-        files = Files(backend, master)
-        files.save_sealed(FileKind.PARAMETERS, chunker.encode())
-        settings = RepositoryConfig(secrets.token_hex(32), config.new_polynomial(secrets.randbits))
-        files.save_sealed(FileKind.CONFIG, settings.encode())
-        return cls(backend, master, settings, chunker, clock=clock, me=me)
+    # ------------------------------------------------------------------ opening
 
     @classmethod
     def open(
@@ -180,6 +126,11 @@ class Repository:
         return cls(backend, files.key, settings, chunker, clock=clock, me=me, cache_root=cache_root)
 
     @property
+    def index(self) -> Index:
+        """What is known of the index; load it before: ``indexing.load``."""
+        return self.indexing.index
+
+    @property
     def location(self) -> str:
         """What messages call it."""
         return self.backend.location
@@ -206,144 +157,8 @@ class Repository:
     @contextmanager
     def writing(self, held: lock.HeldLock, options: WriteOptions | None = None) -> Iterator[WriteSession]:
         """A session to store blobs in, for the length of a ``with``; load the index before."""
-        with self._mutex:
-            self._sessions += 1
-        with self._mutex_of_locks:
-            self._locks.append(held)
-        try:
-            with WriteSession(self, held.check, options or WriteOptions()) as session:
-                yield session
-        finally:
-            with self._mutex_of_locks:
-                self._locks.remove(held)
-            with self._mutex:
-                self._sessions -= 1
-
-    # ------------------------------------------------------------------ index
-
-    def load_index(self) -> None:
-        """Bring the index in memory up to date with the index files.
-
-        While a session of ours runs, only what is new is added (its lock keeps anyone from removing). Otherwise, when a
-        file is gone, packs were forgotten, or durable ones never listed, what is known is dropped and read anew.
-
-        Raises:
-            IntegrityError: an index file is damaged.
-            TargetError: it could not be read.
-        """
-        with self._mutex:
-            listed = {stored.name.stem: stored.size_bytes for stored in self.backend.list(FileKind.INDEX)}
-            if not self._sessions and (
-                self._pending.clear() or self.index.forgotten or self._index_files - listed.keys()
-            ):
-                self.index, self._index_files = self._loader.empty(), set()
-            if (
-                not (self._index_files or len(self.index))
-                and self._loader.worth_caching(listed)
-                and self._loader.load_cached(self.index, set(listed))
-            ):
-                self._index_files = set(listed)
-            fresh = sorted(listed.keys() - self._index_files)
-            for start in range(0, len(fresh), _INDEX_BATCH):
-                stems = fresh[start : start + _INDEX_BATCH]
-                self.index.add_files([packs for _, packs in self._loader.read(stems)])
-                self._index_files.update(stems)
-
-    def forget_lost_packs(self, held: lock.HeldLock | None = None) -> None:
-        """Before writing: take out of the index in memory what lies in packs that are missing, damaged or cut short.
-
-        A backup that built on them would not restore. So their blobs are stored anew if they turn up; older restore
-        points have them back then, too. Packs of others that are not indexed yet cannot be in the index.
-
-        Args:
-            held: the caller's lock. Nobody removes packs while it is held, so this is done once for it and the index
-                in memory: for 10 TB it takes three seconds of CPU, and a job run writes many restore points.
-
-        Raises:
-            TargetError: the packs cannot be listed.
-        """
-        if held is not None and self._looked == (held, self.index):
-            return
-        listed = self.backend.list(FileKind.PACK)
-        lost = self.index.packs_unlike((bytes.fromhex(stored.name.stem), stored.size_bytes) for stored in listed)
-        damaged = [suspect.pack_id for suspect in suspects.load(self.files)]
-        self.index.forget([*lost, *self.index.known_packs(damaged)])
-        self._looked = (held, self.index)
-
-    def vouch(self, ids: NDArray[np.uint8], lengths: NDArray[np.uint32]) -> Vouched:
-        """Look a base's list up: which chunks must not be relied on, since no index lists them or their packs are hurt.
-
-        An incremental reads their ranges again, as if they had changed: the disk still has the very same bytes, most
-        likely, and storing them anew heals the older restore points too; where it has others, those are right for the
-        new one. Meant for whoever writes: lost packs are forgotten when a restore point is begun
-        (``forget_lost_packs``). The index is asked in any case: ``restic repair index`` takes lost packs out of it, and
-        every incremental would then end in an error. It costs 0.2 s of CPU for each million chunks, half a TiB.
-
-        Args:
-            ids: uint8 (n, 32).
-            lengths: uint32 (n), what they are said to be.
-
-        Raises:
-            IntegrityError: one that is stored has another length.
-        """
-        index, forgotten = self.index, self.index.forgotten
-        known, stored = index.find(ids, BlobKind.DATA)
-        wrong = np.flatnonzero(known & (stored != lengths))
-        if len(wrong):
-            row = int(wrong[0])
-            told = f"chunk {ids[row].tobytes().hex()} has {stored[row]} bytes, the base's list says {lengths[row]}"
-            raise IntegrityError(f"{told}; back the disk up in full")
-        return Vouched(ids, lengths, np.flatnonzero(~known).astype(np.int64), index, forgotten)
-
-    def drop_index(self) -> None:
-        """Forget all that is known of the index, and of packs that are not listed yet: for whoever removes packs."""
-        with self._mutex:
-            assert not self._sessions, "packs are removed in the midst of our own writing"
-            self._pending.clear()
-            self.index, self._index_files = self._loader.empty(), set()
-
-    def load_index_tolerantly(self) -> list[IntegrityError]:
-        """Load what can be loaded, from scratch; for a check. Returns what is damaged.
-
-        Raises:
-            TargetError: the index files cannot be listed or read.
-        """
-        damage = []
-        with self._mutex:
-            assert not self._sessions, "a check in the midst of our own writing"
-            self._pending.clear()
-            self.index, self._index_files = self._loader.empty(), set()
-            for stored in sorted(self.backend.list(FileKind.INDEX), key=lambda stored: stored.name.stem):
-                try:
-                    self.index.add_files([packs for _, packs in self._loader.read([stored.name.stem])])
-                    self._index_files.add(stored.name.stem)
-                except IntegrityError as error:
-                    damage.append(error)
-        return damage
-
-    def publish(self, pack: indexfile.PackBlobs) -> None:
-        """Take a durable pack into the index, and see that it is listed in an index file soon."""
-        if self.immutability is not None:
-            self.immutability.stored(pack.pack_id)
-        self.index.add(pack)
-        self._pending.add(pack)
-
-    def write_index(self) -> None:
-        """List every durable pack in an index file.
-
-        Raises:
-            TargetError: an index file could not be stored.
-        """
-        self._pending.flush()
-
-    def _save_index(self, packs: Sequence[indexfile.PackBlobs]) -> None:
-        with self._mutex_of_locks:
-            held = self._locks[-1] if self._locks else None  # whichever: any lock keeps everybody from pruning
-        if held is None:
-            name = self.files.save_sealed(FileKind.INDEX, indexfile.encode(packs))
-        else:
-            name = listing.listed(self.files, held, packs, self.clock, self.identity)
-        self._index_files.add(name.stem)
+        with self.indexing.writing(held), WriteSession(self, held.check, options or WriteOptions()) as session:
+            yield session
 
     # ------------------------------------------------------------------ blobs
 
@@ -463,7 +278,6 @@ class Repository:
         return (committed(self.backend, held, save) if held is not None else save()).stem
 
 
-_INDEX_BATCH = 16
 # 10,000 records on a local disk take 0.7 s one after the other and 1.3 s by two threads: nothing waits but for the
 # interpreter. Threads pay only where each record is a trip to a server.
 _CONNECTIONS_LOCAL = 2

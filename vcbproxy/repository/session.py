@@ -166,7 +166,7 @@ class WriteSession:
                 self._changed.wait()
             self._raise_first_error()
         self._guard()
-        self._repository.write_index()
+        self._repository.indexing.write()
 
     def fail(self, error: BaseException) -> None:
         """Stop: every later call of any thread raises this error, unless an earlier one is held already."""
@@ -212,7 +212,9 @@ class WriteSession:
         heat = Heat.COLD if closed.blobs[0].kind is BlobKind.DATA else Heat.HOT
         name = FileName(FileKind.PACK, closed.pack_id.hex(), heat)
         self._repository.backend.save(name, [closed.buffer[: closed.size_bytes]])
-        self._repository.publish(PackBlobs(closed.pack_id, closed.blobs))
+        if self._repository.immutability is not None:
+            self._repository.immutability.stored(closed.pack_id)
+        self._repository.indexing.publish(PackBlobs(closed.pack_id, closed.blobs))
         with self._changed:
             self._claims.difference_update((blob.blob_id, blob.kind) for blob in closed.blobs)
             self._busy_bytes -= closed.size_bytes

@@ -83,7 +83,7 @@ class RepositoryTarget:
             if self._lock:
                 stack.enter_context(self.repository.locked())
             summary = self.find(point) if isinstance(point, str) else point
-            self.repository.load_index()
+            self.repository.indexing.load()
             closing = ExitStack()
             reader = PointReader(self.repository, summary, closing)
             closing.push(stack.pop_all())  # only now: had the reader failed, the lock would be released above

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import pages
 from vcbproxy.repository.idlist import Ids
+from vcbproxy.repository.ids import BlobKind
 from vcbproxy.repository.index import Index
 
 _BATCH = 1 << 15
@@ -42,6 +44,33 @@ class Vouched:
     lost: Rows
     index: Index
     forgotten: int
+
+
+def looked_up(index: Index, ids: Ids, lengths: Lengths) -> Vouched:
+    """Look a base's list up: which chunks must not be relied on, since no index lists them or their packs are hurt.
+
+    An incremental reads their ranges again, as if they had changed: the disk still has the very same bytes, most
+    likely, and storing them anew heals the older restore points too; where it has others, those are right for the
+    new one. Meant for whoever writes: lost packs are forgotten when a restore point is begun
+    (``Indexing.forget_lost_packs``). The index is asked in any case: ``restic repair index`` takes lost packs out of
+    it, and every incremental would then end in an error. It costs 0.2 s of CPU for each million chunks, half a TiB.
+
+    Args:
+        index: where they are looked up.
+        ids: uint8 (n, 32).
+        lengths: uint32 (n), what they are said to be.
+
+    Raises:
+        IntegrityError: one that is stored has another length.
+    """
+    forgotten = index.forgotten
+    known, stored = index.find(ids, BlobKind.DATA)
+    wrong = np.flatnonzero(known & (stored != lengths))
+    if len(wrong):
+        row = int(wrong[0])
+        told = f"chunk {ids[row].tobytes().hex()} has {stored[row]} bytes, the base's list says {lengths[row]}"
+        raise IntegrityError(f"{told}; back the disk up in full")
+    return Vouched(ids, lengths, np.flatnonzero(~known).astype(np.int64), index, forgotten)
 
 
 @dataclass(frozen=True, slots=True)

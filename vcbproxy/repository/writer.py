@@ -151,8 +151,8 @@ class PointWriter:
         self._committed = False
         with ExitStack() as stack:
             self._held: HeldLock = held or stack.enter_context(repository.locked())
-            repository.load_index()
-            repository.forget_lost_packs(self._held)
+            repository.indexing.load()
+            repository.indexing.forget_lost_packs(self._held)
             self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
             self._packer = self.session.packer()
             self._trees = TreeWriter(self._packer, info.vm_name, info.time.replace(microsecond=0))
@@ -251,7 +251,7 @@ class PointWriter:
         with contextlib.suppress(Error):
             self.session.close()
             self._held.check()
-            self._repository.write_index()
+            self._repository.indexing.write()
 
     # ------------------------------------------------------------------ for DiskWriter
 

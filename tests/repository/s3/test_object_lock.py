@@ -14,7 +14,7 @@ from tests.repository.repositories import ME, PASSWORD, QUICK, SMALL, info, writ
 from tests.seaweed import Keys, Seaweed
 from vcbproxy import config
 from vcbproxy.clock import ManualClock
-from vcbproxy.repository import immutability, records
+from vcbproxy.repository import creation, immutability, records
 from vcbproxy.repository.backend.base import CONFIG, FileKind, FileLocked, FileMissing, FileName
 from vcbproxy.repository.backend.s3 import client
 from vcbproxy.repository.backend.s3.backend import S3Backend
@@ -46,7 +46,7 @@ class Locked:
     def repository(self, days: float = 0) -> Repository:
         clock = ManualClock(self.today + days * DAY)
         made = Repository.open(self.backend(days), PASSWORD, clock=clock, me=ME)
-        made.load_index()
+        made.indexing.load()
         return made
 
     def days_of(self, kind: FileKind) -> list[float]:
@@ -63,7 +63,7 @@ def locked(seaweed: Seaweed, s3_keys: Keys, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     bucket = seaweed.new_bucket(ObjectLockEnabledForBucket=True)
     made = Locked(Place.parse(f"s3:{seaweed.endpoint}/{bucket}/repo"), datetime.now(UTC).replace(microsecond=0))
-    Repository.init(made.backend(), PASSWORD, kdf=QUICK, clock=ManualClock(made.today), me=ME)
+    creation.create(made.backend(), PASSWORD, kdf=QUICK, clock=ManualClock(made.today), me=ME)
     return made
 
 

@@ -113,11 +113,11 @@ def prune(
             left to the next prune.
     """
     options = options or PruneOptions()
-    repository.drop_index()
+    repository.indexing.drop()
     try:
         return _prune(repository, held, options, progress)
     finally:
-        repository.drop_index()
+        repository.indexing.drop()
 
 
 def _prune(repository: Repository, held: HeldLock, options: PruneOptions, progress: Progress) -> Outcome:
