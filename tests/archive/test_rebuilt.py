@@ -59,7 +59,7 @@ def test_a_base_outlives_the_deltas_in_a_vault(world):
     for day in (31, 49):
         world.clock.moment = FRIDAY + timedelta(days=day)
         assert recyclable(world) == []
-        with pytest.raises(CartridgeWanted):
+        with pytest.raises(CartridgeWanted, match=r"may be overwritten from 2027-01-24; or sooner, .* --complete"):
             world.archive("tonight", terms=world.terms(allocation=Allocation.ALWAYS))
     bring_back(world, "TAP002L8")
     assert rebuilt(world).told == []

@@ -63,6 +63,7 @@ def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
         "points": [point.name],
         "gone": [],
         "problems": [],
+        "pinned": [],
         "waiting": [point.media_set],
         "complete": [],
     }

@@ -280,6 +280,8 @@ class PoolShelf:
         kept = [hold for label, hold in self._keeper.holds().items() if self._terms.may_take(label)]
         first = min(kept, key=lambda hold: hold.until, default=None)
         later = f"; {first.barcode} may be overwritten from {first.until:%Y-%m-%d}" if first and _ends(first) else ""
+        if any(hold.for_unseen for hold in kept):
+            later += "; or sooner, if no cartridge is missing: `vcbproxy tape catalog rebuild --complete`"
         paused, since = self._before_a_pause()
         if since is not None and any(medium.media_set in paused for medium in self._catalog.media.listed()):
             later = (

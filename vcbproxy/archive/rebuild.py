@@ -32,6 +32,7 @@ class Rebuilt:
         told: what else is to be said: files that cannot be read, restore points that are not whole.
         problems: cartridges that could not be looked at, and why.
         waiting: media sets of which cartridges may lie elsewhere.
+        pinned: names of restore points that are pinned by what cartridges say; the catalog did not know it.
     """
 
     seen: list[Seen] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Rebuilt:
     told: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
+    pinned: list[str] = field(default_factory=list)
 
 
 def rebuild(
@@ -70,6 +72,7 @@ def rebuild(
     """
     inventory = library.inventory()
     rebuilt = Rebuilt()
+    pinned = _pinned(keeper)
     by_label = {seen.barcode: seen for seen in stock.by_labels(inventory, keeper)}
     wanted = list(barcodes) or sorted({one for one in inventory.barcodes if not one.startswith(CLEANING_PREFIX)})
     surveys: list[Survey] = []
@@ -95,8 +98,13 @@ def rebuild(
     stock.by_labels(library.inventory(), keeper)  # now that all of them are known: where each lies
     if points_too:
         _note_points(keeper, surveys, rebuilt)
+    rebuilt.pinned = [name for point, name in _pinned(keeper).items() if point not in pinned]
     rebuilt.waiting = [one.id for one in keeper.catalog.sets.listed() if one.taken_in is not None]
     return rebuilt
+
+
+def _pinned(keeper: Keeper) -> dict[str, str]:
+    return {pin.point: pin.name for pin in keeper.catalog.marks.pins().values() if pin.holds}
 
 
 def _note_points(keeper: Keeper, surveys: Sequence[Survey], rebuilt: Rebuilt) -> None:

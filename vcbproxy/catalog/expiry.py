@@ -32,11 +32,13 @@ class Hold:
         barcode: which.
         until: until when.
         because: why, in a few words.
+        for_unseen: whether it is for cartridges that nobody has seen, if there are any.
     """
 
     barcode: str
     until: datetime
     because: str
+    for_unseen: bool = False
 
 
 def ends(
@@ -159,7 +161,7 @@ def holds(
         hold = _own(medium, end_of, retention)
         end = unseen.get(medium.media_set or "", hold.until)
         if end > hold.until:
-            hold = Hold(medium.barcode, end, _unseen(medium.media_set, taken_in[medium.media_set or ""]))
+            hold = Hold(medium.barcode, end, _unseen(medium.media_set, taken_in[medium.media_set or ""]), True)
         if hold.until > now:
             kept[medium.barcode] = hold
     _spread(kept, points)

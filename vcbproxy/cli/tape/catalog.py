@@ -76,6 +76,7 @@ def rebuild(
         "points": [point.name for point in rebuilt.points],
         "gone": [point.name for point in rebuilt.gone],
         "problems": told,
+        "pinned": rebuilt.pinned,
         "waiting": waiting,
         "complete": pools,
     }
