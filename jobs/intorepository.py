@@ -19,10 +19,11 @@ from vcbproxy.pipeline.base import Base
 from vcbproxy.pipeline.chunker import Rule
 from vcbproxy.pipeline.content import DiskContent
 from vcbproxy.pipeline.incremental import copy_changes
+from vcbproxy.repository.diskwriter import DiskWriter
 from vcbproxy.repository.points import PointSummary
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.target import RepositoryTarget
-from vcbproxy.repository.writer import DiskWriter, PointInfo, PointWriter
+from vcbproxy.repository.writer import PointInfo, PointWriter
 
 
 class IntoRepository:

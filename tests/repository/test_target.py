@@ -25,12 +25,13 @@ from vcbproxy.device import read
 from vcbproxy.errors import Busy, IntegrityError, TargetError, UsageError
 from vcbproxy.repository.backend.base import FileKind, load_all
 from vcbproxy.repository.check import check
+from vcbproxy.repository.diskwriter import DiskWriter
 from vcbproxy.repository.ids import BlobKind, digest
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.tree import Node, NodeKind
-from vcbproxy.repository.writer import DiskWriter, PointInfo, PointWriter
+from vcbproxy.repository.writer import PointInfo, PointWriter
 
 
 class TestInMemory(TargetContract):

@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from vcbproxy.errors import Error, IntegrityError, UsageError
 from vcbproxy.repository import manifest as manifests
 from vcbproxy.repository import points, records, snapshot, times
+from vcbproxy.repository.chunkproof import ChunkProof
+from vcbproxy.repository.diskwriter import DiskWriter
 from vcbproxy.repository.idlist import Ids
 from vcbproxy.repository.ids import BlobKind, Buffer
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.manifest import DiskEntry, FileEntry
-from vcbproxy.repository.packer import Packer, PackerStats
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.session import WriteOptions, WriteSession
 from vcbproxy.repository.treewriter import TreeWriter
-from vcbproxy.repository.vouched import TakenOver
 
 
 def _program_version() -> str:
@@ -63,68 +63,6 @@ class PointInfo:
     tags: tuple[str, ...] = ()
 
 
-class DiskWriter:
-    """One disk of a restore point: packers for its chunks, and then their list."""
-
-    def __init__(self, point: PointWriter, entry: DiskEntry) -> None:
-        self._point = point
-        self._entry = entry
-        self._packers: list[Packer] = []
-        self._finished = False
-        self._lock = threading.Lock()
-
-    def packer(self) -> Packer:
-        """A packer for one more worker."""
-        made = self._point.session.packer()
-        with self._lock:
-            self._packers.append(made)
-        return made
-
-    @property
-    def stats(self) -> PackerStats:
-        """What its packers stored, once they have finished."""
-        with self._lock:
-            return sum((made.stats for made in self._packers), PackerStats())
-
-    def finish(self, ids: Ids, lengths: NDArray[np.uint32], taken_over: TakenOver | None = None) -> None:
-        """Take the disk's chunk list, once no worker uses its packers any more. Durable, with its list, at ``commit``.
-
-        Args:
-            ids: uint8 (n, 32), the chunks in order.
-            lengths: uint32 (n), their plaintext lengths; they add up to the disk's size.
-            taken_over: which of them come from a list that was looked up while this point is written.
-
-        Raises:
-            TargetError: a pack could not be stored.
-            IntegrityError: a chunk is not stored, or has another length.
-        """
-        entry = self._entry
-        assert ids.shape == (len(lengths), 32), f"{len(lengths)} lengths for ids of shape {ids.shape}"
-        total = int(lengths.sum(dtype=np.uint64))
-        if total != entry.size_bytes:
-            raise IntegrityError(f"disk {entry.key}: its chunks come to {total} bytes, the disk has {entry.size_bytes}")
-        assert not self._finished, f"disk {entry.key} is finished twice"
-        self._finished = True
-        for made in self._packers:
-            made.finish()
-        self._point.session.flush()
-        self._point.session.trim()  # the list of a huge disk needs the room
-        self._point.hold_stored(ids, lengths, f"disk {entry.key}", taken_over)
-        self._point.add_disk(entry, ids, lengths)
-
-    def abandon(self) -> None:
-        """Leave the disk out: it could not be read. Its chunks wait for a next try, or for prune.
-
-        They are stored all the same: another disk of this VM may have met them, and passed them over as on their way.
-
-        Raises:
-            TargetError: a pack could not be stored.
-        """
-        for made in self._packers:
-            made.finish()
-        self._point.drop_disk()
-
-
 class PointWriter:
     """A restore point being written. Use it in a ``with``: leaving without ``commit`` aborts."""
 
@@ -144,7 +82,6 @@ class PointWriter:
         self._disks: list[DiskEntry] = []
         self._files: list[FileEntry] = []
         self._open_disks = 0
-        self._awaited: list[tuple[Ids, NDArray[np.uint32], str]] = []
         self._data_blobs = 0
         self._packs: set[bytes] = set()
         self._packs_mutex = threading.Lock()
@@ -154,6 +91,7 @@ class PointWriter:
             repository.indexing.load()
             repository.indexing.forget_lost_packs(self._held)
             self.session: WriteSession = stack.enter_context(repository.writing(self._held, options))
+            self._proof = ChunkProof(repository, self.session)
             self._packer = self.session.packer()
             self._trees = TreeWriter(self._packer, info.vm_name, info.time.replace(microsecond=0))
             self._stack = stack.pop_all()
@@ -176,7 +114,8 @@ class PointWriter:
         name = self._trees.claim_name(key)
         with self._mutex:
             self._open_disks += 1
-        return DiskWriter(self, DiskEntry(key, name, size_bytes, 0))
+        entry = DiskEntry(key, name, size_bytes, 0)
+        return DiskWriter(self.session, self._proof, entry, self._add_disk, self._drop_disk)
 
     def file(self, name: str, data: Buffer) -> None:
         """Keep a small file.
@@ -209,7 +148,7 @@ class PointWriter:
             self.session.flush()
             if not self._repository.index.has(BlobKind.TREE, root):
                 raise IntegrityError(f"the root tree {root.hex()} is not in the index after it was written")
-            self._hold_awaited()
+            self._proof.hold_awaited()
             self._renew_locks()
             if method := manifest.get("method"):
                 self._tags = (*self._tags, points.method_tag(str(method)))
@@ -253,40 +192,14 @@ class PointWriter:
             self._held.check()
             self._repository.indexing.write()
 
-    # ------------------------------------------------------------------ for DiskWriter
+    # ------------------------------------------------------------------ disks that were begun
 
-    def hold_stored(
-        self, ids: Ids, lengths: NDArray[np.uint32], what: str, taken_over: TakenOver | None = None
-    ) -> None:
-        """See that every chunk is stored and has the length that is claimed.
-
-        A chunk that another disk, or a file, met first may still be on its way; it is looked up again at ``commit``.
-
-        Raises:
-            IntegrityError: one is not stored, and not on its way; or has another length.
-        """
-        index = self._repository.index
-        if taken_over is not None:
-            asked = taken_over.unvouched(index, ids, lengths)
-            ids, lengths = ids[asked], lengths[asked]
-        known, stored = index.find(ids, BlobKind.DATA)
-        missing = np.flatnonzero(~known)
-        if len(missing) and self.session.all_claimed(ids[missing], BlobKind.DATA):
-            with self._mutex:
-                self._awaited.append((ids[missing], lengths[missing], what))
-            known[missing], stored[missing] = True, lengths[missing]
-        _hold(known, stored, ids, lengths, what)
-
-    def _hold_awaited(self) -> None:
-        for ids, lengths, what in self._awaited:
-            _hold(*self._repository.index.find(ids, BlobKind.DATA), ids, lengths, what)
-
-    def drop_disk(self) -> None:
+    def _drop_disk(self) -> None:
         """A disk that was begun will not be finished."""
         with self._mutex:
             self._open_disks -= 1
 
-    def add_disk(self, entry: DiskEntry, ids: Ids, lengths: NDArray[np.uint32]) -> None:
+    def _add_disk(self, entry: DiskEntry, ids: Ids, lengths: NDArray[np.uint32]) -> None:
         """Store a disk's directory."""
         self._trees.add_disk(entry.name, entry.size_bytes, ids, lengths)
         self._rely_on(BlobKind.DATA, ids)
@@ -353,14 +266,3 @@ class PointWriter:
         made = points.of_snapshot(replace(record, snapshot_id=stored))
         assert made is not None, "a record of ours that is none of ours"
         return made
-
-
-def _hold(
-    known: NDArray[np.bool_], stored: NDArray[np.uint32], ids: Ids, lengths: NDArray[np.uint32], what: str
-) -> None:
-    wrong = np.flatnonzero(~known | (stored != lengths))
-    if len(wrong):
-        first = int(wrong[0])
-        chunk = ids[first].tobytes().hex()
-        reason = "has another length in the index" if known[first] else "was never stored"
-        raise IntegrityError(f"{what}: chunk {chunk} {reason}; nothing was committed")
