@@ -13,7 +13,7 @@ from jobs.tapedisk import Place, Step, TapeDisk
 from jobs.tapereading import TapeReading
 from jobs.taperestored import Proved, Restored
 from jobs.tapesalvage import Salvaged, salvage_disk
-from jobs.tapewanted import Where, images, path_of, small_path, steps_of
+from jobs.tapewanted import Where, images, names_of, path_of, small_path, steps_of
 from vcbproxy.archive import layout, reader
 from vcbproxy.archive.manifest import Document
 from vcbproxy.archive.shelf import Cartridge
@@ -37,6 +37,7 @@ class Pass:
         self._job = job
         self._wanted = wanted
         self._points = points
+        self._names = names_of(points)
         self._documents = documents
         self._lost = lost
         self._disks: list[TapeDisk] = []
@@ -67,7 +68,9 @@ class Pass:
         whole = [(disk, disk.restored) for disk in self._disks if disk.restored is not None]
         restored = [done for disk, done in whole if disk.place.path is not None]
         proved = [
-            Proved(disk.steps[-1].name, done.key, done.size_bytes) for disk, done in whole if disk.place.path is None
+            Proved(disk.steps[-1].point_id, done.key, done.size_bytes)
+            for disk, done in whole
+            if disk.place.path is None
         ]
         damaged = [disk for disk in self._disks if disk.error is not None]
         failed = {**{disk.place.title: str(disk.error) for disk in damaged}, **self._failed}
@@ -100,9 +103,10 @@ class Pass:
 
     def _plan(self, where: Where) -> None:
         """See what is to be read of a restore point, and that nothing stands in the way of its last file."""
+        name = self._names[where.point.id]
         if where.point.id in self._lost:
             error = self._lost[where.point.id]
-            self._failed[f"{where.point.name} {layout.VM_JSON}"] = "; ".join((str(error), *error.__notes__))
+            self._failed[f"{name} {layout.VM_JSON}"] = "; ".join((str(error), *error.__notes__))
             return
         job, document = self._job, self._documents[where.point.id]
         if where.prove:
@@ -113,7 +117,7 @@ class Pass:
         for image in images(document, where):
             path = path_of(image, where)
             require_free(path, overwrite=job.overwrite)
-            place = Place(f"{document.name} {image.key}", path, job.overwrite, job.workers, job.identities)
+            place = Place(f"{name} {image.key}", path, job.overwrite, job.workers, job.identities)
             try:
                 steps = steps_of(document, image, self._documents)
             except IntegrityError as error:
@@ -128,12 +132,13 @@ class Pass:
                     require_free(path, overwrite=job.overwrite)
                     self._small.setdefault((where.point.id, part.file), []).append(path)
         if not where.keys:
-            self._missing |= {f"{document.name} {told.partition(':')[0]}": told for told in document.missing_disks}
+            self._missing |= {f"{name} {told.partition(':')[0]}": told for told in document.missing_disks}
 
     def _plan_proof(self, where: Where, document: Document) -> None:
         """Everything of it is read, and each image proved by itself."""
+        name = self._names[where.point.id]
         for image in document.images:
-            place = Place(f"{document.name} {image.key}", None, False, self._job.workers, self._job.identities)
+            place = Place(f"{name} {image.key}", None, False, self._job.workers, self._job.identities)
             disk = TapeDisk(place, [Step(document.id, document.name, image)], self._job.watcher)
             self._disks.append(disk)
             self._consumers.setdefault((document.id, image.file), []).append((disk, 0))
@@ -165,7 +170,7 @@ class Pass:
         try:
             data = reader.small(cartridge, part)
         except IntegrityError as error:
-            self._failed[f"{self._point(point_id).name} {part.file}"] = str(error)
+            self._failed[f"{self._names[point_id]} {part.file}"] = str(error)
             self._job.watcher.said(str(error))
             return
         for path in paths:

@@ -11,7 +11,7 @@ from vcbproxy.errors import IntegrityError, Partial
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """An image that is whole: of which restore point and disk, and how large what came out of it was."""
+    """An image that is whole: of which restore point, by its id, and disk, and how large what came out of it was."""
 
     point: str
     key: str

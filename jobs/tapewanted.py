@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ class Where:
     output: Path | None = None
     keys: tuple[str, ...] = ()
     prove: bool = False
+
+
+def names_of(points: Sequence[ArchivedPoint]) -> dict[str, str]:
+    """What messages call these, by their ids: copies of one restore point bear the same name, and are told apart."""
+    count = Counter(point.name for point in points)
+    return {point.id: point.name if count[point.name] == 1 else f"{point.name} ({point.id[:8]})" for point in points}
 
 
 def steps_of(document: Document, image: Image, documents: Mapping[str, Document]) -> list[Step]:

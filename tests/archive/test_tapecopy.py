@@ -18,7 +18,7 @@ from jobs.tapewanted import Where
 from jobs.watcher import Advance, Nobody
 from tests.archive.shelves import FolderShelf, Noted
 from tests.archive.tapes import OPTIONS
-from tests.archive.test_archive_job import BadDrive, BadSpot
+from tests.archive.test_archive_job import BadDrive, BadSpot, damage
 from tests.repository.repositories import CHUNK, Written, info, made, write_point
 from vcbproxy.archive.remembered import Remembered
 from vcbproxy.catalog.records import ArchivedPoint
@@ -126,6 +126,22 @@ def test_points_of_one_vm_that_stand_alone_are_spread_over_the_drives(tmp_path: 
     job.copied(drives=2, deltas=False).raise_unless_ok()
     assert {point.barcodes for point in job.ledger.points} == {("TAP001L8",), ("TAP002L8",)}
     job.come_back()
+
+
+def test_two_copies_of_one_restore_point_are_proved_each_by_itself(tmp_path: Path) -> None:
+    """They bear the same name, and only one of them is damaged."""
+    job = copies(tmp_path, 64)
+    job.stored("web01", 0, "abcdef" * 10)
+    job.copied(deltas=False)
+    job.copied(deltas=False)
+    first, second = job.ledger.points
+    wheres = [Where(point, prove=True) for point in (first, second)]
+    proving = TapeRestore(job.shelf, Nobody(), ManualClock())
+    assert [one.point for one in proving.run(wheres).proved] == [first.id, second.id]
+    damage(job.shelf, second, "scsi0-0.raw.zst")
+    done = proving.run(wheres)
+    assert [one.point for one in done.proved] == [first.id]
+    assert list(done.failed) == [f"{second.name} ({second.id[:8]}) scsi0-0"]
 
 
 class Forgetful(Noted):

@@ -125,7 +125,7 @@ def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
         NothingProtected: there is none at all.
         CartridgeWanted: a cartridge is not in the library, and is not waited for.
     """
-    from jobs.tapewanted import Where
+    from jobs.tapewanted import Where, names_of
 
     points = archiving.found(config, wanted.pool, wanted.texts)
     if not points:
@@ -137,8 +137,9 @@ def verified(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
             there = _with_known_bases(ours, listed)
             _tell_cartridges(opened, there, wait=wanted.wait)
             done = job.run([Where(point, prove=True) for point in there], listed)
+        names = names_of(there)
         for point in there:
-            rows[point.id] = _verified(point, done, rows)
+            rows[point.id] = _verified(point, names[point.id], done, rows)
     return list(rows.values())
 
 
@@ -157,18 +158,16 @@ def _with_known_bases(points: Sequence[ArchivedPoint], known: Sequence[ArchivedP
     return list(found.values())
 
 
-def _verified(point: ArchivedPoint, done: Restored, below: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _verified(point: ArchivedPoint, name: str, done: Restored, below: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """A row: good is only what can be restored, so that what it builds on has to be good too."""
     errors = [
-        f"{what.removeprefix(point.name).strip()}: {why}"
-        for what, why in done.failed.items()
-        if what.startswith(f"{point.name} ")
+        f"{what.removeprefix(name).strip()}: {why}" for what, why in done.failed.items() if what.startswith(f"{name} ")
     ]
     if point.base is not None and point.base not in below:
         errors.append(f"it builds on restore point {point.base}, which is not in the catalog")
     elif point.base is not None and below[point.base]["errors"]:
         errors.append(f"it builds on {below[point.base]['name']}, which is damaged")
-    proved = [disk for disk in done.proved if disk.point == point.name]
+    proved = [disk for disk in done.proved if disk.point == point.id]
     size = sum(disk.size_bytes for disk in proved)
     return {
         "point": point.id[:8],
