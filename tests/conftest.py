@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests import postgresql
 from tests import seaweed as seaweeds
+from tests.scratch import DISK, Folder, Scratch
 
 # How long one example takes says nothing here: tests share two processors with others, and must not trip over that.
 settings.register_profile("vcbproxy", deadline=None)
@@ -19,6 +20,42 @@ settings.load_profile("vcbproxy")
 
 # A shell's background job ignores Ctrl-C, and so would all that tests start and interrupt: they would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Who is told to end clears up first.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+_SCRATCH = pytest.StashKey[Scratch]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All of a run, its workers included, writes to one folder; what is measured is measured on a disk."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_SCRATCH] = Scratch(in_memory=config.option.markexpr not in ("bench", "guest"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if (scratch := session.config.stash.get(_SCRATCH, None)) is not None:
+        scratch.failed = exitstatus == pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (scratch := config.stash.get(_SCRATCH, None)) is not None:
+        scratch.close()
+
+
+@pytest.fixture(scope="session")
+def disk_folder() -> Iterator[Path]:
+    """A folder on a disk, for the tests of this worker."""
+    folder = Folder(DISK)
+    yield folder.path
+    folder.close()
+
+
+@pytest.fixture
+def disk_path(disk_folder: Path) -> Iterator[Path]:
+    """As ``tmp_path``, and on a disk: direct I/O to memory takes whatever it is given, aligned or not."""
+    with tempfile.TemporaryDirectory(dir=disk_folder) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

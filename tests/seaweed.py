@@ -26,6 +26,8 @@ TOOLS = ROOT / ".cache" / "s3"
 WEED = TOOLS / "bin" / "weed"
 RCLONE = TOOLS / "bin" / "rclone"
 _START_TIMEOUT_S = 60
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""In front of a server: it goes with whoever started it, also when that is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,11 @@ class Seaweed:
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *_WITH_US,
                     *(str(WEED), "server", f"-dir={self._directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                     *("-s3", f"-s3.port={s3}", f"-s3.config={self._directory / 's3.json'}", "-s3.iam=false"),
                     *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-metricsPort={grpc[4]}"),
+                    f"-filer.localSocket={self._directory / 'filer.sock'}",
                     *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
                     *(f"-s3.port.grpc={grpc[0]}", f"-master.port.grpc={grpc[1]}"),
                     *(f"-volume.port.grpc={grpc[2]}", f"-filer.port.grpc={grpc[3]}"),
@@ -171,6 +175,7 @@ def rclone(directory: Path) -> Iterator[str]:
     endpoint = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [
+            *_WITH_US,
             *(str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{port}"),
             *("--auth-key", f"{ADMIN.access},{ADMIN.secret}", "--config", os.devnull, str(directory)),
         ],

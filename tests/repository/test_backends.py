@@ -16,6 +16,12 @@ from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.pages import buffer as new_buffer
 
 
+@pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    """Packs are written past the page cache, where there is one."""
+    return disk_path
+
+
 class TestMemory(BackendContract):
     @pytest.fixture
     def backend(self) -> MemoryBackend:

@@ -11,7 +11,6 @@ import shutil
 import stat
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pytest
 
 UDEVD = Path("/lib/systemd/systemd-udevd")
 RULES = Path("/run/udev/rules.d")
+_TURN = Path("/run/lock/vcbproxy-tests-udev.lock")
 
 
 def need_root(*programs: str) -> None:
@@ -137,8 +137,7 @@ def without_udev() -> Iterator[None]:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    lock = Path(tempfile.gettempdir()) / "vcbproxy-tests-udev.lock"
-    with lock.open("w") as turn:
+    with _TURN.open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         yield
 

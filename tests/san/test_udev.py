@@ -43,9 +43,10 @@ class San:
 
 
 @pytest.fixture(scope="module")
-def udev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def udev(tmp_path_factory: pytest.TempPathFactory, disk_folder: Path) -> Iterator[None]:
     """Identities for every loop device over a file of these tests that has one beside it."""
-    with loops.udev_rules(loops.identity_rules(tmp_path_factory.getbasetemp())):
+    folders = (tmp_path_factory.getbasetemp(), disk_folder)
+    with loops.udev_rules([rule for folder in folders for rule in loops.identity_rules(folder)]):
         yield
 
 

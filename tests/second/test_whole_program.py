@@ -24,6 +24,12 @@ from vcbproxy.lab.vcenter.faults import Where
 from vcbproxy.units import MiB
 
 
+@pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    """All of it on a disk, once."""
+    return disk_path
+
+
 @contextmanager
 def second(directory: Path, of: LabSpec) -> Iterator[tuple[Vcsim, Program]]:
     """A lab's LUNs, vcsim in front of them, and the program configured for both."""

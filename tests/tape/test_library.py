@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def devices(folder: Path) -> EmulatedDevices:
-    return EmulatedDevices(folder)
+def devices(folder: Path) -> Iterator[EmulatedDevices]:
+    with closing(EmulatedDevices(folder)) as opened:
+        yield opened
 
 
 @pytest.fixture
