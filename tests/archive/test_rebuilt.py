@@ -145,6 +145,29 @@ def test_a_cartridge_that_knows_more_than_the_catalog_is_taken_in_likewise(world
         assert keeper.holds()["TAP001L8"].until >= world.clock.moment + timedelta(days=30)
 
 
+def test_cartridges_that_come_back_one_by_one_hold_nothing_for_longer(world):
+    """Nothing was written after the catalog was lost: the first rebuild has told how long what is away may be kept."""
+    rebuilt(world)
+    with world.opened() as (_, keeper):
+        until = keeper.holds()["TAP001L8"].until
+    world.clock.pass_(days=10)
+    bring_back(world, "TAP002L8")
+    assert len(rebuilt(world).waiting) == 1
+    with world.opened() as (_, keeper):
+        assert {hold.until for hold in keeper.holds().values()} == {until}
+
+
+def test_what_was_recycled_and_is_looked_at_again_is_no_news(world):
+    bring_back(world, "TAP002L8")
+    rebuilt(world)
+    with world.opened() as (_, keeper):
+        complete(keeper)
+    world.clock.pass_(days=60)
+    with world.opened() as (_, keeper):
+        assert len(recycle(keeper, None, dry_run=False)) == 2
+    assert rebuilt(world).waiting == []
+
+
 def test_a_look_that_tells_nothing_new_holds_nothing(world):
     bring_back(world, "TAP002L8")
     rebuilt(world)

@@ -99,8 +99,13 @@ def rebuild(
     if points_too:
         _note_points(keeper, surveys, rebuilt)
     rebuilt.pinned = [name for point, name in _pinned(keeper).items() if point not in pinned]
-    rebuilt.waiting = [one.id for one in keeper.catalog.sets.listed() if one.taken_in is not None]
+    rebuilt.waiting = _waiting(keeper)
     return rebuilt
+
+
+def _waiting(keeper: Keeper) -> list[str]:
+    with_data = {medium.media_set for medium in keeper.catalog.media.listed() if medium.has_data}
+    return [one.id for one in keeper.catalog.sets.listed() if one.taken_in is not None and one.id in with_data]
 
 
 def _pinned(keeper: Keeper) -> dict[str, str]:

@@ -147,10 +147,13 @@ def _take_in_set(keeper: Keeper, before: Medium | None, medium: Medium, found: F
     known = keeper.catalog.sets.get(note.media_set)
     began = note.set_began or note.first_written or keeper.hand.now()
     one = known or MediaSet(note.media_set, note.pool or "", began)
-    as_known = (
-        before is not None
-        and before.volume_uuid == medium.volume_uuid
-        and before.media_set == medium.media_set
-        and before.last_written == medium.last_written
-    )
-    keeper.note_written(one if known and as_known else replace(one, taken_in=keeper.hand.now()), medium)
+    keeper.note_written(replace(one, taken_in=keeper.hand.now()) if _is_news(before, medium, known) else one, medium)
+
+
+def _is_news(before: Medium | None, medium: Medium, known: MediaSet | None) -> bool:
+    """Whether the catalog was behind the cartridge. What was written before its set was taken in is no further news."""
+    if not medium.has_data or medium.last_written is None:
+        return False
+    if before is not None and (before.volume_uuid, before.last_written) == (medium.volume_uuid, medium.last_written):
+        return known is None
+    return known is None or known.taken_in is None or known.taken_in < medium.last_written
