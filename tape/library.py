@@ -27,7 +27,7 @@ from tape.cleaninglog import CleaningLog
 from tape.devices import Devices, EmulatedDevices
 from tape.elements import CLEANING_PREFIX, Element, ElementKind, Inventory
 from tape.errors import LibraryError, TapeError
-from tape.scsi.reservation import key_of
+from tape.scsi.reservationkey import key_of
 from tape.seating import Seating
 from tape.seats import Seats
 from tape.sequential import SequentialDrive

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -196,7 +197,8 @@ class LtfsVolume:
         self.recording.begin()
         if self._journal is not None and not self._journaling:
             self._begin_journal()
-        self._writer = FileWriter(self, path, directory, name, closing=closing)
+        done = partial(self._finished, path, directory)
+        self._writer = FileWriter(self.recording, name, done, self._now_ns, closing=closing, verify=self.verifies)
         return self._writer
 
     def secure(self) -> None:
@@ -317,9 +319,7 @@ class LtfsVolume:
         self._journal.begin(State(self.uuid, on_tape.data_generation, on_tape.data_index, on_tape.data_end))
         self._journaling = True
 
-    # ------------------------------------------------------------------ for FileWriter
-
-    def finished(self, path: str, directory: Directory, file: File | None, kept: Iterable[int]) -> None:
+    def _finished(self, path: str, directory: Directory, file: File | None, kept: Iterable[int]) -> None:
         """The writer is done; with a file, and checksums of its blocks, or without one."""
         self._writer = None
         if file is not None:
@@ -329,7 +329,3 @@ class LtfsVolume:
                 self._unverified[path] = (directory, file, kept)
             if self._journal is not None:
                 self._journal.note(path, file)
-
-    def now_ns(self) -> int:
-        """The time."""
-        return self._now_ns()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
 from tape.errors import FormatError, VolumeOverflow
-from tape.ltfs.index import DIGEST, Directory, Extent, File, Pointer, Times
+from tape.ltfs.index import DIGEST, Extent, File, Pointer, Times
+from tape.ltfs.recording import Recording
 from tape.ltfs.verify import checksum, checksums
 from tape.scsi.transport import Buffer
-
-if TYPE_CHECKING:
-    from tape.ltfs.volume import LtfsVolume
 
 _XATTR_BYTES_MAX = 4096  # the reference implementation's limit
 
@@ -21,24 +18,41 @@ class FileWriter:
     """One file while it is written: by ``write``, which takes pieces of any size, or by ``put``, block by block."""
 
     def __init__(
-        self, volume: LtfsVolume, path: str, directory: Directory, name: str, *, closing: bool = False
+        self,
+        recording: Recording,
+        name: str,
+        done: Callable[[File | None, Iterable[int]], None],
+        now_ns: Callable[[], int],
+        *,
+        closing: bool,
+        verify: bool,
     ) -> None:
-        """Use ``LtfsVolume.create``."""
-        self._volume = volume
-        self._path = path
-        self._directory = directory
+        """Use ``LtfsVolume.create``.
+
+        Args:
+            recording: to whose end it goes.
+            name: of the file.
+            done: told once of the file, if there is one, and of the checksums of its blocks, if they are kept.
+            now_ns: the time, in nanoseconds since 1970.
+            closing: whether it may use the room that is kept for such files.
+            verify: whether checksums of its blocks are kept.
+        """
+        self._recording = recording
         self._name = name
+        self._told = done
+        self._now_ns = now_ns
         self._closing = closing
-        self._began_ns = volume.now_ns()
+        self._verify = verify
+        self._began_ns = now_ns()
         self._held = bytearray()
         self._digest = hashlib.sha256()
         self._digested = 0
         self._kept = checksums()
-        self._start = volume.data_end
+        self._start = recording.data_end
         self._written = 0
         self._done = False
-        self.seat = volume.recording.seat
-        self.block_bytes = volume.layout.label.block_bytes
+        self.seat = recording.seat
+        self.block_bytes = recording.layout.label.block_bytes
         """The length of all blocks but the last."""
 
     @property
@@ -49,12 +63,13 @@ class FileWriter:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{self._name} on volume {self._volume.uuid}"
+        return f"{self._name} on volume {self._recording.layout.label.volume_uuid}"
 
     @property
     def full(self) -> bool:
         """Whether no more should be written to it: the volume is full, or for a closing file even its reserve is."""
-        return self._volume.full and not (self._closing and self._volume.closing_bytes > len(self._held))
+        recording = self._recording
+        return recording.full and not (self._closing and recording.room.closing_bytes > len(self._held))
 
     def write(self, data: Buffer) -> int:
         """Take bytes; how many were taken. Fewer than given: the volume is full, and the file ends here.
@@ -88,10 +103,10 @@ class FileWriter:
             TapeError: it could not be written; the file is lost, what was committed is not.
         """
         assert self._written % self.block_bytes == 0, "a block behind the file's last"
-        if not self._volume.recording.append(block):
+        if not self._recording.append(block):
             return False
         self._written += len(block)
-        if self._volume.verifies:
+        if self._verify:
             self._kept.append(checksum(block))
         return True
 
@@ -108,18 +123,18 @@ class FileWriter:
         if self._held and not self._flush_held():
             self.abort()
             raise VolumeOverflow(
-                device=self._volume.drive.name, command="write", reason="no room for the file's last block",
+                device=self._recording.drive.name, command="write", reason="no room for the file's last block",
                 key=0xD, asc=0, ascq=2,
             )  # fmt: skip
-        times = Times(self._began_ns, now := self._volume.now_ns(), now, now, self._began_ns)
+        times = Times(self._began_ns, now := self._now_ns(), now, now, self._began_ns)
         extents: tuple[Extent, ...] = ()
         if self._written:
-            pointer = Pointer(self._volume.layout.label.data_partition, self._start)
+            pointer = Pointer(self._recording.layout.label.data_partition, self._start)
             extents = (Extent(0, pointer, 0, self._written),)
         borne = dict(xattrs or {})
         if self._digested == self._written:
             borne.setdefault(DIGEST, self._digest.hexdigest().encode("ascii"))
-        file = File(self._name, self._volume.index.new_uid(), times, self._written, extents, xattrs=borne)
+        file = File(self._name, self._recording.index.new_uid(), times, self._written, extents, xattrs=borne)
         self._end(file)
         return file
 
@@ -136,7 +151,7 @@ class FileWriter:
 
     def _end(self, file: File | None) -> None:
         self._done = True
-        self._volume.finished(self._path, self._directory, file, self._kept)
+        self._told(file, self._kept)
 
     def _flush_held(self) -> bool:
         if not self.put(self._held):

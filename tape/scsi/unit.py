@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tape.errors import MediumChanged, Reserved, TapeError, TransportError, UnitAttention
-from tape.scsi import cdb, reservation, sense
+from tape.scsi import cdb, reservationkey, sense
 from tape.scsi.sense import Key, Sense
 from tape.scsi.transport import Buffer, Reply, ScsiTransport, Status
 
@@ -123,8 +123,8 @@ class Unit:
 
     def _holder(self) -> str:
         """Who has reserved it, in words."""
-        key = reservation.holder(self.transport)
-        return f"another host, {reservation.told(key)}" if key is not None else "another host"
+        key = reservationkey.holder(self.transport)
+        return f"another host, {reservationkey.told(key)}" if key is not None else "another host"
 
     def ask(self, command: bytes, what: str, length: int, *, timeout_s: float = 60.0) -> bytes:
         """Have a command carried out that answers with up to ``length`` bytes; after a reset it is sent again.

@@ -17,7 +17,8 @@ from tape.library import Library
 from tape.locks import LockFolder
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.scsi.iscsi import IscsiTransport
-from tape.scsi.reservation import key_of, reserved
+from tape.scsi.reservation import reserved
+from tape.scsi.reservationkey import key_of
 from tests.program import Program
 
 ONE, TWO = "VLIB0001-D1", "VLIB0001-D2"

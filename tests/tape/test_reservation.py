@@ -13,8 +13,9 @@ from tape.elements import ElementKind
 from tape.emulator.library import VirtualLibrary
 from tape.errors import Reserved, UnitAttention
 from tape.library import Library
-from tape.scsi import cdb, reservation
-from tape.scsi.reservation import key_of, reserved, told
+from tape.scsi import cdb
+from tape.scsi.reservation import reserved
+from tape.scsi.reservationkey import holder, key_of, told
 
 ONE = "VLIB0001-D1"
 
@@ -70,7 +71,7 @@ def test_it_is_let_go_when_the_work_fails(devices: EmulatedDevices) -> None:
     library = Library(devices, reserve_as="proxy01", sleep=lambda _: None)
     with suppress(RuntimeError), library.loaded("TAP001L8"):
         raise RuntimeError("the work")
-    assert reservation.holder(theirs.unit.transport) is None
+    assert holder(theirs.unit.transport) is None
     library.close()
 
 
@@ -78,7 +79,7 @@ def test_a_host_that_died_holding_it_is_known_by_its_key(devices: EmulatedDevice
     dead = other_host(devices)
     with closing(devices), suppress(RuntimeError), reserved(dead.unit, key_of("proxy02")):
         devices.library.drives[0].leave(dead.unit.transport._session)  # type: ignore[attr-defined]
-        assert reservation.holder(devices.library.drive_transport(0)) == key_of("proxy02")
+        assert holder(devices.library.drive_transport(0)) == key_of("proxy02")
 
 
 def test_what_a_power_cut_has_cost_is_taken_again(devices: EmulatedDevices) -> None:
@@ -88,9 +89,9 @@ def test_what_a_power_cut_has_cost_is_taken_again(devices: EmulatedDevices) -> N
         with library.loaded("TAP001L8", among=[ONE]) as drive:
             drive.rewind()
             devices.library.drives[0].power_cut()
-            assert reservation.holder(theirs.unit.transport) is None
+            assert holder(theirs.unit.transport) is None
             drive.write(b"goes on")
-            assert reservation.holder(theirs.unit.transport) == key_of("proxy01")
+            assert holder(theirs.unit.transport) == key_of("proxy01")
             with pytest.raises(Reserved):
                 theirs.rewind()
         theirs.rewind()
@@ -113,7 +114,7 @@ def test_a_power_cut_after_the_last_command_is_no_trouble(devices: EmulatedDevic
     with Library(devices, reserve_as="proxy01", sleep=lambda _: None) as library:
         with library.drive(ONE):
             devices.library.drives[0].power_cut()
-        assert reservation.holder(theirs.unit.transport) is None
+        assert holder(theirs.unit.transport) is None
 
 
 def test_a_host_whose_reservation_was_broken_writes_no_more(devices: EmulatedDevices) -> None:
@@ -127,7 +128,7 @@ def test_a_host_whose_reservation_was_broken_writes_no_more(devices: EmulatedDev
         broken_by(theirs)
         with pytest.raises(Reserved, match="by another host"):
             drive.write(b"not there")
-        assert reservation.holder(theirs.unit.transport) == key_of("proxy02")
+        assert holder(theirs.unit.transport) == key_of("proxy02")
         reserve_out(theirs, 2, key_of("proxy02"))
 
 
@@ -155,7 +156,7 @@ def test_a_reservation_that_was_broken_and_given_back_is_taken_again(devices: Em
         broken_by(theirs)
         reserve_out(theirs, 2, key_of("proxy02"))
         drive.write(b"goes on")
-        assert reservation.holder(theirs.unit.transport) == key_of("proxy01")
+        assert holder(theirs.unit.transport) == key_of("proxy01")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tape.library import Library
 from tape.locks import LockFolder
 from tape.scsi import cdb
 from tape.scsi.iscsi import IscsiTransport
-from tape.scsi.reservation import holder, key_of
+from tape.scsi.reservationkey import holder, key_of
 from tests.program import ROOT
 from tests.tape.libraries import Served, served, small_library
 from tests.tape.shim import Shim
