@@ -9,7 +9,7 @@ import pytest
 
 from tests.tape.volumes import cartridge, drive_with, files_of, formatted, mounted, put
 from vcbproxy.archive.hand import Hand
-from vcbproxy.cli.tape.maker import maker
+from vcbproxy.cli.maker import maker
 
 
 @pytest.fixture

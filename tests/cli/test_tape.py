@@ -20,7 +20,7 @@ from tape.ltfs.journal import Journal
 from tape.ltfs.volume import LtfsVolume
 from tests.program import Program
 from tests.tape import golden
-from vcbproxy.cli.tape.maker import maker
+from vcbproxy.cli.maker import maker
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.program import Lab
 from vcbproxy import config
 from vcbproxy.cli import connect
 from vcbproxy.clock import SystemClock
-from vcbproxy.repository.backend import base
+from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 
@@ -62,7 +62,7 @@ class Meddler:
 def backed_up(lab: Lab, meddler: Meddler, *, vm: str = "vm1", **choices: object) -> VmResult:
     """Back up one VM."""
     settings = config.load(lab.directory / "vcbproxy.toml")
-    repository = Repository.open(base.open_backend(str(lab.repo)), lab.password_file.read_text().strip())
+    repository = Repository.open(open_backend(str(lab.repo)), lab.password_file.read_text().strip())
     registry = connect.registry(settings)
     with (
         registry.begin() as job_run,

@@ -20,6 +20,7 @@ from tests.program import Lab, Program, served, stopped_by
 from vcbproxy.lab import spec as specification
 from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, Truth, VmSpec
 from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.units import GiB, MiB
 
 
@@ -190,11 +191,10 @@ def test_an_untrusted_certificate_is_never_spoken_to(lab):
 
 
 def test_an_exclusive_lock_is_respected(lab):
-    from vcbproxy.repository.backend import base
     from vcbproxy.repository.repository import Repository
 
     password = lab.password_file.read_text().strip()
-    with Repository.open(base.open_backend(str(lab.repo)), password).locked(exclusive=True):
+    with Repository.open(open_backend(str(lab.repo)), password).locked(exclusive=True):
         lab.vcbproxy("backup", "vm1", code=11)
         assert lab.server.calls["CreateSnapshot_Task"] == 0
     assert_clean(lab, points=0)

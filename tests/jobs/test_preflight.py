@@ -28,7 +28,7 @@ from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.persona import Persona
 from vcbproxy.manager.datastore import Datastore, DatastoreKind, DatastorePath
 from vcbproxy.manager.marker import Marker
-from vcbproxy.repository.backend import base
+from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.repository.repository import Repository
 from vcbproxy.san.info import LunInfo, LunKind
 from vcbproxy.san.opened import OpenLuns
@@ -435,7 +435,7 @@ def test_an_export_is_known_by_its_path_and_by_the_files_in_it(tmp_path: Path, l
 
 def test_what_can_be_wrong_with_the_repository(lab, tmp_path):
     password = lab.password_file.read_text().strip()
-    with Repository.open(base.open_backend(str(lab.repo)), password).locked(exclusive=True):
+    with Repository.open(open_backend(str(lab.repo)), password).locked(exclusive=True):
         assert "exclusively" in the_failure(lab.vcbproxy, "repository lock", code=11)["detail"]
     (lab.directory / "bad.password").write_text("wrong\n")
     wrong = changed(lab, "key", ('password_file = "repo.password"', 'password_file = "bad.password"'))

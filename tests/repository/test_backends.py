@@ -10,8 +10,9 @@ import pytest
 
 from tests.contract.backend import BackendContract, name_of
 from vcbproxy.errors import TargetError, UsageError
-from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, load_all, open_backend
+from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, load_all
 from vcbproxy.repository.backend.directory import DirectoryBackend
+from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.pages import buffer as new_buffer
 

@@ -106,7 +106,7 @@ def test_a_drive_that_another_host_took_after_a_power_cut_is_not_written_to(devi
             with reserved(theirs.unit, key_of("proxy02")), pytest.raises(Reserved, match=r"\(proxy.*\); release it"):
                 drive.write(b"not there")
         assert devices.library.drives[0].cartridge is not None
-        assert devices.library.drives[0].cartridge.end(0) == 0
+        assert devices.library.drives[0].cartridge.tracks[0].end == 0
 
 
 def test_a_power_cut_after_the_last_command_is_no_trouble(devices: EmulatedDevices) -> None:

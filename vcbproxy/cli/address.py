@@ -47,9 +47,10 @@ class RepositoryAddress:
     def backend(self, *, create: bool = False) -> Backend:
         """The storage below the repository, patient, and no faster than it may be."""
         from vcbproxy.cli import interruption
-        from vcbproxy.repository.backend import base, compose
+        from vcbproxy.repository.backend import compose
+        from vcbproxy.repository.backend.location import open_backend
 
-        opened = base.open_backend(self.location, s3=self.s3)
+        opened = open_backend(self.location, s3=self.s3)
         backend = compose.patient(
             opened, self.traffic, SystemClock(), random.Random(), interruption.wanted, watched=frame.on_terminal()
         )

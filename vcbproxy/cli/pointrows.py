@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vcbproxy.cli.moments import when
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ def in_repository(point: PointSummary) -> dict[str, Any]:
 
 def on_tape(placed: Placed) -> dict[str, Any]:
     """One on tape; where its cartridges are is as it was last seen."""
-    from vcbproxy.cli.tape.rows import when
-
     point = placed.point
     stored = sum(part.size_bytes for part in point.parts)
     return {

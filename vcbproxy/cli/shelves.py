@@ -115,7 +115,7 @@ def by_memory(config: Config) -> DriveSession:
     @contextmanager
     def session(drive: SequentialDrive) -> Iterator[None]:
         from tape import memory
-        from vcbproxy.cli.archiving import protection_of
+        from vcbproxy.cli.protection import protection_of
 
         told = memory.read(drive, 0, memory.Id.MEDIA_POOL)
         name = told.text if told is not None else ""
@@ -133,6 +133,6 @@ def by_memory(config: Config) -> DriveSession:
 def hand(config: Config) -> Hand:
     """Who writes: this program, on this host."""
     from vcbproxy.archive.hand import Hand
-    from vcbproxy.cli.tape.maker import maker
+    from vcbproxy.cli.maker import maker
 
     return Hand(maker(), SystemClock().now, state_directory(config) / "tape" / "journal")

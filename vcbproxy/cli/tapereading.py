@@ -204,6 +204,7 @@ def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPo
     from jobs.fromtape import TapeRestore
     from vcbproxy.archive.remembered import Remembered
     from vcbproxy.cli.progress import Terminal
+    from vcbproxy.cli.protection import identities_of
     from vcbproxy.clock import SystemClock
 
     with archiving.opened(config, pool) as (opened, protection):
@@ -216,7 +217,7 @@ def _reading(config: Config, pool: str, wanted: Wanted) -> Iterator[tuple[OpenPo
                 wait=wanted.wait,
                 overwrite=wanted.overwrite,
                 workers=wanted.workers,
-                identities=archiving.identities_of(protection, wanted.identity),
+                identities=identities_of(protection, wanted.identity),
                 remembered=Remembered(shelves.state_directory(config) / "tape" / "points"),
                 salvage=wanted.salvage,
             ),

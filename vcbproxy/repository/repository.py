@@ -157,7 +157,11 @@ class Repository:
     @contextmanager
     def writing(self, held: lock.HeldLock, options: WriteOptions | None = None) -> Iterator[WriteSession]:
         """A session to store blobs in, for the length of a ``with``; load the index before."""
-        with self.indexing.writing(held), WriteSession(self, held.check, options or WriteOptions()) as session:
+        options = options or WriteOptions()
+        with (
+            self.indexing.writing(held),
+            WriteSession(self.files, self.indexing, self.immutability, held.check, options) as session,
+        ):
             yield session
 
     # ------------------------------------------------------------------ blobs

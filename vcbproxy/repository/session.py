@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,14 @@ from vcbproxy.config import Compression
 from vcbproxy.errors import TargetError
 from vcbproxy.repository import pages
 from vcbproxy.repository.backend.base import FileKind, FileName, Heat
+from vcbproxy.repository.files import Files
 from vcbproxy.repository.ids import BlobKind
+from vcbproxy.repository.immutability import Immutability
 from vcbproxy.repository.indexfile import PackBlobs
+from vcbproxy.repository.indexing import Indexing
 from vcbproxy.repository.packer import ClosedPack, Packer, PackerStats
 from vcbproxy.thread import Thread, join_all
 from vcbproxy.units import MiB
-
-if TYPE_CHECKING:
-    from vcbproxy.repository.repository import Repository
 
 _ROOM_BYTES = 256 * 1024  # for a usual pack's header, so that a full pack's size stays near its target
 _WRITER_BYTES = 20 * MiB  # the pack that one writer stores, and some of the next
@@ -64,20 +64,31 @@ class WriteOptions:
 class WriteSession:
     """Packers' common ground; a context manager that ends its threads on every exit."""
 
-    def __init__(self, repository: Repository, guard: Callable[[], None], options: WriteOptions) -> None:
+    def __init__(
+        self,
+        files: Files,
+        indexing: Indexing,
+        immutability: Immutability | None,
+        guard: Callable[[], None],
+        options: WriteOptions,
+    ) -> None:
         """Start the writers.
 
         Args:
-            repository: where to.
+            files: where to.
+            indexing: told of each durable pack.
+            immutability: likewise, where files are locked against removal.
             guard: raises when nothing may be written any more (the lock was lost).
             options: sizes and numbers.
         """
-        self.key = repository.key
+        self.key = files.key
         self.options = options
         self.stats = PackerStats()
-        self._repository = repository
+        self._backend = files.backend
+        self._indexing = indexing
+        self._immutability = immutability
         self._guard = guard
-        writers = options.writers or repository.backend.traits.connections
+        writers = options.writers or files.backend.traits.connections
         self._queue_bytes = options.queue_bytes or writers * _WRITER_BYTES
         self._changed = threading.Condition()
         self._claims: set[tuple[bytes, BlobKind]] = set()
@@ -106,7 +117,7 @@ class WriteSession:
             if claim in self._claims:
                 return False
             self._claims.add(claim)
-        if not self._repository.index.has(kind, blob_id):
+        if not self._indexing.index.has(kind, blob_id):
             return True
         with self._changed:
             self._claims.discard(claim)
@@ -116,7 +127,7 @@ class WriteSession:
         """Whether packers of ours are about to store all of these, or have just done so."""
         with self._changed:
             waiting = [blob_id for row in ids if ((blob_id := row.tobytes()), kind) not in self._claims]
-        return all(self._repository.index.has(kind, blob_id) for blob_id in waiting)
+        return all(self._indexing.index.has(kind, blob_id) for blob_id in waiting)
 
     def room(self, sealed_bytes: int) -> tuple[memoryview, int]:
         """Memory for a pack whose first blob has this size, and how many bytes of blobs make it full."""
@@ -166,7 +177,7 @@ class WriteSession:
                 self._changed.wait()
             self._raise_first_error()
         self._guard()
-        self._repository.indexing.write()
+        self._indexing.write()
 
     def fail(self, error: BaseException) -> None:
         """Stop: every later call of any thread raises this error, unless an earlier one is held already."""
@@ -211,10 +222,10 @@ class WriteSession:
         self._guard()
         heat = Heat.COLD if closed.blobs[0].kind is BlobKind.DATA else Heat.HOT
         name = FileName(FileKind.PACK, closed.pack_id.hex(), heat)
-        self._repository.backend.save(name, [closed.buffer[: closed.size_bytes]])
-        if self._repository.immutability is not None:
-            self._repository.immutability.stored(closed.pack_id)
-        self._repository.indexing.publish(PackBlobs(closed.pack_id, closed.blobs))
+        self._backend.save(name, [closed.buffer[: closed.size_bytes]])
+        if self._immutability is not None:
+            self._immutability.stored(closed.pack_id)
+        self._indexing.publish(PackBlobs(closed.pack_id, closed.blobs))
         with self._changed:
             self._claims.difference_update((blob.blob_id, blob.kind) for blob in closed.blobs)
             self._busy_bytes -= closed.size_bytes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.backend import BackendContract
-from vcbproxy.repository.backend.base import Backend, open_backend
+from vcbproxy.repository.backend.base import Backend
+from vcbproxy.repository.backend.location import open_backend
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("s3")]
 

@@ -18,7 +18,8 @@ from vcbproxy import config
 from vcbproxy.config import S3
 from vcbproxy.errors import ConfigError, CredentialsError, Error, TargetError
 from vcbproxy.lab import certificate
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, Heat, Unavailable, load_all, open_backend
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, Heat, Unavailable, load_all
+from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.repository.backend.s3 import failures
 from vcbproxy.repository.backend.s3.place import Place
 
@@ -59,8 +60,8 @@ def test_each_refusal_is_an_error_with_a_remedy(code: str, status: int, ours: ty
 
 def test_a_location_of_ours_costs_no_boto3() -> None:
     code = (
-        "import sys; from vcbproxy.repository import repository; from vcbproxy.repository.backend import base; "
-        "base.open_backend('/tmp/nowhere'); sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+        "import sys; from vcbproxy.repository import repository; from vcbproxy.repository.backend import location; "
+        "location.open_backend('/tmp/nowhere'); sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -14,7 +14,8 @@ from tests.program import Program
 from tests.seaweed import ADMIN, Keys, Seaweed
 from vcbproxy import config
 from vcbproxy.clock import Clock, ManualClock, SystemClock
-from vcbproxy.repository.backend.base import CONFIG, FileExists, FileKind, load_all, open_backend
+from vcbproxy.repository.backend.base import CONFIG, FileExists, FileKind, load_all
+from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.repository.backend.s3.probe import Finding, Promise, Unfit, Verdict, probe, require_safe
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("s3")]

@@ -6,7 +6,8 @@ import click
 
 from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.cli import frame, shelves
-from vcbproxy.cli.tape import named, rows
+from vcbproxy.cli.moments import when
+from vcbproxy.cli.tape import named
 from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 
@@ -45,7 +46,7 @@ def release(
         "barcode": barcode,
         "holds": found.what,
         "fingerprint": found.fingerprint,
-        "kept_until": rows.when(outcome.hold.until) if outcome.hold else None,
+        "kept_until": when(outcome.hold.until) if outcome.hold else None,
         "because": outcome.hold.because if outcome.hold else None,
         "lost": [point.name for point in outcome.lost],
         "released": outcome.released,
@@ -81,7 +82,7 @@ def recycle(pool_name: str | None, dry_run: bool, config: Config, as_json: bool)
             "barcode": medium.barcode,
             "pool": medium.pool,
             "media_set": medium.media_set,
-            "last_written": rows.when(medium.last_written),
+            "last_written": when(medium.last_written),
             "location": medium.location,
             "points": [point.name for point in points],
         }

@@ -9,7 +9,7 @@ import click
 
 from vcbproxy import config as configuration
 from vcbproxy.cli import frame, shelves
-from vcbproxy.cli.tape import rows
+from vcbproxy.cli.moments import when
 from vcbproxy.config import Config
 from vcbproxy.units import human
 
@@ -50,10 +50,10 @@ def show(name: str, config: Config, as_json: bool) -> None:
         sets = [
             {
                 "media_set": one.id,
-                "began": rows.when(one.began),
-                "last_written": rows.when(one.last_written),
+                "began": when(one.began),
+                "last_written": when(one.last_written),
                 "closed": one.closed,
-                "kept_until": rows.when(max((held[label].until for label in labels if label in held), default=None)),
+                "kept_until": when(max((held[label].until for label in labels if label in held), default=None)),
                 "cartridges": labels,
             }
             for one in catalog.sets.listed(pool=name)

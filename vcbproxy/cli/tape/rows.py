@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from vcbproxy.cli.moments import when
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
@@ -58,12 +58,3 @@ def medium_details(medium: Medium, hold: Hold | None, due: Due | None, points: l
         "seen": when(medium.seen),
         "points": [point.name for point in points],
     }
-
-
-def when(moment: datetime | None) -> str | None:
-    """A moment, or ``forever``."""
-    from vcbproxy.catalog.medium import FOREVER
-
-    if moment is None:
-        return None
-    return "forever" if moment >= FOREVER else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

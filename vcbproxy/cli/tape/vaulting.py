@@ -12,7 +12,8 @@ import click
 from vcbproxy.archive.boundary import tape_errors
 from vcbproxy.archive.places import place
 from vcbproxy.cli import frame, shelves
-from vcbproxy.cli.tape import named, rows
+from vcbproxy.cli.moments import when
+from vcbproxy.cli.tape import named
 from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 
@@ -66,7 +67,7 @@ def vault(
         for barcode in places:
             catalog.media.change(barcode, partial(vaulted, barcode))
     result = [
-        {"barcode": barcode, "vault": place, "due_back": rows.when(back), "mail_slot": slots.get(barcode)}
+        {"barcode": barcode, "vault": place, "due_back": when(back), "mail_slot": slots.get(barcode)}
         for barcode, place in places.items()
     ]
     frame.emit(result, as_json=as_json, columns=("barcode", "vault"), columns_if_any=("due_back", "mail_slot"))

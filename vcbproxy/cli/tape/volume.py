@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcbproxy.cli import frame
+from vcbproxy.cli.maker import maker
 from vcbproxy.cli.tape.loaded import Place, loaded, place_argument
-from vcbproxy.cli.tape.maker import maker
 from vcbproxy.errors import IntegrityError, UsageError
 from vcbproxy.units import human
 
