@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +13,7 @@ from vcbproxy.clock import ManualClock
 from vcbproxy.errors import CredentialsError, ManagerError
 from vcbproxy.lab.vcenter.faults import Trouble as Ordered
 from vcbproxy.lab.vcenter.faults import What, Where
-from vcbproxy.manager import inventory
+from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session, connect
 
@@ -109,3 +110,20 @@ def test_several_threads_share_a_session(server: Manager, session: Session) -> N
             looks = [pool.submit(inventory.vms, session) for _ in range(8)]
             assert [len(look.result()) for look in looks] == [1] * 8
         assert server.calls["Login"] == 1 + ends
+
+
+def test_the_cookie_of_a_late_refusal_is_not_taken_for_the_session(server: Manager, session: Session) -> None:
+    """With the fault that says "not logged in" a vCenter hands out a new session, that nobody has logged in to.
+
+    It comes to one thread after another has logged in again: what that one got must stay.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        server.faults.add("CurrentTime", fault=vim.fault.NotAuthenticated(), delay_s=1)
+        late = beside.submit(overview.current_time, session)
+        while not server.calls["CurrentTime"]:
+            time.sleep(0.01)
+        server.expire_sessions()
+        assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
+        late.result()
+    assert [vm.name for vm in inventory.vms(session)] == ["vm1"]
+    assert server.calls["Login"] == 2

@@ -99,6 +99,8 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
     """The one place where requests leave and answers, faults and broken connections come in."""
 
     def __init__(self, endpoint: Endpoint, version: str) -> None:
+        self._login: Callable[[], object] | None = None
+        self._calls = threading.local()
         super().__init__(
             host=endpoint.host,
             port=endpoint.port,
@@ -112,9 +114,22 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
         self.scheme = functools.partial(tls.PinnedConnection, thumbprint=endpoint.thumbprint)
         self.generation = 0
         self.endpoint = endpoint
-        self._login: Callable[[], object] | None = None
         self._login_lock = threading.RLock()
-        self._calls = threading.local()
+
+    @property
+    def cookie(self) -> str:
+        """Which session calls are made in."""
+        return self._cookie
+
+    @cookie.setter
+    def cookie(self, cookie: str) -> None:
+        """Take the one that a login brings.
+
+        pyVmomi takes whatever an answer brings. But a refusal that comes late, after another thread has logged in
+        again, brings one too: of a new session that nobody has logged in to.
+        """
+        if self._login is None or getattr(self._calls, "logging_in", False):
+            self._cookie = cookie
 
     def log_in_with(self, login: Callable[[], object]) -> None:
         """Log in, and again whenever the manager no longer knows our session."""
@@ -218,9 +233,9 @@ class Stub(_Adapter):  # type: ignore[misc]  # subclasses Any
             login = self._login
             if login is None or generation != self.generation:
                 return
-            self.cookie = ""  # a Login inside a live session is refused as InvalidLogin
             self._calls.logging_in = True  # this thread's; the others wait for the lock and then repeat their calls
             try:
+                self.cookie = ""  # a Login inside a live session is refused as InvalidLogin
                 login()
             finally:
                 self._calls.logging_in = False

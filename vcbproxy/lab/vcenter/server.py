@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -206,7 +207,9 @@ class LabServer:
         except Dropped:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it was, the client gets a fault
-            return http.Reply(500, wire.fault(as_fault(error), version))
+            # As a vCenter does: whoever comes without a session is given one, that nobody has logged in to.
+            stranger = uuid.uuid4().hex if type(error).__name__.endswith("NotAuthenticated") else ""
+            return http.Reply(500, wire.fault(as_fault(error), version), stranger)
 
     def _reply(self, request: wire.Request, post: http.Post, version: str) -> http.Reply:
         about = methods.about(request)
