@@ -32,6 +32,7 @@ from vcbproxy.errors import (
 )
 from vcbproxy.manager import inventory, overview
 from vcbproxy.manager.choice import refuse
+from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
 from vcbproxy.pipeline.crew import Cancel
@@ -148,11 +149,22 @@ def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str
 
     Returns:
         Why it is still there, by moref, where it could not be removed. The backup goes on above it.
+
+    Raises:
+        ManagerError: the manager does not answer.
     """
     cleanup = Cleanup(around.session, around.registry, Rules(morefs=frozenset(morefs)), around.clock)
     failed: dict[str, str] = {}
     cleanup.settle()
-    for done in cleanup.carry_out(cleanup.survey()):
+    try:
+        findings = cleanup.survey()
+    except ManagerError as error:
+        if trouble_of(error) is Trouble.CONNECTION:
+            raise
+        # It is told of all VMs at once, of those that are not meant, too: one of them must not cost the others their night.
+        around.watcher.said(f"what earlier backups may have left is not known, `vcbproxy cleanup` looks again: {error}")
+        return failed
+    for done in cleanup.carry_out(findings):
         what = "the disks" if done.snapshot is None else f"the snapshot {done.snapshot.name!r}"
         match done.action:
             case Action.REMOVED | Action.CONSOLIDATED:

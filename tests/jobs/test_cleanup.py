@@ -246,6 +246,14 @@ def test_a_leftover_that_cannot_be_removed_does_not_stop_the_backup_and_is_told(
     assert row["point_id"]
 
 
+def test_a_clean_up_that_cannot_look_costs_nobody_the_night(lab):
+    """The list of all VMs' snapshots is refused, as for one of them that the manager trips over."""
+    lab.server.faults.add("CreateContainerView", vmodl.fault.SystemError(reason="", msg="a VM's snapshots"), after=2)
+    done = lab.vcbproxy("backup", "vm1", "--json")
+    assert done.json[0]["outcome"] == "ok"
+    assert "what earlier backups may have left is not known" in done.err
+
+
 def test_a_backup_whose_snapshot_stays_is_cleaned_up_after(lab):
     """It ended by itself, so its lock is free; what it could not remove is removed later."""
     lab.server.faults.add("RemoveSnapshot_Task", vim.fault.RestrictedVersion(), times=99, where=Where.TASK)
