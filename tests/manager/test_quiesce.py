@@ -13,10 +13,11 @@ from vcbproxy.errors import ManagerError, TaskFailed
 from vcbproxy.lab.vcenter import LabServer
 from vcbproxy.lab.vcenter.faults import Where
 from vcbproxy.manager import inventory
+from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.quiesce import Cause
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, find_ours, held
-from vcbproxy.manager.vm import Vm
+from vcbproxy.manager.vm import Power, Vm
 
 MARKER = Marker("run-9", "proxy01")
 
@@ -92,3 +93,95 @@ def test_a_guest_that_hangs_is_not_asked_twice(server: LabServer, session: Sessi
         assert frozen.unquiesced.cause is Cause.TIMEOUT
         assert len(find_ours(session, vm)) == 1
     assert server.calls["CreateSnapshot_Task"] == 2
+
+
+def switch(server: LabServer, *, on: bool) -> None:
+    machine = server.datacenter.machine("vm1")
+    machine.set_power(on=on)
+    server.datacenter.changed(machine)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [({"tools_running": False}, Cause.NO_TOOLS), ({"powered_on": False}, Cause.POWERED_OFF)],
+    ids=["no tools", "off"],
+)
+def test_try_does_not_ask_in_vain(
+    server: LabServer, session: Session, vm: Vm, facts: dict[str, bool], cause: Cause
+) -> None:
+    machine = server.datacenter.machine("vm1")
+    ((fact, value),) = facts.items()
+    setattr(machine.state, fact, value)
+    server.datacenter.changed(machine)
+    try:
+        with hold(session, vm, Quiesce.TRY) as frozen:
+            assert frozen.unquiesced is not None
+            assert frozen.unquiesced.cause is cause
+        assert server.calls["CreateSnapshot_Task"] == 1
+    finally:
+        setattr(machine.state, fact, True)
+        server.datacenter.changed(machine)
+
+
+@pytest.fixture
+def off(server: LabServer, session: Session) -> Iterator[Vm]:
+    """The VM as it was looked up while it was off; it is on again in the end."""
+    switch(server, on=False)
+    yield inventory.find(session, "vm1")
+    switch(server, on=True)
+
+
+@pytest.mark.parametrize("wanted", [Quiesce.TRY, Quiesce.REQUIRE])
+def test_one_that_was_switched_on_meanwhile_is_quiesced(
+    server: LabServer, session: Session, off: Vm, wanted: Quiesce
+) -> None:
+    """Between the look at it and its snapshot lies the reading of the repository's index."""
+    assert off.power_state is Power.OFF
+    switch(server, on=True)
+    with hold(session, off, wanted) as frozen:
+        assert frozen.quiesced
+
+
+def test_one_that_was_switched_off_meanwhile_is_at_rest(server: LabServer, session: Session, vm: Vm) -> None:
+    switch(server, on=False)
+    try:
+        with hold(session, vm, Quiesce.REQUIRE) as frozen:
+            assert frozen.unquiesced is not None
+            assert frozen.unquiesced.cause is Cause.POWERED_OFF
+    finally:
+        switch(server, on=True)
+
+
+@pytest.mark.parametrize("wanted", [Quiesce.TRY, Quiesce.REQUIRE])
+def test_one_that_is_just_being_switched_on_is_not_called_at_rest(
+    server: LabServer, session: Session, off: Vm, wanted: Quiesce
+) -> None:
+    """It is off when it is looked at, and busy when its snapshot is asked for: with being switched on."""
+
+    def switched_on() -> Exception:
+        switch(server, on=True)
+        return vim.fault.TaskInProgress(msg="it is being switched on")
+
+    server.faults.add("CreateSnapshot_Task", switched_on)
+    with hold(session, off, wanted) as frozen:
+        assert frozen.quiesced
+    assert server.calls["CreateSnapshot_Task"] == 3
+
+
+def test_one_that_was_switched_on_after_all_is_named(server: LabServer, session: Session, off: Vm) -> None:
+    """It is off whenever it is looked at first, and runs whenever it has been frozen."""
+
+    def switched_on() -> Exception:
+        switch(server, on=True)
+        return vim.fault.TaskInProgress(msg="it is being switched on")
+
+    def switched_off() -> Exception:
+        switch(server, on=False)
+        return vim.fault.TaskInProgress(msg="it is being switched off")
+
+    server.faults.add("CreateSnapshot_Task", switched_on)
+    server.faults.add("RemoveSnapshot_Task", switched_off)
+    server.faults.add("CreateSnapshot_Task", switched_on, after=1)
+    with pytest.raises(ManagerError, match="ran right after it") as refused, hold(session, off, Quiesce.REQUIRE):
+        pytest.fail("nobody knows whether it is at rest")
+    assert trouble_of(refused.value) is Trouble.QUIESCE

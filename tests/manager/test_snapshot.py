@@ -27,7 +27,7 @@ from vcbproxy.manager.datastore import DatastorePath
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.snapshot import Limits, Marker, Quiesce, VmSnapshot, find_ours, held, remove_marked
-from vcbproxy.manager.vm import Power, Vm
+from vcbproxy.manager.vm import Vm
 
 MANAGERS = BOTH
 
@@ -197,16 +197,6 @@ def test_off_never_asks(hold: Hold) -> None:
     with hold(quiesce=Quiesce.OFF) as frozen:
         assert not frozen.quiesced
         assert frozen.not_quiesced_because == "not asked for"
-
-
-@pytest.mark.parametrize(
-    ("facts", "why"),
-    [({"tools_running": False}, "VMware Tools do not run"), ({"power_state": Power.OFF}, "the VM is off")],
-)
-def test_try_does_not_ask_in_vain(server: Manager, vm: Vm, hold: Hold, facts: dict[str, Any], why: str) -> None:
-    with hold(vm=dataclasses.replace(vm, **facts)) as frozen:
-        assert why in str(frozen.not_quiesced_because)
-    assert server.calls["CreateSnapshot_Task"] == 1
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ class Cause(Enum):
     TIMEOUT = "timeout"
     SNAPSHOT_FAULT = "snapshot-fault"
     UNCONFIRMED = "unconfirmed"
+    SWITCHED_ON = "switched-on"
 
 
 _WORDS = {
@@ -42,6 +43,7 @@ _WORDS = {
     Cause.TIMEOUT: "it did not come to rest in time; see [backup] quiesce_timeout_s",
     Cause.SNAPSHOT_FAULT: "the manager could not quiesce it",
     Cause.UNCONFIRMED: "the manager says that it is not quiesced, although that was asked for",
+    Cause.SWITCHED_ON: "it was off as the snapshot was asked for, and ran right after it",
 }
 _FAULTS = {
     "ApplicationQuiesceFault": Cause.APPLICATIONS,

@@ -31,7 +31,7 @@ from vcbproxy.manager.removal import PAUSE_MAX_S, Limits, OurSnapshot, find_ours
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.shield import Interrupts, to_the_end
 from vcbproxy.manager.vm import Vm
-from vcbproxy.manager.vmsnapshot import VmSnapshot, read
+from vcbproxy.manager.vmsnapshot import VmSnapshot, as_it_runs, read
 from vcbproxy.manager.wire import moref_of
 
 __all__ = ["Limits", "Marker", "OurSnapshot", "Quiesce", "VmSnapshot", "find_ours", "held", "refuse", "remove_marked"]
@@ -132,8 +132,19 @@ class _Life:
         log.debug("%s: %s, %s: %s", self.vm.name, before.value, why, self.state.value)
 
     def create(self, interrupts: Interrupts) -> VmSnapshot:
-        """Create it, quiesced if it can be, and read what it froze."""
+        """Create it, quiesced if it can be, and read what it froze; anew when the VM was switched on just then."""
         self.interrupts, self.creator = interrupts, threading.current_thread()
+        frozen = self._taken(interrupts)
+        if _switched_on(frozen):  # while it was waited for, most likely
+            self._broken(Event.FAULT)
+            self._clean_up(interrupts)
+            frozen = self._taken(interrupts)
+        if _switched_on(frozen) and self.quiesce is Quiesce.REQUIRE:
+            raise ManagerError(f"the snapshot of {self.vm.name}: {frozen.unquiesced}", trouble=Trouble.QUIESCE)
+        return frozen
+
+    def _taken(self, interrupts: Interrupts) -> VmSnapshot:
+        self.vm = as_it_runs(self.session, self.vm)
         unquiesced = quiesce.beforehand(self.vm, self.quiesce)
         for attempt in range(_QUIESCED_ATTEMPTS if unquiesced is None else 0):
             try:
@@ -276,3 +287,7 @@ class _Life:
         if unsure and self.quiesce is Quiesce.REQUIRE:
             raise ManagerError(f"the snapshot of {self.vm.name}: {frozen.unquiesced}", trouble=Trouble.QUIESCE)
         return frozen
+
+
+def _switched_on(frozen: VmSnapshot) -> bool:
+    return frozen.unquiesced is not None and frozen.unquiesced.cause is Cause.SWITCHED_ON

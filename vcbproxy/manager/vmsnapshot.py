@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,10 @@ from vcbproxy.manager import convert, properties, rawlun
 from vcbproxy.manager.disk import Disk, refusal
 from vcbproxy.manager.quiesce import Cause, Unquiesced
 from vcbproxy.manager.session import Session
-from vcbproxy.manager.vm import Vm
+from vcbproxy.manager.vm import Power, Vm
 from vcbproxy.manager.wire import moref_of
+
+_POWER, _TOOLS = "runtime.powerState", "guest.toolsRunningStatus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def read(session: Session, vm: Vm, moref: str, unquiesced: Unquiesced | None) ->
         vm: whose snapshot.
         moref: the snapshot's.
         unquiesced: why it was asked for without coming to rest; None: it was asked for with. Should the manager not
-            confirm that, the cause is ``UNCONFIRMED``.
+            confirm that, the cause is ``UNCONFIRMED``; ``SWITCHED_ON`` if it is said to be off and runs.
 
     Raises:
         ManagerError: it is not there, or does not freeze the disks.
@@ -59,7 +61,7 @@ def read(session: Session, vm: Vm, moref: str, unquiesced: Unquiesced | None) ->
         "config"
     )
     live = session.read(
-        lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), ["config", "snapshot"])
+        lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), ["config", "snapshot", _POWER])
     )
     trees = properties.snapshot_trees(live.get("snapshot"))
     tree = next((tree for tree in trees if moref_of(tree.snapshot) == moref), None)
@@ -72,6 +74,8 @@ def read(session: Session, vm: Vm, moref: str, unquiesced: Unquiesced | None) ->
             raise ManagerError(f"{vm.name}: {disk.key} is not frozen: the snapshot left {disk.path} in use")
     if unquiesced is None and not tree.quiesced:
         unquiesced = Unquiesced(Cause.UNCONFIRMED)
+    if unquiesced is not None and unquiesced.cause is Cause.POWERED_OFF and _runs(live):
+        unquiesced = Unquiesced(Cause.SWITCHED_ON)  # in between: whether it was at rest nobody knows
     return VmSnapshot(
         moref=moref,
         name=tree.name,
@@ -81,3 +85,23 @@ def read(session: Session, vm: Vm, moref: str, unquiesced: Unquiesced | None) ->
         disks=disks,
         config=convert.plain(config),
     )
+
+
+def as_it_runs(session: Session, vm: Vm) -> Vm:
+    """The VM with its power and its tools as they are now: since it was looked up, minutes may have passed.
+
+    Raises:
+        ManagerError: it is gone, or the manager does not tell.
+    """
+    row = session.read(
+        lambda wire: properties.of_one(wire, wire.object(vim.VirtualMachine, vm.moref), [_POWER, _TOOLS])
+    )
+    try:
+        power = Power(str(row.need(_POWER)))
+    except ValueError as error:
+        raise ManagerError(f"{vm.name}: {error}, for its power state") from error
+    return replace(vm, power_state=power, tools_running=str(row.get(_TOOLS)) == "guestToolsRunning")
+
+
+def _runs(live: properties.Row) -> bool:
+    return str(live.get(_POWER)) != Power.OFF.value
