@@ -161,7 +161,7 @@ def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str
     except ManagerError as error:
         if trouble_of(error) is Trouble.CONNECTION:
             raise
-        # It is told of all VMs at once, of those that are not meant, too: one of them must not cost the others their night.
+        # It is told of all VMs at once, of those that are not meant, too: one must not cost the others their night.
         around.watcher.said(f"what earlier backups may have left is not known, `vcbproxy cleanup` looks again: {error}")
         return failed
     for done in cleanup.carry_out(findings):
