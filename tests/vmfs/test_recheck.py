@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.vmfs.labs import SMALL, lab, opened, overlaid
 from tests.vmfs.patient import META, PATH, Patient
-from vcbproxy.device import read
+from vcbproxy.device import FileDevice, read
 from vcbproxy.errors import Changed, Relocked
 from vcbproxy.lab.vmfs import Allocation, Layout, VolumeSpec
 from vcbproxy.units import MiB
+from vcbproxy.vmfs.volume import Volume
+
+
+@dataclass
+class Rerouted:
+    """A device whose paths come to lead to another one."""
+
+    device: FileDevice
+
+    @property
+    def name(self) -> str:
+        return "mpathb"
+
+    @property
+    def size_bytes(self) -> int:
+        return self.device.size_bytes
+
+    def read_into(self, offset: int, buf: memoryview) -> None:
+        self.device.read_into(offset, buf)
+
+
+@pytest.mark.parametrize("version", [3, 5, 6])
+@pytest.mark.parametrize("other", ["of another volume", "blank"])
+def test_the_second_device_is_another_one_now(version: int, other: str, tmp_path: Path) -> None:
+    """The array, or a path that was not checked, puts another LUN in its place: all metadata lie on the first one."""
+    (tmp_path / "other").mkdir()
+    spec = VolumeSpec(version=version, size_bytes=SMALL)
+    with (
+        lab(tmp_path, spec, devices=2) as truth,
+        lab(tmp_path / "other", replace(spec, seed=2), devices=2) as strangers,
+        FileDevice(truth.paths[0]) as first,
+        FileDevice(truth.paths[1]) as second,
+        FileDevice(strangers.paths[1]) as stranger,
+    ):
+        truth.create_file("/disk", SMALL, allocation=Allocation.EAGER, materialise=False)
+        truth.write("/disk", SMALL - MiB, b"on the second device")
+        lun = Rerouted(second)
+        file = Volume.open([first, lun]).open_file("/disk")
+        assert {run.device for run in file.runs()} == {0, 1}
+        file.recheck()
+        if other == "blank":
+            with (tmp_path / "blank").open("wb") as blank:
+                blank.truncate(second.size_bytes)
+            stranger = FileDevice(tmp_path / "blank")
+        lun.device = stranger
+        assert read(file, SMALL - MiB, 20) != b"on the second device"
+        with pytest.raises(Changed, match="mpathb"):
+            file.recheck()
+        stranger.close()
 
 
 def test_nothing_happened(patient: Patient) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vcbproxy.device import Device
-from vcbproxy.errors import Changed, Relocked, VmfsError
+from vcbproxy.errors import Changed, LvmError, Relocked, VmfsError
 from vcbproxy.vmfs import runs
 from vcbproxy.vmfs.inode import FileType, Inode, Layout, LockMode, Stamp
 
@@ -75,16 +75,16 @@ class VmfsFile(runs.Mapped):
         self._again = again
 
     def recheck(self) -> None:
-        """Read the file descriptor and all its pointers again.
+        """Read the file descriptor and all its pointers again, and what the volume's devices say that they are.
 
         Raises:
-            Changed: someone wrote, moved or deleted the file since it was opened, or opened it for writing; nothing
-                read of it may be kept.
+            Changed: someone wrote, moved or deleted the file since it was opened, or opened it for writing, or a device
+                is another one now; nothing read of it may be kept.
             Relocked: all is as it was, but for the lock, and nobody holds it for writing.
         """
         try:
             inode, placed = self._again()
-        except VmfsError as error:
+        except (LvmError, VmfsError) as error:
             raise Changed(file=self.name, reason=f"it can no longer be read: {error}") from error
         if inode.address != self.info.address:
             raise Changed(file=self.name, reason="another file bears its name now")

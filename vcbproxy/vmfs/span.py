@@ -33,6 +33,27 @@ class LogicalVolume(runs.Mapped):
         super().__init__(name, layout, devices)
         self.members = tuple(members)
 
+    def recheck(self) -> None:
+        """Read the devices' headers again.
+
+        A path that was not checked, or an array, may have put another LUN in the place of one; where metadata and data
+        lie on two devices, the metadata tell nothing of the data's.
+
+        Raises:
+            LvmError: a device is another one than it was.
+            DeviceError: it cannot be read.
+        """
+        for member in self.members:
+            if not lvm.is_member(member.device, member.start):
+                raise LvmError(
+                    device=member.device.name, reason="it has no LVM header any more: another LUN lies there"
+                )
+            now = lvm.parse(member.device, member.start, member.length)
+            if (now.device_uuid, now.volume_uuid) != (member.device_uuid, member.volume_uuid):
+                reason = f"it was device {member.device_uuid} of volume {member.volume_uuid},"
+                reason += f" now it is {now.device_uuid} of {now.volume_uuid}"
+                raise LvmError(device=member.device.name, reason=reason)
+
     def place(self, file: runs.RunMap) -> runs.RunMap:
         """Turn runs whose device 0 is this volume into runs on the real devices."""
         build = runs.Builder()

@@ -161,7 +161,7 @@ class Volume:
         found = self._find(path)
         if found[0].is_directory:
             raise VmfsError(volume=self.fs.name, file=path, reason="is a directory", offset=found[0].offset)
-        return VmfsFile(found[0].name, self.fs.name, self.devices, found, lambda: self._find(path))
+        return VmfsFile(found[0].name, self.fs.name, self.devices, found, lambda: self._find_again(path))
 
     def open_mapping(self, path: str) -> RawMapping:
         """Open a raw device mapping: which LUN the disk's bytes lie on.
@@ -188,6 +188,11 @@ class Volume:
             return inode, self.logical.place(tree.view.map_of(inode))
 
         return self._tried(look)
+
+    def _find_again(self, path: str) -> Found:
+        """As ``_find``, on devices that are still what they were."""
+        self.logical.recheck()
+        return self._find(path)
 
     def _tried(self, look: Callable[[Tree], _T]) -> _T:
         """A host may be in the middle of a change: what fails a check is looked at again, from the start."""
