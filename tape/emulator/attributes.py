@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from tape.emulator import life
 from tape.emulator.cartridge import Cartridge
@@ -11,16 +11,19 @@ from tape.errors import FormatError
 from tape.memory import Attribute, Form, Id, decode
 from tape.scsi.transport import Buffer
 
-if TYPE_CHECKING:
-    from tape.emulator.drive import DriveLun
-
 _MIB = 1 << 20
 _OURS = range(0x0800, 0x0C00)  # what hosts may write: SPC's host attributes, and LTFS's lock
 _WRITABLE = {*_OURS, Id.VOLUME_LOCK}
 
 
-def read(drive: DriveLun, tape: Cartridge, cdb: bytes) -> bytes:
+def read(tape: Cartridge, cdb: bytes, *, loads: int, reference_was_read: Callable[[], None]) -> bytes:
     """Attributes from an identifier on, which there are, or how many partitions.
+
+    Args:
+        tape: the cartridge.
+        cdb: the command.
+        loads: how often the drive was loaded.
+        reference_was_read: told when whoever asks has got the volume change reference.
 
     Raises:
         Check: there is no such partition, or nothing of that identifier.
@@ -29,7 +32,7 @@ def read(drive: DriveLun, tape: Cartridge, cdb: bytes) -> bytes:
     length = int.from_bytes(cdb[10:14], "big")
     if partition >= tape.partitions:
         raise invalid_field()
-    known = _all(drive, tape, partition)
+    known = _all(tape, partition, loads)
     match action:
         case 0x00:
             if first not in known:
@@ -42,7 +45,7 @@ def read(drive: DriveLun, tape: Cartridge, cdb: bytes) -> bytes:
         case _:
             raise invalid_field()
     if action == 0x00 and first <= Id.VOLUME_CHANGE_REFERENCE:
-        drive.reference_was_read()
+        reference_was_read()
     return (len(body).to_bytes(4, "big") + body)[:length]
 
 
@@ -81,13 +84,13 @@ def _medium_type(tape: Cartridge) -> int:
     return 0x01 if life.is_cleaning(tape) else 0x80 if tape.kind.worm else 0x00
 
 
-def _all(drive: DriveLun, tape: Cartridge, partition: int) -> dict[int, bytes]:
+def _all(tape: Cartridge, partition: int, loads: int) -> dict[int, bytes]:
     capacity = tape.capacity_bytes(partition)
     numbers = {
         Id.REMAINING_MIB: (max(capacity - tape.tracks[partition].used_bytes, 0) // _MIB, 8),
         Id.MAXIMUM_MIB: (capacity // _MIB, 8),
         Id.ALERTS: (0, 8),
-        Id.LOADS: (drive.loads, 8),
+        Id.LOADS: (loads, 8),
     }
     if partition == 0:
         numbers |= {Id.DENSITY: (tape.kind.density, 1), Id.MEDIUM_TYPE: (_medium_type(tape), 1)}

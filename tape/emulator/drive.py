@@ -81,7 +81,7 @@ class DriveLun(Lun):
             0x55: self._mode_select,
             0x5A: lambda cdb, _data: self.settings.sense(cdb),
             0x82: lambda _cdb, _data: b"",
-            0x8C: lambda cdb, _data: attributes.read(self, self.loaded, cdb),
+            0x8C: self._read_attribute,
             0x8D: lambda cdb, data: attributes.write(self.loaded, cdb, data),
             0x91: self._space,
             0x92: self._locate,
@@ -150,7 +150,7 @@ class DriveLun(Lun):
             if life.is_cleaning(cartridge):
                 self.cleanings += 1
                 self.pace.clean()
-                life.clean(self, cartridge)
+                life.clean(cartridge, self.alerts)
             self.attention(MEDIUM_CHANGED)
 
     def take_out(self) -> Cartridge:
@@ -248,10 +248,6 @@ class DriveLun(Lun):
 
     # ------------------------------------------------------------------ commands for the tape
 
-    def reference_was_read(self) -> None:
-        """Whoever has read the volume change reference will know whether anything was written since."""
-        self.deck.reference_was_read()
-
     def _write(self, cdb: bytes, data: Buffer) -> bytes:
         self.deck.write(self.loaded, self.session, cdb, data)
         return b""
@@ -285,6 +281,9 @@ class DriveLun(Lun):
     def _mode_select(self, cdb: bytes, data: Buffer) -> bytes:
         self.settings.select(cdb, data)
         return b""
+
+    def _read_attribute(self, cdb: bytes, data: Buffer) -> bytes:
+        return attributes.read(self.loaded, cdb, loads=self.loads, reference_was_read=self.deck.reference_was_read)
 
     def _security_in(self, cdb: bytes, data: Buffer) -> bytes:
         record = None

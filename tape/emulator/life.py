@@ -5,14 +5,9 @@ Noted when the robot carries it: a cartridge that somebody only looks into, in i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tape.elements import CLEANING_PREFIX
 from tape.emulator.cartridge import Cartridge
 from tape.memory import Attribute, Form, Id
-
-if TYPE_CHECKING:
-    from tape.emulator.drive import DriveLun
 
 CLEANINGS_MAX = 50
 _CLEAN_NOW, _CLEAN_PERIODIC, _EXPIRED = 20, 21, 22
@@ -31,30 +26,30 @@ def is_new(cartridge: Cartridge) -> bool:
     return _number(cartridge, Id.LOADS) <= 1
 
 
-def note_load(drive: DriveLun, tape: Cartridge) -> None:
-    """It goes into a drive."""
+def note_load(tape: Cartridge, vendor: str, serial: str) -> None:
+    """It goes into a drive: whose, and which one."""
     _add(tape, Id.LOADS, 1)
     known = tape.attributes(0)
     for place in range(_LAST_DRIVES - 1, 0, -1):
         if (before := known.get(Id.LAST_DRIVE + place - 1)) is not None:
             moved = Attribute(Id.LAST_DRIVE + place, Form.ASCII, before[5:], True)
             tape.set_attribute(0, moved.id, moved.encode())
-    name = (drive.vendor.ljust(8)[:8] + drive.serial).encode("ascii").ljust(_DRIVE_BYTES)[:_DRIVE_BYTES]
+    name = (vendor.ljust(8)[:8] + serial).encode("ascii").ljust(_DRIVE_BYTES)[:_DRIVE_BYTES]
     tape.set_attribute(0, Id.LAST_DRIVE, Attribute(Id.LAST_DRIVE, Form.ASCII, name, True).encode())
 
 
-def note_traffic(drive: DriveLun, tape: Cartridge) -> None:
-    """It comes out of a drive."""
-    _add(tape, Id.MIB_WRITTEN_IN_LIFE, drive.deck.written_bytes // _MIB)
-    _add(tape, Id.MIB_READ_IN_LIFE, drive.deck.read_bytes // _MIB)
+def note_traffic(tape: Cartridge, *, written_bytes: int, read_bytes: int) -> None:
+    """It comes out of a drive, in which so much was done."""
+    _add(tape, Id.MIB_WRITTEN_IN_LIFE, written_bytes // _MIB)
+    _add(tape, Id.MIB_READ_IN_LIFE, read_bytes // _MIB)
 
 
-def clean(drive: DriveLun, tape: Cartridge) -> None:
-    """A cleaning cartridge does its work, as often as it can; loads are counted before."""
+def clean(tape: Cartridge, alerts: set[int]) -> None:
+    """A cleaning cartridge does its work, as often as it can; loads are counted before. The drive's alerts change."""
     if _number(tape, Id.LOADS) > CLEANINGS_MAX:
-        drive.alerts.add(_EXPIRED)
+        alerts.add(_EXPIRED)
     else:
-        drive.alerts -= {_CLEAN_NOW, _CLEAN_PERIODIC}
+        alerts -= {_CLEAN_NOW, _CLEAN_PERIODIC}
 
 
 def _number(tape: Cartridge, identifier: Id) -> int:

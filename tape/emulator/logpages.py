@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tape.emulator.bay import Bay
 from tape.emulator.check import invalid_field
-
-if TYPE_CHECKING:
-    from tape.emulator.drive import DriveLun
 
 _MIB = 1 << 20
 _PAGES = (0x00, 0x02, 0x03, 0x0C, 0x14, 0x17, 0x2E, 0x31)
@@ -15,7 +11,7 @@ _ALERTS = range(1, 65)
 _CLEANING_WANTED = {20, 21}
 
 
-def sense(drive: DriveLun, cdb: bytes) -> bytes:
+def sense(drive: Bay, cdb: bytes) -> bytes:
     """One page.
 
     Raises:
@@ -60,7 +56,7 @@ def _errors(processed_bytes: int) -> bytes:
     return b"".join(_counter(code, processed_bytes if code == 5 else 0, 8) for code in range(7))
 
 
-def _traffic(drive: DriveLun) -> bytes:
+def _traffic(drive: Bay) -> bytes:
     """Of data, from the host and onto tape, off the tape and to the host; and whether it wants to be cleaned."""
     deck = drive.deck
     sizes = (deck.written_bytes, deck.written_bytes, deck.read_bytes, deck.read_bytes)
@@ -69,7 +65,7 @@ def _traffic(drive: DriveLun) -> bytes:
     )
 
 
-def _mib(drive: DriveLun, partition: int) -> tuple[int, int, int]:
+def _mib(drive: Bay, partition: int) -> tuple[int, int, int]:
     """Capacity, used, left."""
     tape = drive.cartridge
     if tape is None or partition >= tape.partitions:
@@ -78,7 +74,7 @@ def _mib(drive: DriveLun, partition: int) -> tuple[int, int, int]:
     return capacity // _MIB, used // _MIB, max(capacity - used, 0) // _MIB
 
 
-def _capacity(drive: DriveLun) -> bytes:
+def _capacity(drive: Bay) -> bytes:
     sizes = [_mib(drive, partition) for partition in (0, 1)]
     return b"".join(
         _counter(code, value)
@@ -86,7 +82,7 @@ def _capacity(drive: DriveLun) -> bytes:
     )
 
 
-def _volume(drive: DriveLun) -> bytes:
+def _volume(drive: Bay) -> bytes:
     """Of the cartridge in it; the first parameter says whether there is one."""
     tape, deck = drive.cartridge, drive.deck
     if tape is None:

@@ -192,7 +192,7 @@ class RobotLun(Lun):
         if shelf.kind_of(source) is ElementKind.DRIVE:
             emptied = self._drives[source - DRIVES]
             cartridge = emptied.take_out()
-            life.note_traffic(emptied, cartridge)
+            life.note_traffic(cartridge, written_bytes=emptied.deck.written_bytes, read_bytes=emptied.deck.read_bytes)
             origin = shelf.sources.get(source, source)
         else:
             try:
@@ -206,7 +206,7 @@ class RobotLun(Lun):
     def _put(self, destination: int, cartridge: Cartridge, origin: int) -> None:
         if self.shelf.kind_of(destination) is ElementKind.DRIVE:
             filled = self._drives[destination - DRIVES]
-            life.note_load(filled, cartridge)
+            life.note_load(cartridge, filled.vendor, filled.serial)
             filled.insert(cartridge)
         self.shelf.full[destination] = cartridge.barcode
         self.shelf.sources[destination] = origin

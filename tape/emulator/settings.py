@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from tape.emulator import modes
+from tape.emulator.bay import Bay
 from tape.emulator.check import invalid_parameter
 from tape.emulator.modes import PageKey
 from tape.scsi.transport import Buffer
-
-if TYPE_CHECKING:
-    from tape.emulator.drive import DriveLun
 
 _MEDIUM_TYPE = 0x88  # an LTO-8 cartridge
 _TAKEN: frozenset[PageKey] = frozenset(
@@ -22,7 +19,7 @@ _TAKEN: frozenset[PageKey] = frozenset(
 class Settings:
     """Of one drive."""
 
-    def __init__(self, drive: DriveLun) -> None:
+    def __init__(self, drive: Bay) -> None:
         self._drive = drive
         self._partition_page: bytes | None = None
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tape.drive import TapeDrive
 from tape.emulator.cartridge import Cartridge as Emulated
-from tape.emulator.cartridge import Kind
 from tape.emulator.drive import DriveLun
+from tape.emulator.kinds import Kind
 from tape.emulator.loop import LoopTransport
 from tape.ltfs.format import Maker, Naming, make_volume
 from tape.ltfs.recover import for_reading

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from tape.emulator.cartridge import Kind
+from tape.emulator.kinds import Kind
 from tests.archive.pools import FRIDAY, World, written
 from vcbproxy.archive.keeper import Unfit
 from vcbproxy.archive.lane import TapeLane
