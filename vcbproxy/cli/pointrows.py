@@ -8,7 +8,7 @@ from vcbproxy.cli.moments import when
 from vcbproxy.units import human
 
 if TYPE_CHECKING:
-    from vcbproxy.cli.tapepoints import Placed
+    from vcbproxy.cli.placed import Placed
     from vcbproxy.repository.points import PointSummary
 
 

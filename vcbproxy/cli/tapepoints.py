@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vcbproxy.cli import frame, pointrows, shelves
+from vcbproxy.cli.placed import Placed
 from vcbproxy.config import Config
 from vcbproxy.errors import UsageError
 from vcbproxy.units import human
@@ -16,50 +16,12 @@ if TYPE_CHECKING:
 
     from vcbproxy.archive.manifest import Document, Image
     from vcbproxy.catalog.catalog import Catalog
-    from vcbproxy.catalog.expiry import Hold
-    from vcbproxy.catalog.medium import Medium
     from vcbproxy.catalog.records import ArchivedPoint
 
 _REASON_MAX = 200
 _ID_MIN = 4
 _IMAGE = ".raw.zst"
 _DELTA = ".delta"
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A restore point, and what is known of its cartridges.
-
-    Attributes:
-        point: as the catalog has it.
-        media: all cartridges, by label.
-        holds: why which of them must be kept.
-    """
-
-    point: ArchivedPoint
-    media: Mapping[str, Medium]
-    holds: Mapping[str, Hold]
-
-    def where(self, barcode: str) -> str:
-        """Where a cartridge was seen last, or taken to."""
-        return self.media[barcode].location if barcode in self.media else "not known"
-
-    def is_here(self, barcode: str) -> bool:
-        """Whether it lies in a library."""
-        known = self.media.get(barcode)
-        return known is not None and known.library is not None and known.vault is None
-
-    @property
-    def hold(self) -> Hold | None:
-        """What ends first of all that keeps its own cartridges; None, when one may be overwritten by now."""
-        found = [self.holds.get(barcode) for barcode in self.point.barcodes]
-        kept = [hold for hold in found if hold is not None]
-        return min(kept, key=lambda hold: hold.until) if kept and len(kept) == len(found) else None
-
-    @property
-    def kept_until(self) -> datetime | None:
-        """Until when none of its cartridges is overwritten; None: one may be."""
-        return self.hold.until if self.hold is not None else None
 
 
 def placed(config: Config, pool: str | None) -> list[Placed]:
