@@ -5,7 +5,8 @@
                                         └ its cartridge failed: once more, onto another
 
 The first error of any lane ends all of them, and so does the operator. But a lane that finds no drive, or no cartridge,
-to begin with leaves the work to the others, as long as there are any: a drive in service does not cost the night.
+to begin with leaves the work to the others, as long as there are any: a drive in service does not cost the night. And
+one that finds no further cartridge ends alone: what the others still have room for is done before that is raised.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from jobs.target import Lane, Target
-from vcbproxy.errors import CartridgeFailed, Error
+from vcbproxy.errors import CartridgeFailed, CartridgeWanted, Error
 from vcbproxy.pipeline.crew import Cancel, Crew, Interrupt
 
 CARTRIDGES_MAX = 3
@@ -46,6 +47,7 @@ def deal(
         interrupt: called at the first error of any lane: wakes those that wait where nobody else would wake them.
 
     Raises:
+        CartridgeWanted: some lane found none any more; the others have done what they could.
         Error: the first of any lane; or why there is none.
     """
     lanes = min(target.lanes, len(items))
@@ -58,6 +60,7 @@ def deal(
         for _ in range(lanes):
             crew.start(dealing.in_lane, stop)
         crew.join()  # here, where an interrupt tells the lanes to end
+    dealing.raise_wanted()
 
 
 def onto_another(lane: Lane, attempt: Callable[[], Result], said: Callable[[CartridgeFailed], None]) -> Result:
@@ -97,9 +100,12 @@ class _Dealing(Generic[Item]):
         self._lock = threading.Lock()
         self._items = deque(items)
         self._lanes = lanes
+        self._wanted: CartridgeWanted | None = None
 
     def in_lane(self, stop: Cancel | None) -> None:
         """Work, until all is begun."""
+        if not self._items:  # the others were quick: no cartridge is begun for nothing
+            return
         with ExitStack() as held:
             try:
                 lane = held.enter_context(self._target.lane())
@@ -108,8 +114,23 @@ class _Dealing(Generic[Item]):
                     raise
                 self._said(f"one drive less than wanted: {error}")
                 return
-            while not (stop is not None and stop.is_set()) and (found := self._take()):
-                self._work(lane, found[0], stop)
+            try:
+                while not (stop is not None and stop.is_set()) and (found := self._take()):
+                    self._work(lane, found[0], stop)
+            except CartridgeWanted as error:
+                if self._is_last():
+                    raise
+                self._said(f"what the other drives have room for goes on: {error}")
+                self._wanted = self._wanted or error
+
+    def raise_wanted(self) -> None:
+        """All lanes have ended.
+
+        Raises:
+            CartridgeWanted: one of them for that.
+        """
+        if self._wanted is not None:
+            raise self._wanted
 
     def _is_last(self) -> bool:
         """One lane less: whether there is no other."""

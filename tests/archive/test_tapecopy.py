@@ -226,7 +226,22 @@ def test_bad_cartridges_one_after_the_other_end_the_job(tmp_path: Path) -> None:
     assert job.ledger.points == []
 
 
-def test_a_pool_that_runs_dry_in_one_lane_ends_the_other_and_leaves_what_was_done(tmp_path: Path) -> None:
+def test_a_drive_that_finds_no_cartridge_any_more_does_not_end_the_others(tmp_path: Path) -> None:
+    job = copies(tmp_path, 6, 64)
+    for number in range(6):
+        job.stored(f"web{number:02}", number, incompressible(3 * MiB))
+    job.listener = Listener(together=2)
+    with pytest.raises(CartridgeWanted) as caught:
+        job.copied(drives=2)
+    assert any("what the other drives have room for goes on" in line for line in job.listener.said_)
+    done = {point.name for point in job.ledger.points}
+    assert len(done) == 5, "all but the one that met the end"
+    assert all(name in caught.value.__notes__[0] for name in done)
+    job.written = [one for one in job.written if one.point.name in done]
+    job.come_back()
+
+
+def test_a_pool_that_runs_dry_in_all_lanes_ends_the_job_and_leaves_what_was_done(tmp_path: Path) -> None:
     job = copies(tmp_path, 9, 9)
     for number in range(8):
         job.stored(f"web{number:02}", number, incompressible(3 * MiB))
