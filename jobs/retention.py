@@ -230,7 +230,11 @@ class _Group:
                 if how:
                     self._keep(point, f"oldest {part.reason}" if how == "oldest" else part.reason)
                 else:
-                    why = f"a newer one that {part.noun}" if slot in seen else f"{part.count} newer {part.noun}s"
+                    why = (
+                        f"a newer one that {part.noun}"
+                        if slot in seen
+                        else f"{part.count} newer {part.noun}{'s' * (part.count != 1)}"
+                    )
                     self._gone[point.id].append(why)
             seen.add(slot)
         for point in candidates[len(recent) :]:

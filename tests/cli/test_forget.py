@@ -73,9 +73,9 @@ def test_a_dry_run_says_why_each_point_stays_or_goes(place: Place) -> None:
     done = place.vcbproxy("forget", "--keep-last", 1, "--keep-daily", 2, "--dry-run")
     lines = [line.split(maxsplit=3) for line in done.out.splitlines()]
     assert [line[3] for line in lines[1:]] == [
-        "forget  1 newer ones, 2 newer days",
-        "forget  1 newer ones, 2 newer days",
-        "forget  1 newer ones, 2 newer days",
+        "forget  1 newer one, 2 newer days",
+        "forget  1 newer one, 2 newer days",
+        "forget  1 newer one, 2 newer days",
         "keep    daily snapshot",
         "keep    last snapshot, daily snapshot",
     ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from tests.program import Program
 from vcbproxy import config as configuration
+from vcbproxy.cli import frame
 from vcbproxy.errors import ConfigError, CredentialsError
-from vcbproxy.units import align_down, align_up, human, parse_size
+from vcbproxy.units import GiB, MiB, align_down, align_up, human, parse_size
 
 
 def test_the_configuration_names_all_that_is_wrong_at_once(tmp_path):
@@ -100,3 +104,75 @@ def test_sizes_are_printed_and_aligned():
     assert human(1536) == "1.5 KiB"
     assert human(2 << 40) == "2.0 TiB"
     assert (align_down(4097, 4096), align_up(4097, 4096), align_up(4096, 4096)) == (4096, 8192, 4096)
+
+
+def test_what_is_wrong_with_a_value_is_said_in_words(tmp_path):
+    file = tmp_path / "vcbproxy.toml"
+    file.write_text(
+        """
+        [backup]
+        workers = "two"
+        vms = "web01"
+        [san]
+        images = ["a.img"]
+        [retention]
+        keep_daily = -1
+        keep_within = "3 days"
+        """
+    )
+    with pytest.raises(ConfigError) as caught:
+        configuration.load(file)
+    assert str(caught.value).removeprefix(f"{file}: ").split("; ") == [
+        "san.images.0: must be a table: { … }",
+        "backup.workers: must be a whole number",
+        "backup.vms: must be a list: [ … ]",
+        "retention.keep_daily: must be greater than or equal to 0, or must be 'unlimited'",
+        "retention.keep_within: is not written as docs/configuration.md shows",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("false", "failed with exit code 1"),
+        ("sh -c 'kill -9 $$'", "failed with signal 9"),
+        ("no-such-program", "cannot be run: no-such-program: No such file or directory"),
+        ("'", "is none: No closing quotation"),
+    ],
+)
+def test_a_password_command_that_fails_is_told_in_words(command, said):
+    with pytest.raises(CredentialsError, match=f"{said}$"):
+        configuration.Secret(password_command=command).password("the repository")
+
+
+def test_columns_stand_below_each_other_whatever_the_script(capsys):
+    frame.emit([{"vm": "日本", "size": 1}, {"vm": "u\u0308ber", "size": 2}, {"vm": "plain", "size": 3}], as_json=False)
+    assert capsys.readouterr().out == "VM     SIZE\n日本   1\nu\u0308ber   2\nplain  3\n"
+
+
+def test_a_locale_without_the_signs_of_a_name_ends_in_no_traceback(tmp_path):
+    spec = {
+        "datastores": [{"name": "san6", "version": 6, "lun_size_bytes": GiB}],
+        "vms": [{"name": "Büro 日本", "datastore": "san6", "disks": [{"size_bytes": MiB}]}],
+    }
+    (tmp_path / "lab.json").write_text(json.dumps(spec))
+    plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def created(*options: str) -> str:
+        create = ["lab", "create", str(tmp_path / "-".join(("lab", *options))), "--spec", str(tmp_path / "lab.json")]
+        command = [sys.executable, "-m", "vcbproxy", *create, *options]
+        return subprocess.run(command, env=plain, stdout=subprocess.PIPE, text=True, timeout=120, check=True).stdout
+
+    assert "B\\xfcro \\u65e5\\u672c" in created()
+    assert json.loads(created("--json"))["vms"][0]["vm"] == "Büro 日本"
+
+
+def test_a_closed_standard_output_is_told_in_one_line(tmp_path):
+    (tmp_path / "secret").write_text("s3cret\n")
+    arguments = ["repo", "init", "--repo", str(tmp_path / "repo"), "--password-file", str(tmp_path / "secret")]
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "vcbproxy", *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "vcbproxy: cannot write the result to standard output: it is closed\n",
+    )

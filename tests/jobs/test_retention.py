@@ -78,7 +78,7 @@ def test_a_partial_point_does_not_stand_for_a_day_that_has_a_whole_one() -> None
     verdicts = judged(points, Rule(daily=1))
     assert [verdict.keep for verdict in verdicts] == [False, True, False, False]
     assert verdicts[0].reasons == ("a good one that day",)
-    assert verdicts[3].reasons == ("1 newer days",)
+    assert verdicts[3].reasons == ("1 newer day",)
 
 
 def test_the_future_pushes_nothing_out_and_measures_nothing() -> None:

@@ -539,11 +539,11 @@ def test_a_directory_needs_no_copies(tmp_path: Path, settings: Callable[[str], c
         ('limits = [{ from = "8", to = "18:00" }]', 'limits.0.from: a time of day is written "18:00"'),
         ('limits = [{ from = "24:00" }]', 'limits.0.from: a time of day is written "18:00"'),
         ("limits = [{ from = 8 }]", 'limits.0.from: a time of day is written "18:00"'),
-        ("limits = [{ upload_mib_s = 0 }]", "limits.0.upload_mib_s: Input should be greater than 0"),
-        ('limits = [{ days = ["montag"] }]', "limits.0.days.0: Input should be 'mon', 'tue'"),
+        ("limits = [{ upload_mib_s = 0 }]", "limits.0.upload_mib_s: must be greater than 0"),
+        ('limits = [{ days = ["montag"] }]', "limits.0.days.0: must be 'mon', 'tue'"),
         ("limits = [{ days = [] }]", "days: name some"),
         ("limits = [{ upload = 1 }]", "limits.0.upload: no such key"),
-        ("retry_s = 600", "retry_s: Input should be less than or equal to 420"),
+        ("retry_s = 600", "retry_s: must be less than or equal to 420"),
     ],
 )
 def test_wrong_limits_are_refused_by_name(settings: Callable[[str], config.Repository], text: str, said: str) -> None:

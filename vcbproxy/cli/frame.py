@@ -90,7 +90,7 @@ def emit_line(row: Mapping[str, Any], *, as_json: bool, columns: Sequence[str]) 
         Error: stdout cannot be written; a reader that went away stays a BrokenPipeError.
     """
     if as_json:
-        line = json.dumps(row, ensure_ascii=False, default=str)
+        line = json.dumps(row, ensure_ascii=_ascii(), default=str)
     else:
         line = "  ".join(_shown(row[name]) for name in columns if row[name] not in (None, []))
     with _written_out():
@@ -100,6 +100,8 @@ def emit_line(row: Mapping[str, Any], *, as_json: bool, columns: Sequence[str]) 
 @contextmanager
 def _written_out() -> Iterator[None]:
     """See what is printed out of our hands; what stands in its way becomes ours, but for a reader that went away."""
+    if sys.stdout is None:  # `>&-`
+        raise Error("cannot write the result to standard output: it is closed")
     try:
         yield
         sys.stdout.flush()
@@ -111,7 +113,7 @@ def _written_out() -> Iterator[None]:
 
 def _print(rows: Any, as_json: bool, columns: Sequence[str], columns_if_any: Sequence[str]) -> None:
     if as_json:
-        json.dump(rows, sys.stdout, indent=2, ensure_ascii=False, default=str)
+        json.dump(rows, sys.stdout, indent=2, ensure_ascii=_ascii(), default=str)
         sys.stdout.write("\n")
     elif isinstance(rows, Mapping):
         _print_table(["", ""], [[str(key), _shown(value)] for key, value in rows.items()], header=False)
@@ -120,6 +122,11 @@ def _print(rows: Any, as_json: bool, columns: Sequence[str], columns_if_any: Seq
         names = list(columns) or (list(listed[0]) if listed else [])
         names += [name for name in columns_if_any if any(row.get(name) for row in listed)]
         _print_table(names, [[_shown(row.get(name)) for name in names] for row in listed], header=True)
+
+
+def _ascii() -> bool:
+    """Whether JSON must do without all other signs: the locale is one that has not all of them."""
+    return (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")
 
 
 def _shown(value: object) -> str:
@@ -141,10 +148,20 @@ def _print_table(names: Sequence[str], cells: Iterable[Sequence[str]], *, header
     rows = [[name.upper().replace("_", " ") for name in names], *cells] if header else list(cells)
     if not rows:
         return
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        padded = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        padded = "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(padded.rstrip() + "\n")
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal it takes: signs of East Asia two, accents that are composed none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    marks = sum(unicodedata.combining(sign) > 0 for sign in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
 
 
 def say(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import io
 import json
 import logging
 import os
@@ -56,11 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     as_json = "--json" in asked
     if arguments is None:
         _start_light()
+        _spell_out_what_the_locale_lacks()
     logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
     try:
         with interruption.raised():
             code = program.main(asked, prog_name="vcbproxy", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except (errors.Error, errors.Cancelled) as error:
         _report(error, error.exit_code, as_json=as_json)
@@ -88,6 +91,13 @@ def _start_light() -> None:
     # more at the very end, takes longer than `vm list` itself.
     gc.set_threshold(50_000)
     atexit.register(gc.freeze)
+
+
+def _spell_out_what_the_locale_lacks() -> None:
+    """A VM's name may have signs that neither ASCII nor Latin-1 knows; that ends no command in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Lines(logging.Handler):
@@ -120,7 +130,8 @@ def _let_go_of_stdout() -> None:
 
 def _report(error: errors.Error | errors.Cancelled, code: int, *, as_json: bool) -> None:
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()
     except (OSError, ValueError):  # it may be the very error: Python 3.11.2 then ends with 120, whatever we say
         _let_go_of_stdout()
     from vcbproxy.cli.frame import printable

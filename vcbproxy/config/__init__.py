@@ -64,6 +64,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -148,7 +149,7 @@ def load(path: Path) -> Config:
     try:
         config = Config.model_validate(data, context={"directory": directory})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explained(error)}") from error
+        raise ConfigError(f"{path}: {_explained(error, data)}") from error
     if config.repository is not None and ":" not in config.repository.location.split("/", 1)[0]:
         location = str(directory / config.repository.location)
         repository = config.repository.model_copy(update={"location": location})
@@ -156,10 +157,42 @@ def load(path: Path) -> Config:
     return config
 
 
-def _explained(error: ValidationError) -> str:
-    remedies = {"extra_forbidden": "no such key; see docs/configuration.md", "missing": "this key is needed"}
-    problems = []
+_WRONG = {
+    "extra_forbidden": "no such key; see docs/configuration.md",
+    "missing": "this key is needed",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table: { … }",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "model_type": "must be a table: { … }",
+    "string_pattern_mismatch": "is not written as docs/configuration.md shows",
+    "string_type": "must be a text, in quotes",
+    "tuple_type": "must be a list: [ … ]",
+}
+
+
+def _explained(error: ValidationError, data: dict[str, Any]) -> str:
+    """All that is wrong, each key once: where several kinds of values would do, with what each of them wants."""
+    problems: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        key = ".".join(str(part) for part in detail["loc"])
-        problems.append(f"{key}: {remedies.get(detail['type'], detail['msg'].removeprefix('Value error, '))}")
-    return "; ".join(problems)
+        found = _WRONG.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
+        key = _key(detail["loc"], data, missing=detail["type"] == "missing")
+        problems.setdefault(key, []).append(found.replace("Input should be", "must be"))
+    return "; ".join(f"{key}: {', or '.join(dict.fromkeys(found))}" for key, found in problems.items())
+
+
+def _key(location: tuple[int | str, ...], data: Any, *, missing: bool) -> str:
+    """A place in the file; pydantic goes on from there, with the kinds of values that it tried."""
+    parts: list[str] = []
+    for part in location:
+        try:
+            data = data[part]
+        except (LookupError, TypeError):
+            if not missing:
+                break
+        parts.append(str(part))
+    return ".".join(parts)
