@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import psutil
@@ -237,9 +237,10 @@ def test_an_interrupt_at_the_very_end_waits_for_the_feeder(keys: Keys) -> None:
         yield PLAIN[: 512 * KiB]
         time.sleep(0.6)
 
-    def leave_early() -> None:
+    def leave_early(alarms: ExitStack) -> None:
         with encrypted(slowly(), keys.recipients) as found:
             next(found)
+            alarms.enter_context(alarm())
 
-    with alarm(), pytest.raises(Cancelled):
-        leave_early()
+    with ExitStack() as alarms, pytest.raises(Cancelled):
+        leave_early(alarms)

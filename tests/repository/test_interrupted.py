@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import pytest
 
@@ -38,9 +39,10 @@ def ours() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(("pack-writer", "lock-refresh"))]
 
 
-def interrupted(action: Callable[[], None]) -> None:
-    with alarm(), pytest.raises(Cancelled):
-        action()
+def interrupted(action: Callable[[ExitStack], None]) -> None:
+    """``action`` sets its alarm itself, just before the end that is to be interrupted."""
+    with ExitStack() as alarms, pytest.raises(Cancelled):
+        action(alarms)
 
 
 def test_writers_end_before_their_session_does() -> None:
@@ -48,12 +50,13 @@ def test_writers_end_before_their_session_does() -> None:
     repository = made(backend)
     with repository.locked() as held:
 
-        def write() -> None:
+        def write(alarms: ExitStack) -> None:
             with repository.writing(held) as session:
                 packer = session.packer()
                 packer.add(BlobKind.DATA, chunk("a"))
                 packer.finish()
-                backend.begun.wait(10)
+                assert backend.begun.wait(10)
+                alarms.enter_context(alarm())
 
         backend.slow.set()
         interrupted(write)
@@ -66,11 +69,12 @@ def test_a_lock_that_is_being_renewed_is_released(*, failed: bool) -> None:
     backend, clock = SlowBackend(FileKind.LOCK), ManualClock(START)
     repository = made(backend, clock)
 
-    def hold() -> None:
+    def hold(alarms: ExitStack) -> None:
         with repository.locked():
             backend.slow.set()
             clock.sleep(lock.REFRESH_S + 1)
-            backend.begun.wait(10)
+            assert backend.begun.wait(10)
+            alarms.enter_context(alarm())
             if failed:
                 raise ZeroDivisionError
 
