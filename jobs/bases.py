@@ -12,11 +12,12 @@ what this one was at its landmark is for the change tracker to say: the landmark
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from jobs.manifest import KeptDisk, kept_disks
+from jobs.manifest import KeptDisk, kept_disks, recorded_manager
 from jobs.target import Past, PastPoint, Target
 from vcbproxy.errors import IntegrityError
 from vcbproxy.manager.changes import ChangeId
@@ -65,11 +66,16 @@ class History:
     def __init__(self, target: Target) -> None:
         self._target = target
 
-    def of(self, instance_uuid: str) -> VmHistory:
-        """Those of one VM. The index has to be loaded before any of them is read."""
+    def of(self, instance_uuid: str, manager: str | None = None) -> VmHistory:
+        """Those of one VM. The index has to be loaded before any of them is read.
+
+        Args:
+            instance_uuid: which VM.
+            manager: the identity of the manager that has it now; None where it has none, as a single host.
+        """
         points, unknown = self._points
         found = [point for point in points if point.instance_uuid == instance_uuid]
-        return VmHistory(self._target, found[::-1], unknown)
+        return VmHistory(self._target, found[::-1], unknown, manager)
 
     @cached_property
     def _points(self) -> tuple[Sequence[PastPoint], str]:
@@ -83,8 +89,11 @@ class History:
 class VmHistory:
     """The restore points of one VM, newest first; ``unknown`` says why they are not known, if they are not."""
 
-    def __init__(self, target: Target, newest_first: Sequence[PastPoint], unknown: str = "") -> None:
+    def __init__(
+        self, target: Target, newest_first: Sequence[PastPoint], unknown: str = "", manager: str | None = None
+    ) -> None:
         self.unknown = unknown
+        self._manager = manager
         self._target = target
         self._points = newest_first
         self._readers: dict[str, Past] = {}
@@ -110,13 +119,24 @@ class VmHistory:
             found = _same(disk, kept_disks(reader.manifest), by_uuid_alone=unambiguous)
             if found is None or not reader.has(found.key):
                 continue
-            reason = _unfit(found, disk) or self._target.unfit(found)
+            reason = _unfit(found, disk) or self._target.unfit(found) or self._elsewhere(reader.manifest)
             if reason is None and found.change_id is not None:
                 return DiskBase(reader, found.key, ChangeId.parse(found.change_id))
             first_reason = first_reason or f"{point.name} {reason}"
             if found.change_id is None:
                 break  # what was written then is in no list, so that none reaches back beyond it
         return first_reason or f"no earlier restore point{' has this disk' if self._points else ''}"
+
+    def _elsewhere(self, manifest: Mapping[str, Any]) -> str | None:
+        """Why a restore point may be of another VM after all; to follow its name.
+
+        A LUN that the array replicates, brought up at another site beside the original, has a VM with the same uuids
+        and the same tracker, which counts on for itself.
+        """
+        then = recorded_manager(manifest)
+        if self._manager is None or then is None or then == self._manager:
+            return None
+        return "was made through another vCenter: its change ids may be those of a copy"
 
     def chain(self, base: DiskBase) -> list[PastPoint]:
         """A base and those before it whose content of the disk rests, too, on what the change tracker told.

@@ -109,6 +109,13 @@ def kept_disks(manifest: Mapping[str, Any]) -> tuple[KeptDisk, ...]:
     return tuple(disk for disk in found if disk is not None)
 
 
+def recorded_manager(manifest: Mapping[str, Any]) -> str | None:
+    """The identity of the manager that an earlier restore point was made through; None where it is not told."""
+    vm = manifest.get("vm")
+    manager = vm.get("manager") if isinstance(vm, dict) else None
+    return _text(manager.get("instance_uuid")) if isinstance(manager, dict) else None
+
+
 def _kept(disk: object) -> KeptDisk | None:
     if not isinstance(disk, dict):
         return None

@@ -80,7 +80,7 @@ class _VmBackup:
         left: str | None = None
         read = False
         with self._lane.begin(point) as writer:
-            history = self._history.of(vm.instance_uuid)
+            history = self._history.of(vm.instance_uuid, around.session.instance_uuid)
             if history.unknown:
                 self._warn(f"{history.unknown}; it grows out of none of them: run `vcbproxy repo check`")
             planner = Planner(around, vm, self._choices.tracking, self._choices.limits, history, self._warn)

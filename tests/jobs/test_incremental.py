@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 
 from jobs.outcome import Outcome
 from tests.jobs.nights import DISK, NODE, Nights
@@ -405,6 +406,23 @@ def test_a_lun_that_the_array_rolled_back(tmp_path: Path) -> None:
         nights.write(6 * MiB)
         result = nights.backed_up(audit_fraction=0, audit_chunks_min=0)
         nights.assert_full(result, "counted anew")
+
+
+def test_a_copy_at_another_site_is_not_built_upon_the_original(tmp_path: Path) -> None:
+    """Replicated LUNs, tried out under another vCenter: same VM, same disk, same tracker, and a life of its own."""
+    with Nights.of(tmp_path) as nights:
+        nights.backed_up()
+        about = nights.stage.server.centre.inventory.all_of(vim.ServiceInstance)[0].properties["content"].about
+        disk = nights.machine.state.disks[0]
+        before = nights.machine.guest_read(NODE, 4 * MiB, AREA)
+        tracked = disk.epoch, {epoch: set(areas) for epoch, areas in disk.changes.items()}
+        nights.write(4 * MiB)
+        nights.backed_up()
+        nights.machine.guest_write(NODE, 4 * MiB, before)
+        disk.epoch, disk.changes = tracked[0] + 5, tracked[1]  # it was tried out with snapshots
+        about.instanceUuid = "5f1d0c9b-0000-4000-8000-00000000beef"
+        nights.write(6 * MiB)
+        nights.assert_full(nights.backed_up(audit_fraction=0, audit_chunks_min=0), "another vCenter")
 
 
 def test_chunks_of_the_base_that_are_lost_are_read_again(tmp_path: Path) -> None:
