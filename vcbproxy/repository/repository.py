@@ -38,7 +38,7 @@ from vcbproxy.repository.blobs import Blobs
 from vcbproxy.repository.commit import committed
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files, unlocked
-from vcbproxy.repository.ids import BlobKind, Buffer
+from vcbproxy.repository.ids import BlobKind, Buffer, digest
 from vcbproxy.repository.index import Index, Location
 from vcbproxy.repository.indexing import Indexing
 from vcbproxy.repository.indexload import IndexLoader
@@ -141,7 +141,8 @@ class Repository:
         if retaining is None:
             return None
         directory = cachedir.opened(cachedir.default_root(), self.config.repository_id, "kept")
-        table = directory / "kept.sqlite" if directory is not None else None
+        place = digest(self.location.encode()).hex()[:16]  # a copy elsewhere has the same id, and locks of its own
+        table = directory / f"kept-{place}.sqlite" if directory is not None else None
         return immutability.Immutability(self.backend, retaining, self.clock, table)
 
     # ------------------------------------------------------------------ locks and sessions

@@ -110,11 +110,27 @@ def test_the_locks_of_reused_packs_are_renewed_when_it_is_time(locked: Locked) -
 
 def test_a_lost_table_is_made_anew_by_asking(locked: Locked, tmp_path: Path) -> None:
     write_point(locked.repository(), scsi0_0="abcdefghijkl")
-    [table] = (tmp_path / "cache").rglob("kept.sqlite")
+    [table] = (tmp_path / "cache").rglob("kept-*.sqlite")
     table.write_bytes(b"not a table" * 1000)
     write_point(locked.repository(2.5), info(hours=60), scsi0_0="abcdefghijkl")
     assert all(lock.covered for lock in check(locked.repository()).locks)
     assert max(locked.days_of(FileKind.PACK)) == 5.5
+
+
+def test_a_copy_in_another_bucket_is_not_taken_for_locked(locked: Locked, seaweed: Seaweed) -> None:
+    """Copied by whatever program, nothing in it is locked, though it is the same repository by its id."""
+    write_point(locked.repository(), scsi0_0="abcdefghijkl")
+    bucket = seaweed.new_bucket(ObjectLockEnabledForBucket=True)
+    s3 = client.connect(locked.place, SETTINGS)
+    for entry in s3.list_objects_v2(Bucket=locked.place.bucket)["Contents"]:
+        body = s3.get_object(Bucket=locked.place.bucket, Key=entry["Key"])["Body"].read()
+        s3.put_object(Bucket=bucket, Key=entry["Key"], Body=body)
+    copy = Locked(Place.parse(f"s3:{seaweed.endpoint}/{bucket}/repo"), locked.today)
+    assert set(copy.days_of(FileKind.PACK)) == {0}
+    write_point(copy.repository(), info(hours=1), scsi0_0="abcdefghijkl")
+    [_, made_there] = check(copy.repository()).locks
+    assert made_there.record_until is not None
+    assert made_there.covered
 
 
 def test_without_renewal_the_check_would_say_so(locked: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
