@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -212,3 +213,59 @@ def test_what_was_written_before_a_long_pause(began, now, before):
 def test_a_set_that_was_written_to_meanwhile_makes_no_pause():
     first = MediaSet("a", "daily", NOON, last_written=NOON + 180 * DAY)
     assert before_a_pause([first, MediaSet("b", "daily", NOON + 200 * DAY)], NOON + 210 * DAY) == (set(), None)
+
+
+def rebuilt(days: int, retention: timedelta | None = None, **facts: object):
+    """A set of one cartridge, written to so many days before noon and read then."""
+    last = NOON - days * DAY
+    until = FOREVER if retention is None else last + retention
+    medium = Medium("TAP001L8", State.FULL, pool="daily", media_set="s", last_written=last, retention_until=until)
+    one = MediaSet("s", "daily", last, last_written=last, retention_until=until, taken_in=NOON)
+    return holds([medium], [replace(one, **facts)], [], RETENTION, NOON)
+
+
+@pytest.mark.parametrize(
+    ("days", "retention", "end"),
+    [
+        (20, 30, 33),  # three days more: months are of different length
+        (20, 365, 368),  # the cartridge was promised more than the present rule says
+        (20, 1, 30),  # ... and less: the rule holds at once
+        (90, 30, 33),  # over by its own word
+        (0, 30, 33),
+    ],
+)
+def test_what_was_read_from_cartridges_is_kept_as_if_it_was_written_to_then(days, retention, end):
+    [hold] = rebuilt(days, retention * DAY)
+    assert hold.until == NOON + end * DAY
+    assert hold.for_unseen is (end - (max(retention, 30) - days) > 4)
+
+
+def test_of_which_nobody_knows_the_end_nobody_knows_it_afterwards():
+    assert rebuilt(20)[0].until == FOREVER
+    assert not rebuilt(20)[0].for_unseen
+    [hold] = rebuilt(20, timedelta(days=7900 * 365))
+    assert hold.until > NOON + timedelta(days=7800 * 365)
+
+
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 400))
+def test_no_cartridge_that_was_not_seen_is_kept_longer(seen, unseen, retention):
+    """Whatever was written, and when, before the catalog was lost, by a rule that some cartridge that is here bears."""
+    here = rebuilt(seen, retention * DAY)
+    end_of_the_other = NOON - unseen * DAY + max(retention, 30) * DAY
+    assert end_of_the_other <= NOON or here[0].until >= end_of_the_other
+
+
+def test_what_is_pinned_is_kept_with_all_that_it_builds_upon():
+    media = [Medium(f"TAP00{n}L8", State.FULL, media_set="s", retention_until=NOON - DAY) for n in (1, 2, 3)]
+    base = point("a", "TAP001L8", time=NOON - DAY)
+    delta = point("a", "TAP002L8", base=base.id)
+    over = point("b", "TAP003L8")
+    found = holds(media, [], [base, delta, over], {}, NOON, {delta.id: "year end", "0" * 32: ""})
+    assert {hold.barcode: hold.until for hold in found} == {"TAP001L8": FOREVER, "TAP002L8": FOREVER}
+    assert {hold.because for hold in found} == {f"{delta.name} is pinned (year end): it is kept"}
+
+
+def test_pins_in_a_circle_end():
+    one = point("a", "TAP001L8", point_id="1" * 32, base="2" * 32)
+    two = point("b", "TAP002L8", point_id="2" * 32, base="1" * 32)
+    assert len(holds([], [], [one, two], {}, NOON, {one.id: ""})) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -64,14 +66,35 @@ def test_from_new_cartridges_to_a_rebuilt_catalog(world, tape):
         "gone": [],
         "problems": [],
         "pinned": [],
-        "waiting": [point.media_set],
+        "waiting": [],
         "complete": [],
     }
-    assert "read from its cartridges" in tape("media", "show", "TAP001L8").json["because"]
-    assert tape("catalog", "rebuild", "TAP001L8", "--complete").json["complete"] == ["daily"]
-    assert tape("media", "show", "TAP001L8").json["because"] == f"media set {point.media_set} is kept"
     assert tape("media", "show", "TAP001L8").json["points"] == [point.name]
     assert world.read(point) == content("web01", 1 << 20)
+
+
+def test_a_rebuilt_set_is_kept_for_cartridges_that_were_not_seen_until_a_person_says_there_are_none(world, tape):
+    world.clock.moment = datetime.now(UTC) - timedelta(days=20)
+    point = world.archive("web01")
+    world.catalog_file.unlink()
+    done = tape("catalog", "rebuild")
+    assert done.json["waiting"] == [point.media_set]
+    assert "cartridges of 1 media set may lie elsewhere" in done.err
+    assert "read from its cartridges" in tape("media", "show", "TAP001L8").json["because"]
+    done = tape("catalog", "rebuild", "TAP001L8", "--complete").json
+    assert (done["waiting"], done["complete"]) == ([], ["daily"])
+    assert tape("media", "show", "TAP001L8").json["because"] == f"media set {point.media_set} is kept"
+
+
+def test_what_is_not_complete_is_told(world, tape):
+    world.clock.moment = datetime.now(UTC) - timedelta(days=20)
+    point = world.archive("web01")
+    with world.catalog() as catalog:
+        catalog.points.add(replace(point, id="0" * 32, base="1" * 32, vm="other"))
+        catalog.sets.put(replace(catalog.sets.listed()[0], taken_in=datetime.now(UTC)))
+    done = tape("catalog", "rebuild", "TAP002L8", "--complete", code=4)
+    assert done.json["complete"] == []
+    assert "not all is there: other@" in done.json["problems"][-1]
 
 
 def test_new_is_what_has_no_volume_yet(world, tape):

@@ -10,14 +10,12 @@ one that was taken back it is said for as long as its restore point is known. Th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from vcbproxy.archive.bases import chain
 from vcbproxy.catalog.catalog import Catalog
-from vcbproxy.catalog.records import ArchivedPoint, Pin
-from vcbproxy.errors import IntegrityError
+from vcbproxy.catalog.records import Pin, Placed
 
 PREFIX = "vcbproxy.pin."
 _FORMAT = 1
@@ -55,7 +53,7 @@ def bear(xattrs: dict[str, bytes], catalog: Catalog) -> None:
         take_in(xattrs, catalog)
         catalog.marks.tidy()
         pins = list(catalog.marks.pins().values())
-        points = catalog.points.listed() if pins else []
+        points = catalog.points.outlines() if pins else []
     for one in borne(xattrs):  # what a newer version said stays as it is
         del xattrs[PREFIX + one.pin.point]
     for pin in pins:
@@ -67,19 +65,15 @@ def take_in(xattrs: Mapping[str, bytes], catalog: Catalog) -> list[Pin]:
     return catalog.marks.take_in(one.pin for one in borne(xattrs))
 
 
-def needed(point_id: str, points: Sequence[ArchivedPoint]) -> tuple[str, ...]:
+def needed(point_id: str, points: Sequence[Placed]) -> tuple[str, ...]:
     """The cartridges that a restore point lies on, and those of what it builds upon, as far as they are known."""
-    point = next((one for one in points if one.id == point_id), None)
-    if point is None:
-        return ()
-    try:
-        return _labels(chain(point, points))
-    except IntegrityError:
-        return point.barcodes
-
-
-def _labels(points: Iterable[ArchivedPoint]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(barcode for point in points for barcode in point.barcodes))
+    by_id = {point.id: point for point in points}
+    chain: dict[str, Placed] = {}
+    below = by_id.get(point_id)
+    while below is not None and below.id not in chain:
+        chain[below.id] = below
+        below = by_id.get(below.base or "")
+    return tuple(dict.fromkeys(barcode for point in reversed(chain.values()) for barcode in point.barcodes))
 
 
 def _encode(pin: Pin, cartridges: Sequence[str]) -> bytes:

@@ -31,7 +31,7 @@ class Rebuilt:
         gone: that the catalog had, and that are not on their cartridges.
         told: what else is to be said: files that cannot be read, restore points that are not whole.
         problems: cartridges that could not be looked at, and why.
-        waiting: media sets of which cartridges may lie elsewhere.
+        waiting: media sets that are kept longer, for cartridges of them may lie elsewhere.
         pinned: names of restore points that are pinned by what cartridges say; the catalog did not know it.
     """
 
@@ -104,8 +104,13 @@ def rebuild(
 
 
 def _waiting(keeper: Keeper) -> list[str]:
-    with_data = {medium.media_set for medium in keeper.catalog.media.listed() if medium.has_data}
-    return [one.id for one in keeper.catalog.sets.listed() if one.taken_in is not None and one.id in with_data]
+    holds = keeper.holds()
+    longer = [
+        medium.media_set
+        for medium in keeper.catalog.media.listed()
+        if medium.media_set is not None and medium.barcode in holds and holds[medium.barcode].for_unseen
+    ]
+    return list(dict.fromkeys(longer))
 
 
 def _pinned(keeper: Keeper) -> dict[str, str]:

@@ -12,7 +12,7 @@ read, by the longest rule that anything of it knows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -22,6 +22,7 @@ from vcbproxy.catalog.records import Placed
 
 _PLAUSIBLE = timedelta(days=90)
 _MONTHS_DIFFER = timedelta(days=3)
+_WORTH_TELLING = _MONTHS_DIFFER + timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Hold:
         barcode: which.
         until: until when.
         because: why, in a few words.
-        for_unseen: whether it is for cartridges that nobody has seen, if there are any.
+        for_unseen: whether it is so long for cartridges that nobody has seen, if there are any.
     """
 
     barcode: str
@@ -99,7 +100,10 @@ def _as_long_after(moment: datetime, last_written: datetime | None, until: datet
         return moment
     if until >= FOREVER:
         return FOREVER
-    return min(moment + (until - last_written) + _MONTHS_DIFFER, FOREVER)
+    try:
+        return min(moment + (until - last_written) + _MONTHS_DIFFER, FOREVER)
+    except OverflowError:
+        return FOREVER
 
 
 def _by_rule(last_written: datetime | None, pool: str | None, retention: Mapping[str, Length]) -> datetime | None:
@@ -160,8 +164,10 @@ def holds(
             continue
         hold = _own(medium, end_of, retention)
         end = unseen.get(medium.media_set or "", hold.until)
-        if end > hold.until:
+        if end - hold.until > _WORTH_TELLING:
             hold = Hold(medium.barcode, end, _unseen(medium.media_set, taken_in[medium.media_set or ""]), True)
+        elif end > hold.until:
+            hold = replace(hold, until=end)
         if hold.until > now:
             kept[medium.barcode] = hold
     _spread(kept, points)
