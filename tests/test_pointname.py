@@ -159,3 +159,17 @@ def test_the_page_s_examples_are_times() -> None:
     for text in ("2026-11-22T01:00:00Z", "2026-11-22T03:00+02:00", "2026-11-22"):
         assert text in pointname.__doc__
         period(text)
+
+
+def test_the_latest_is_not_simply_what_a_wrong_clock_has_dated() -> None:
+    """A vCenter that believed in 2027 for a night: its point would be restored as the latest for months."""
+    listed = [*POINTS[:6], point(8, "2027-03-01T03:00:00")]
+    now = datetime(2026, 11, 2, 1, tzinfo=UTC)
+    with pytest.raises(
+        UsageError, match=r"web01@2027-03-01T03:00:00Z is dated in the future.*00060006 web01@2026-11-02"
+    ):
+        choose(listed, "web01@latest", "here", now)
+    assert choose(listed, "web01@2027", "here", now) == listed[-1]
+    assert choose(listed[:-1], "web01@latest", "here", now) == listed[-2]
+    assert choose(listed[:-1], "web01@latest", "here", now - timedelta(hours=23)) == listed[-2], "clocks differ"
+    assert choose(listed, "web01@latest", "here", datetime(2027, 3, 1, tzinfo=UTC)) == listed[-1]

@@ -1,6 +1,6 @@
 """How a restore point is named on a command line, wherever it lies: read here, and nowhere else.
 
-web01@latest                    the newest of a VM
+web01@latest                    the newest of a VM, unless it is dated in the future
 web01@2026-11-22T01:00:00Z      the one of that moment, as lists show it
 web01@2026-11-22T03:00+02:00    … in whatever zone; without one it is UTC, as in lists
 web01@2026-11-22                the only one of that day; likewise of an hour, a month, a year
@@ -26,6 +26,7 @@ _TIME = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt ](\d\d)(?::(\d\d)(?::(\d\d)(?:[.,]\d{1,9})?)?)?(Z|z|[+-]\d\d:?\d\d)?)?)?)?"
 )
 _SHOWN_MAX = 5
+_AHEAD_MAX = timedelta(days=1)
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -118,13 +119,14 @@ def _utc(moment: datetime) -> datetime:
         return _FIRST if moment.year == 1 else _LAST
 
 
-def choose(points: Sequence[P], text: str, where: str) -> P:
+def choose(points: Sequence[P], text: str, where: str, now: datetime | None = None) -> P:
     """The one restore point that a text names.
 
     Args:
         points: all there are, the oldest first.
         text: as the operator wrote it.
         where: they lie, for messages: ``in the repository``.
+        now: what is dated later, by more than clocks may differ, is not simply the latest; None: it is not asked.
 
     Raises:
         NoSuchPoint: there is none of that name; the message lists what there is.
@@ -143,12 +145,25 @@ def choose(points: Sequence[P], text: str, where: str) -> P:
             f"{len(uuids)} VMs are called {vm!r}; write <instance uuid>@{moment}: {', '.join(sorted(uuids))}"
         )
     if moment == LATEST:
+        _refuse_future(of_vm, text, now)
         return of_vm[-1]
     try:
         meant = period(moment)
     except ValueError:
         raise UsageError(f"{text!r}: after the @ belongs 'latest' or a time; {_candidates(of_vm)}") from None
     return _only([point for point in of_vm if point.time in meant], text, of_vm, where)
+
+
+def _refuse_future(of_vm: Sequence[P], text: str, now: datetime | None) -> None:
+    """A manager whose clock was wrong for a night must not have that night restored for months as the latest.
+
+    Raises:
+        UsageError: the newest is dated in the future.
+    """
+    if now is None or of_vm[-1].time <= now + _AHEAD_MAX:
+        return
+    told = f"{of_vm[-1].name} is dated in the future: a clock is, or was, wrong"
+    raise UsageError(f"{text!r}: {told}; name the one that is meant by its id or time; {_candidates(of_vm)}")
 
 
 def doubt(points: Sequence[P], chosen: P) -> str:

@@ -187,13 +187,13 @@ def _merged(one: PointSummary, other: PointSummary) -> PointSummary:
     )
 
 
-def choose(points: Sequence[PointSummary], text: str) -> PointSummary:
+def choose(points: Sequence[PointSummary], text: str, now: datetime | None = None) -> PointSummary:
     """The one restore point that ``text`` names; see ``pointname``.
 
     Raises:
         UsageError: none or several; the message lists what there is.
     """
-    return pointname.choose(points, text, "in the repository")
+    return pointname.choose(points, text, "in the repository", now)
 
 
 def _tagged(tags: Iterable[str], prefix: str) -> str:

@@ -69,7 +69,7 @@ class RepositoryTarget:
         Raises:
             UsageError: none or several; the message lists candidates.
         """
-        return points.choose(self.points(), text)
+        return points.choose(self.points(), text, self.repository.clock.now())
 
     def open(self, point: PointSummary | str) -> PointReader:
         """Open a restore point for reading; use the reader in a ``with``.
