@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 from jobs.bases import History
 from jobs.choices import Choices, Surroundings
@@ -21,6 +20,7 @@ from jobs.outcome import Outcome, Report, VmResult
 from jobs.target import Lane
 from jobs.vmbackup import back_up_vm
 from vcbproxy.errors import (
+    BaseGone,
     Cancelled,
     CartridgeFailed,
     Error,
@@ -138,10 +138,24 @@ class _Run:
         return result
 
     def _tried(self, around: Surroundings, lane: Lane, vm: VmSummary) -> VmResult:
+        """One VM; once more when a cartridge fails, or what it grows out of is given up meanwhile.
+
+        Either way nothing more is to grow out of what is on that cartridge: which points there are is asked anew.
+        """
+
+        def attempt() -> VmResult:
+            result = _one(around, lane, vm, self._choices, self._history)
+            if isinstance(result.error, BaseGone):
+                around.watcher.said(f"{vm.name} is backed up once more: {result.error}")
+                self._history = History(around.target)
+                result = _one(around, lane, vm, self._choices, self._history)
+            return result
+
         def failed(error: CartridgeFailed) -> None:
             around.watcher.said(f"{vm.name} is backed up once more, onto another cartridge: {error}")
+            self._history = History(around.target)
 
-        return onto_another(lane, partial(_one, around, lane, vm, self._choices, self._history), failed)
+        return onto_another(lane, attempt, failed)
 
 
 def _clean_up(around: Surroundings, morefs: Collection[str]) -> Mapping[str, str]:

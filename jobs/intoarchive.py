@@ -34,7 +34,7 @@ from vcbproxy.archive.seektable import SeekTable, parse_table
 from vcbproxy.archive.shelf import Shelf
 from vcbproxy.catalog.records import ArchivedPoint
 from vcbproxy.device import MappedDevice
-from vcbproxy.errors import CartridgeFailed, SourceError
+from vcbproxy.errors import BaseGone, CartridgeFailed
 from vcbproxy.pipeline.agefilter import encrypted
 from vcbproxy.pipeline.archive import ImageFacts, ImageOptions, image_stream
 from vcbproxy.pipeline.areas import Areas
@@ -178,11 +178,11 @@ class _Point:
         """See that what it builds on was not recycled while it was written: nothing could be restored of it then.
 
         Raises:
-            SourceError: it was; the next is read whole.
+            BaseGone: it was; the next is read whole.
         """
         base = self._base
         if base is not None and all(known.id != base.id for known in self._target.ledger.listed()):
-            raise SourceError(f"{base.name}, upon which the changes build, was given up meanwhile: back it up again")
+            raise BaseGone(base=base.name)
 
     def __enter__(self) -> Self:
         self._point.__enter__()

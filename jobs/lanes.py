@@ -63,13 +63,13 @@ def deal(
     dealing.raise_wanted()
 
 
-def onto_another(lane: Lane, attempt: Callable[[], Result], said: Callable[[CartridgeFailed], None]) -> Result:
+def onto_another(lane: Lane, attempt: Callable[[], Result], failed: Callable[[CartridgeFailed], None]) -> Result:
     """One item; a cartridge that does not take it costs another reading, not the night.
 
     Args:
         lane: where to.
         attempt: writes it from its beginning on.
-        said: is told before it is written once more.
+        failed: is told of a cartridge that was given up, before it is written once more.
 
     Raises:
         CartridgeFailed: so many failed that it must be the drive.
@@ -78,8 +78,8 @@ def onto_another(lane: Lane, attempt: Callable[[], Result], said: Callable[[Cart
         try:
             return attempt()
         except CartridgeFailed as error:
-            said(error)
             lane.give_up(error)
+            failed(error)
     return attempt()
 
 

@@ -17,7 +17,7 @@ from jobs.lanes import deal, onto_another
 from jobs.target import Committed, DiskInto, Effort, Lane, Past, Taken, Target
 from jobs.watcher import Watcher
 from vcbproxy.clock import Clock
-from vcbproxy.errors import Cancelled, CartridgeFailed, Error, IntegrityError, Partial, SourceError
+from vcbproxy.errors import BaseGone, Cancelled, CartridgeFailed, Error, IntegrityError, Partial
 from vcbproxy.pipeline.areas import Areas
 from vcbproxy.pipeline.content import Lengths
 from vcbproxy.pipeline.crew import Cancel
@@ -160,9 +160,7 @@ class _Copying:
         bases = _Bases(self.repository, self.target, point) if self.deltas else None
         try:
             return self._written(lane, point, bases, stop)
-        except SourceError as error:  # what it built upon was recycled, or forgotten, while it was written
-            if bases is None:
-                raise
+        except BaseGone as error:  # recycled, or forgotten
             self.watcher.said(f"{point.name} is copied once more, all of it: {error}")
             return self._written(lane, point, None, stop)
 

@@ -12,6 +12,7 @@
     │  │  ├─ PathNotFound          no such file on the volume
     │  │  └─ Unreadable            recognised, and not readable this way (RDM, ...)
     │  ├─ VmdkError                descriptor, chain or sparse extent unknown or damaged
+    │  ├─ BaseGone                 what its changes build upon was given up meanwhile: read again, all of it
     │  ├─ Changed                  what was read changed while we read it: read again
     │  │  ├─ Relocked              ... or only its lock changed hands; whoever knows that it was frozen may keep it
     │  │  ├─ Diverged              ... for good: the VM was reverted, a disk resized or taken away
@@ -138,6 +139,12 @@ class VmdkError(SourceError):
     """A virtual disk's descriptor, chain or sparse extent is unknown or damaged."""
 
     template = "{file}: {reason}"
+
+
+class BaseGone(SourceError):
+    """What changes were written upon was given up meanwhile: they could never be restored."""
+
+    template = "{base}, upon which the changes build, was given up meanwhile: back it up again"
 
 
 class Changed(SourceError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,8 @@ class Tapes:
     shelf: FolderShelf
     ledger: Noted = field(default_factory=Noted)
     said: list[str] = field(default_factory=list)
+    doubtful: Callable[[], Collection[str]] = tuple
+    """Labels of cartridges that have failed, as the catalog has them."""
 
     @property
     def remembered(self) -> Remembered:
@@ -77,7 +79,7 @@ class Tapes:
             around = Surroundings(
                 session=session,
                 storage=storage,
-                target=IntoArchive(self.shelf, self.ledger, self.remembered, options),
+                target=IntoArchive(self.shelf, self.ledger, self.remembered, options, doubtful=self.doubtful),
                 job_run=job_run,
                 registry=registry,
                 clock=self.stage.clock,

@@ -232,6 +232,11 @@ class BadSpot:
         self._barcode = barcode
         self._left = nth
 
+    @property
+    def met(self) -> bool:
+        """Whether anybody has come so far."""
+        return self._left < 0
+
     def __call__(self, barcode: str, lun: DriveLun) -> None:
         if barcode == self._barcode:
             lun.before = self._before

@@ -18,10 +18,11 @@ from tape.emulator.drive import DriveLun
 from tape.emulator.lun import Lun
 from tape.scsi.sense import Key
 from tests.archive.tapes import Tapes, by_hand, disks_in, spec
+from tests.archive.test_archive_job import BadSpot
 from tests.archive.test_spanning import surveyed
 from tests.jobs.rehearsal import Prompter
 from vcbproxy.catalog.records import ArchivedPoint
-from vcbproxy.errors import CartridgeWanted, IntegrityError, SourceError
+from vcbproxy.errors import CartridgeWanted, IntegrityError
 from vcbproxy.lab.spec import LabSpec
 from vcbproxy.lab.tracking import HONEST
 from vcbproxy.units import KiB, MiB
@@ -136,13 +137,32 @@ def test_a_delta_whose_base_is_given_up_meanwhile_is_no_restore_point(tmp_path: 
         night(tapes).raise_unless_ok()
         write(tapes, MiB)
         prompter = Prompter({"released": tapes.ledger.points.clear})
-        with pytest.raises(SourceError, match="given up meanwhile"):
-            tapes.backed_up("vm1", watcher=prompter, tracking=Tracking()).raise_unless_ok()
-        assert tapes.ledger.points == []
+        tapes.backed_up("vm1", watcher=prompter, tracking=Tracking()).raise_unless_ok()
+        assert any("vm1 is backed up once more" in line and "given up meanwhile" in line for line in tapes.said)
+        [point] = tapes.ledger.points
+        assert point.base is None
         points, _ = surveyed(tapes.shelf)
-        assert len(points) == 1
-        night(tapes).raise_unless_ok()
-        assert restores(tapes, tapes.ledger.points[-1], tmp_path / "back") == tapes.truth("vm1")
+        assert len(points) == 2, "the one that was given up, and the one that is whole"
+        assert restores(tapes, point, tmp_path / "back") == tapes.truth("vm1")
+
+
+def test_nothing_is_built_upon_a_cartridge_that_failed_in_the_same_night(tmp_path: Path) -> None:
+    """Neither what is written once more, nor what comes after it."""
+    lab = tracked()
+    two = replace(lab, vms=(*lab.vms, replace(lab.vms[0], name="vm2")))
+    with Tapes.of(tmp_path, two, 64, 128) as tapes:
+        tapes.backed_up(tracking=Tracking()).raise_unless_ok()
+        write(tapes, MiB)
+        bad = tapes.shelf.befall = BadSpot("TAP001L8", 3)
+        tapes.doubtful = lambda: ["TAP001L8"] if bad.met else []
+        tapes.shelf.forget_what_is_full()
+        tapes.backed_up(tracking=Tracking()).raise_unless_ok()
+        assert bad.met
+        again = tapes.ledger.points[2:]
+        assert [(point.vm, point.base, point.barcodes) for point in again] == [
+            ("vm1", None, ("TAP002L8",)),
+            ("vm2", None, ("TAP002L8",)),
+        ]
 
 
 def test_damaged_memory_makes_a_full_one(tmp_path: Path) -> None:
