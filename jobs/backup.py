@@ -3,10 +3,12 @@
 SourceError, NothingProtected  of one VM: noted, the next VM follows
 TargetError, IntegrityError    the repository is in trouble: the job run ends
 Cancelled                      the job run ends; snapshot and lock are gone
+any error that is none of ours of one VM: noted with its traceback, the next VM follows
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +38,8 @@ from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session
 from vcbproxy.manager.vm import Vm, VmSummary
 from vcbproxy.pipeline.crew import Cancel
+
+log = logging.getLogger(__name__)
 
 _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
 _CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
@@ -220,6 +224,18 @@ def _one(around: Surroundings, lane: Lane, vm: VmSummary, choices: Choices, hist
             outcome=Outcome.FAILED,
             error=_with_exit_code(error),
             snapshot_left=_left(error),
+            warnings=tuple(getattr(error, "__notes__", ())),
+            seconds=around.clock.monotonic() - started,
+        )
+    except (Error, BrokenPipeError):
+        raise
+    except Exception as error:  # a fault of our own that this VM has brought to light: the others are none the worse
+        log.exception("%s: an error that nobody has thought of", vm.name)
+        told = f"{vm.name}: an error that nobody has thought of; please report it with what was logged: {error!r}"
+        return VmResult(
+            vm=vm.name,
+            outcome=Outcome.FAILED,
+            error=SourceError(told),
             warnings=tuple(getattr(error, "__notes__", ())),
             seconds=around.clock.monotonic() - started,
         )
