@@ -111,10 +111,11 @@ def test_nobody_releases_what_it_needs(world):
 
 
 def test_a_pin_that_was_written_along_survives_the_catalog(world):
-    point = pin(world)
+    reason = 'for the "auditors" <é> & 😀, ]]> %41'
+    point = pin(world, reason=reason)
     world.archive("tonight", terms=world.terms(allocation=ALWAYS))
     assert lose_the_catalog(world) == [point.name]
-    assert pinned(world) == {point.name: "for the auditors"}
+    assert pinned(world) == {point.name: reason}
     world.clock.moment = FRIDAY + timedelta(days=80)
     assert recyclable(world) == ["TAP003L8", "TAP004L8"]
 

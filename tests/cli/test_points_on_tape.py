@@ -130,10 +130,13 @@ def test_what_cannot_be_pinned_is_refused_and_nothing_else_is_pinned_either(worl
 def test_the_same_words_find_the_place(tmp_path: Path) -> None:
     """Of the repository unless it is said otherwise; what lies on tape alone is pointed at."""
     with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
-        lab.vcbproxy("repo", "init")
         lab.vcbproxy("backup", "vm1", "--to", "tape:daily")
-        [row] = lab.vcbproxy("points", "list", "--json").json
+        [row] = lab.vcbproxy("points", "list", "--on", "tape", "--json").json
         there = f"{row['point']} vm1@{row['time']} lies on tape (TAP001L8)"
+        for command in (("restore", "vm1@latest", "--to", tmp_path / "no"), ("points", "show", row["point"])):
+            gone = lab.vcbproxy(*command, code=10).err
+            assert f"{there}: add" in gone, "the repository is lost, and this is what is left"
+        lab.vcbproxy("repo", "init")
         for command in (
             ("points", "show", "vm1@latest"),
             ("points", "pin", row["point"]),

@@ -10,7 +10,7 @@ from vcbproxy.archive.appetite import LEVELS
 from vcbproxy.cli import frame
 from vcbproxy.cli.protection import Protection, protection_of
 from vcbproxy.config import Compression, Config
-from vcbproxy.errors import Error, UsageError
+from vcbproxy.errors import Error, RepositoryMissing, UsageError
 
 if TYPE_CHECKING:
     from jobs.intoarchive import IntoArchive
@@ -131,11 +131,12 @@ def chosen(config: Config, catalog: Catalog, pool: str | None, texts: Sequence[s
 
 
 @contextmanager
-def or_on_tape(config: Config, hint: str) -> Iterator[None]:
-    """Where the repository has no such restore point, and cartridges do, the error says so, and what to do.
+def or_on_tape(config: Config, hint: str, *texts: str) -> Iterator[None]:
+    """Where the repository has no such restore point, or is gone, and cartridges do, the error says so, and what to do.
 
     Raises:
         NoSuchPoint: likewise.
+        RepositoryMissing: likewise.
     """
     from vcbproxy.pointname import NoSuchPoint
 
@@ -145,8 +146,15 @@ def or_on_tape(config: Config, hint: str) -> Iterator[None]:
         there = _on_tape(config, str(error.text))
         if there is None:
             raise
-        where = f"{there.id[:8]} {there.name} lies on tape ({', '.join(there.barcodes)})"
-        raise NoSuchPoint(f"{error}; {where}: {hint}", text=error.text) from error
+        raise NoSuchPoint(f"{error}; {_told(there)}: {hint}", text=error.text) from error
+    except RepositoryMissing as error:
+        for there in filter(None, (_on_tape(config, text) for text in texts)):
+            error.add_note(f"{_told(there)}: {hint}")
+        raise
+
+
+def _told(there: ArchivedPoint) -> str:
+    return f"{there.id[:8]} {there.name} lies on tape ({', '.join(there.barcodes)})"
 
 
 def _on_tape(config: Config, text: str) -> ArchivedPoint | None:

@@ -107,7 +107,7 @@ def show(
 
         document, trouble = tapepoints.shown(config, archiving.source_of(on or "tape", "--on"), point)
     else:
-        with archiving.or_on_tape(config, "add --on tape"):
+        with archiving.or_on_tape(config, "add --on tape", point):
             document = _in_repository(point, address.required(repository))
     if as_json:
         frame.emit(document, as_json=True)
@@ -207,7 +207,7 @@ def pin(
     from vcbproxy.repository.points import pin_tags, pins_among
 
     wanted = pin_tags(reason)
-    with archiving.or_on_tape(config, "add --on tape"):
+    with archiving.or_on_tape(config, "add --on tape", *named):
         found = _retagged(
             address.required(repository),
             named,
@@ -236,7 +236,7 @@ def unpin(
         return
     from vcbproxy.repository.points import pins_among
 
-    with archiving.or_on_tape(config, "add --on tape"):
+    with archiving.or_on_tape(config, "add --on tape", *named):
         found = _retagged(address.required(repository), named, lambda point: (frozenset(), pins_among(point.tags)))
     _show_marks(found, as_json)
 

@@ -90,7 +90,7 @@ def restore(
         return
     if dry_run or wait or salvage or part or identity or len(points) != 1:
         raise UsageError("several restore points, and what help says is of tape, go with --from tape")
-    with archiving.or_on_tape(config, "add --from tape"):
+    with archiving.or_on_tape(config, "add --from tape", *points):
         _from_repository(
             points[0], address.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json
         )

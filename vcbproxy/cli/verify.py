@@ -65,7 +65,8 @@ def verify(
         return
     findings: list[Finding] = []
     try:
-        _in_repository(points, workers, address.required(repository), config, no_lock=no_lock, findings=findings)
+        with archiving.or_on_tape(config, "add --from tape", *points):
+            _in_repository(points, workers, address.required(repository), no_lock=no_lock, findings=findings)
     except (Error, Cancelled):
         if findings:
             _print(_rows(findings), as_json)
@@ -77,7 +78,6 @@ def _in_repository(
     points: tuple[str, ...],
     workers: int,
     repository: address.RepositoryAddress,
-    config: Config,
     *,
     no_lock: bool,
     findings: list[Finding],
@@ -89,8 +89,7 @@ def _in_repository(
     opened = repository.open(cached=False)  # what is stored is to be proved, not a copy of it
     target = RepositoryTarget(opened, lock=False)  # one for all: what is listed stays until it is looked at
     with nullcontext() if no_lock else target.locked():
-        with archiving.or_on_tape(config, "add --from tape"):
-            chosen = [target.find(text) for text in points] or target.points()
+        chosen = [target.find(text) for text in points] or target.points()
         if not chosen:
             raise NothingProtected(f"{repository.location} holds no restore point: nothing could be verified")
         job.run(target, chosen, Terminal(), workers=workers, findings=findings)
