@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs import manifest
 from jobs.bases import History
 from jobs.choices import Choices, Surroundings
 from jobs.cleanup import manager_of
-from jobs.copying import Copied, DiskCopier
+from jobs.copying import DiskCopier
 from jobs.eligibility import refusals, told
 from jobs.incremental import Planner
 from jobs.outcome import Outcome, VmResult
@@ -59,6 +60,17 @@ def back_up_vm(around: Surroundings, lane: Lane, vm: Vm, choices: Choices, histo
     return _VmBackup(around, lane, vm, choices, history).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What was read of a VM while it was frozen; ``left``: why its snapshot is there still, if it is."""
+
+    frozen: VmSnapshot
+    still: Standstill
+    copier: DiskCopier
+    config: dict[str, Any]
+    left: str | None = None
+
+
 class _VmBackup:
     def __init__(self, around: Surroundings, lane: Lane, vm: Vm, choices: Choices, history: History) -> None:
         self._around = around
@@ -70,82 +82,89 @@ class _VmBackup:
         self._vmx_missing = False
 
     def run(self) -> VmResult:
-        around, vm = self._around, self._vm
-        started = around.clock.monotonic()
-        vm_snapshot.refuse(vm, self._choices.quiesce)
+        started_s = self._around.clock.monotonic()
+        vm_snapshot.refuse(self._vm, self._choices.quiesce)
         refused = self._refused()
-        if vm.consolidation_needed:
+        if self._vm.consolidation_needed:
             self._warn("its disks need consolidation since before this backup; that is done after it")
-        point = PointInfo(vm.name, vm.instance_uuid, around.clock.now(), policy=self._choices.policy)
-        left: str | None = None
-        read = False
+        point = PointInfo(self._vm.name, self._vm.instance_uuid, self._around.clock.now(), policy=self._choices.policy)
         with self._lane.begin(point) as writer:
-            history = self._history.of(vm.instance_uuid, around.session.instance_uuid)
-            if history.unknown:
-                self._warn(f"{history.unknown}; it grows out of none of them: run `vcbproxy repo check`")
-            planner = Planner(around, vm, self._choices.tracking, self._choices.limits, history, self._warn)
-            planner.prepare(refused)
-            try:
-                self._step("freezing it by a snapshot")
-                around.job_run.freezing(FrozenVm(manager_of(around.session), vm.moref, vm.name))
-                with vm_snapshot.held(
-                    around.session,
-                    vm,
-                    name=f"vcbproxy {around.job_run.marker.job_run_id}",
-                    marker=around.job_run.marker,
-                    quiesce=self._choices.quiesce,
-                    clock=around.clock,
-                    limits=self._choices.limits,
-                ) as frozen:
-                    since_s = around.clock.monotonic()
-                    still = Standstill(around.session, vm, frozen, around.job_run.marker, around.clock, self._warn)
-                    copier = DiskCopier(around, writer, vm, self._choices, history, still, self._warn)
-                    writer.taken_at(frozen.created)
-                    self._step(f"frozen{', quiesced' if frozen.quiesced else ''}; reading it off the SAN")
-                    try:
-                        # Asked now: a manager that restarts in the hours of reading then spoils nothing.
-                        known = vmconfig.capture(around.session, vm, frozen)
-                        self._read(frozen, refused, planner, copier)
-                        config = self._config(writer, frozen, known)
-                        read = True
-                    finally:
-                        self._step("read; releasing it" if read else "broken off; releasing it")
-                around.job_run.released(vm.moref)
-                self._step(f"released after {around.clock.monotonic() - since_s:.0f} s")
-            except SnapshotLeft as error:
-                if not read:
-                    raise
-                # All was read and checked before the removal failed: the point is good, and the operator is told.
-                left = str(error)
-                self._warn(f"its restore point is good, but: {left}")
-            committed = self._commit(writer, frozen, copier.copied, config)
-        copied = copier.copied
-        partial = bool(copied.failed or left or self._vmx_missing or still.added)
+            taken = self._taken(writer, refused)
+            committed = self._commit(writer, taken)
+        return self._result(taken, committed, self._around.clock.monotonic() - started_s)
+
+    def _taken(self, writer: PointInto, refused: dict[str, str]) -> _Taken:
+        """Freeze it, read it, and release it; what was read is good, even if the snapshot could not be removed."""
+        around, vm, choices = self._around, self._vm, self._choices
+        history = self._history.of(vm.instance_uuid, around.session.instance_uuid)
+        if history.unknown:
+            self._warn(f"{history.unknown}; it grows out of none of them: run `vcbproxy repo check`")
+        planner = Planner(around, vm, choices.tracking, choices.limits, history, self._warn)
+        planner.prepare(refused)
+        taken: _Taken | None = None
+        try:
+            self._step("freezing it by a snapshot")
+            around.job_run.freezing(FrozenVm(manager_of(around.session), vm.moref, vm.name))
+            with vm_snapshot.held(
+                around.session,
+                vm,
+                name=f"vcbproxy {around.job_run.marker.job_run_id}",
+                marker=around.job_run.marker,
+                quiesce=choices.quiesce,
+                clock=around.clock,
+                limits=choices.limits,
+            ) as frozen:
+                since_s = around.clock.monotonic()
+                still = Standstill(around.session, vm, frozen, around.job_run.marker, around.clock, self._warn)
+                copier = DiskCopier(around, writer, vm, choices, history, still, self._warn)
+                writer.taken_at(frozen.created)
+                self._step(f"frozen{', quiesced' if frozen.quiesced else ''}; reading it off the SAN")
+                try:
+                    # Asked now: a manager that restarts in the hours of reading then spoils nothing.
+                    known = vmconfig.capture(around.session, vm, frozen)
+                    self._read(frozen, refused, planner, copier)
+                    taken = _Taken(frozen, still, copier, self._config(writer, frozen, known))
+                finally:
+                    self._step("read; releasing it" if taken is not None else "broken off; releasing it")
+            around.job_run.released(vm.moref)
+            self._step(f"released after {around.clock.monotonic() - since_s:.0f} s")
+        except SnapshotLeft as error:
+            if taken is None:
+                raise
+            # All was read and checked before the removal failed: the point is good, and the operator is told.
+            taken = replace(taken, left=str(error))
+            self._warn(f"its restore point is good, but: {taken.left}")
+        return taken
+
+    def _result(self, taken: _Taken, committed: Committed, seconds: float) -> VmResult:
+        copied = taken.copier.copied
+        partial = bool(copied.failed or taken.left or self._vmx_missing or taken.still.added)
         return VmResult(
-            vm=vm.name,
+            vm=self._vm.name,
             outcome=Outcome.PARTIAL if partial else Outcome.ALARM if copied.alarmed else Outcome.OK,
             disks=tuple(copied.results),
             point=committed.id,
             media=committed.media,
-            quiesced=frozen.quiesced,
-            snapshot_left=left,
+            quiesced=taken.frozen.quiesced,
+            snapshot_left=taken.left,
             warnings=tuple(self._warnings),
             suspects=tuple(point.name for point in copied.suspects),
-            seconds=around.clock.monotonic() - started,
+            seconds=seconds,
         )
 
-    def _commit(self, writer: PointInto, frozen: VmSnapshot, copied: Copied, config: dict[str, Any]) -> Committed:
+    def _commit(self, writer: PointInto, taken: _Taken) -> Committed:
         """Make it a restore point.
 
         Raises:
             NothingProtected: no disk was read.
             TargetError: it could not be stored.
         """
+        copied = taken.copier.copied
         if len(copied.failed) == len(copied.results):
             raise NothingProtected(f"{self._vm.name}: no disk was read")
         suspects = [point.original for point in copied.suspects]
         document = manifest.document(
-            self._around.job_run.marker, frozen, copied.documents, copied.results, config, suspects
+            self._around.job_run.marker, taken.frozen, copied.documents, copied.results, taken.config, suspects
         )
         return writer.commit(document, partial=bool(copied.failed))
 

@@ -15,7 +15,7 @@ from tape.emulator import attributes, life, logpages
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.check import Check, Session, invalid_field
 from tape.emulator.deck import BLOCK_BYTES_MAX, Deck
-from tape.emulator.lun import MEDIUM_CHANGED, Lun
+from tape.emulator.lun import MEDIUM_CHANGED, Handler, Lun
 from tape.emulator.pace import Pace
 from tape.emulator.seal import CHANGED_BY_ANOTHER, Sealer
 from tape.emulator.settings import Settings
@@ -61,7 +61,11 @@ class DriveLun(Lun):
         """Whether a reset, of the bus or of this unit alone, rewinds the tape; some drives do that."""
         self._held_by_hand = False
         self._held_by: set[Session] = set()
-        self._handlers |= {
+        self._handlers |= self._commands()
+
+    def _commands(self) -> dict[int, Handler]:
+        """Those of a tape drive, by operation code."""
+        return {
             0x01: self._rewind,
             0x04: self._format,
             0x05: lambda _cdb, _data: b"\0" + BLOCK_BYTES_MAX.to_bytes(3, "big") + b"\0\x01",

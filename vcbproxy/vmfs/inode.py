@@ -133,16 +133,7 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
     raw = read(volume, offset, fs.fd_bytes)
     lock = layout.Fields(c_vmfs.FS3_DiskLock, raw)
     meta = layout.Fields(c_vmfs.FS3_FileMetadata, raw, fs.metadata_offset)
-    if lock["type"] != c_vmfs.FS3_FD_MAGIC:
-        raise fail(f"no file descriptor here: magic {lock['type']:#x} instead of {c_vmfs.FS3_FD_MAGIC:#x}")
-    if lock["address"] != offset:
-        raise fail(f"its file descriptor says it lies at {lock['address']:#x}")
-    if meta["fdAddr"] != address:
-        raise fail(f"its file descriptor says its address is {meta['fdAddr']:#x}, the one looked for is {address:#x}")
-    if meta["linkCount"] == 0:
-        raise fail("it is deleted: link count 0")
-    if generation is not None and meta["generation"] != generation:
-        raise fail(f"generation {meta['generation']} in its file descriptor, {generation} in its directory")
+    _hold_right(lock, meta, offset, address, generation, fail)
     known = _known(Layout, meta["zla"], "block layout (ZLA)", fail)
     kind = _known(FileType, meta["type"], "type", fail)
     return Inode(
@@ -171,6 +162,31 @@ def load(volume: Device, fs: FileSystem, offset: int, address: int, name: str, g
         raw=raw,
         resident=raw[fs.resident_offset :][: _resident_bytes(kind, known, meta["length"])],
     )
+
+
+def _hold_right(
+    lock: layout.Fields,
+    meta: layout.Fields,
+    offset: int,
+    address: int,
+    generation: int | None,
+    fail: Callable[[str], VmfsError],
+) -> None:
+    """It is a descriptor, the one that was looked for, and in use.
+
+    Raises:
+        VmfsError: it is not.
+    """
+    if lock["type"] != c_vmfs.FS3_FD_MAGIC:
+        raise fail(f"no file descriptor here: magic {lock['type']:#x} instead of {c_vmfs.FS3_FD_MAGIC:#x}")
+    if lock["address"] != offset:
+        raise fail(f"its file descriptor says it lies at {lock['address']:#x}")
+    if meta["fdAddr"] != address:
+        raise fail(f"its file descriptor says its address is {meta['fdAddr']:#x}, the one looked for is {address:#x}")
+    if meta["linkCount"] == 0:
+        raise fail("it is deleted: link count 0")
+    if generation is not None and meta["generation"] != generation:
+        raise fail(f"generation {meta['generation']} in its file descriptor, {generation} in its directory")
 
 
 def _resident_bytes(kind: FileType, known: Layout, length: int) -> int:

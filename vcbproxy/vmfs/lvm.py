@@ -104,6 +104,35 @@ def parse(device: Device, start: int, length: int) -> Member:
     Raises:
         LvmError: a version we do not know, or no usable volume on it.
     """
+    header, volume, alignment = _fields(device, start)
+    return Member(
+        device=device,
+        start=start,
+        length=length,
+        major=header["majorVersion"],
+        minor=header["minorVersion"],
+        alignment=alignment,
+        device_uuid=layout.uuid_text(header.raw("deviceUUID")),
+        maps=header["numPEMaps"] or 1,
+        next_region=header["extDevMetadataOffset"],
+        volume_uuid=layout.uuid_text(volume.raw("uuid")),
+        volume_name=layout.text(volume.raw("name")),
+        volume_size_bytes=volume["size"],
+        volume_generation=volume["generation"],
+        volume_id=volume["id"],
+        pe_count=header["numPEs"],
+        pe_first=volume["firstPE"],
+        pe_last=volume["lastPE"],
+        devices=volume["numDevs"],
+    )
+
+
+def _fields(device: Device, start: int) -> tuple[layout.Fields, layout.Fields, int]:
+    """Header and volume table, held to sense, and the alignment of the metadata.
+
+    Raises:
+        LvmError: a version we do not know, or no usable volume on it.
+    """
 
     def fail(reason: str) -> LvmError:
         return LvmError(device=device.name, reason=reason)
@@ -131,26 +160,7 @@ def parse(device: Device, start: int, length: int) -> Member:
         raise fail(f"its LVM header gives the volume an impossible size of {size_bytes} bytes")
     if not 1 <= devices <= 1024:
         raise fail(f"its LVM header says the volume has {devices} devices")
-    return Member(
-        device=device,
-        start=start,
-        length=length,
-        major=major,
-        minor=header["minorVersion"],
-        alignment=alignment,
-        device_uuid=layout.uuid_text(header.raw("deviceUUID")),
-        maps=header["numPEMaps"] or 1,
-        next_region=header["extDevMetadataOffset"],
-        volume_uuid=layout.uuid_text(volume.raw("uuid")),
-        volume_name=layout.text(volume.raw("name")),
-        volume_size_bytes=size_bytes,
-        volume_generation=volume["generation"],
-        volume_id=volume["id"],
-        pe_count=header["numPEs"],
-        pe_first=volume["firstPE"],
-        pe_last=volume["lastPE"],
-        devices=devices,
-    )
+    return header, volume, alignment
 
 
 def extents_of(member: Member) -> PhysicalExtents:

@@ -131,37 +131,13 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
     five = spec.version == 5
     block_bytes = spec.block_size_bytes or MiB
     sub_block_bytes = spec.sub_block_bytes or (8 * KiB if five else 64 * KiB)
-    dense = five and spec.dense
-    blocks = size_bytes // block_bytes
-    descriptors, sub_blocks = _TOTALS[spec.version][size_bytes >= _ROOMY]
-    headers = 1024
-    group = 64 if five else 32
-    fd_cluster = 200 if five else 32
-    sb_cluster = 64 if dense else 16
-    fdc = Shape(
-        0x10C00005,
-        fd_cluster,
-        group,
-        2048,
-        _whole(spec.descriptors or descriptors, fd_cluster),
-        headers,
-    )
-    sbc = Shape(
-        0x10C00003,
-        sb_cluster,
-        group,
-        sub_block_bytes,
-        _whole(spec.sub_blocks or sub_blocks, sb_cluster),
-        headers,
-    )
-    pbc = Shape(0x10C00004, 16, group, 4096, _whole(spec.pointer_blocks or max(256, blocks // 512), 16), headers)
-    pb2 = Shape(0x10C00006, 16, 64, 4096, 64, headers) if five else None
+    fdc, pbc, sbc, pb2 = _resources_3_5(spec, size_bytes, block_bytes, sub_block_bytes)
     return Geometry(
         version=spec.version,
         lvm_major=5 if five else 3,
         fs_major=14 if five else 4,
         fs_minor=81 if five else 31,
-        config=0x2 | (0x4 if dense else 0),
+        config=0x2 | (0x4 if five and spec.dense else 0),
         size_bytes=size_bytes,
         block_bytes=block_bytes,
         sub_block_bytes=sub_block_bytes,
@@ -181,6 +157,26 @@ def _derive_3_5(spec: VolumeSpec, size_bytes: int) -> Geometry:
         pb2=pb2,
         jbc=None,
         indirect=bool(spec.indirect_system_files),
+    )
+
+
+def _resources_3_5(
+    spec: VolumeSpec, size_bytes: int, block_bytes: int, sub_block_bytes: int
+) -> tuple[Shape, Shape, Shape, Shape | None]:
+    """Descriptors, pointer blocks, sub-blocks, and VMFS-5's second pointer blocks."""
+    five = spec.version == 5
+    descriptors, sub_blocks = _TOTALS[spec.version][size_bytes >= _ROOMY]
+    headers, group = 1024, 64 if five else 32
+    fd_cluster = 200 if five else 32
+    sb_cluster = 64 if five and spec.dense else 16
+    fds = _whole(spec.descriptors or descriptors, fd_cluster)
+    sbs = _whole(spec.sub_blocks or sub_blocks, sb_cluster)
+    pbs = _whole(spec.pointer_blocks or max(256, size_bytes // block_bytes // 512), 16)
+    return (
+        Shape(0x10C00005, fd_cluster, group, 2048, fds, headers),
+        Shape(0x10C00004, 16, group, 4096, pbs, headers),
+        Shape(0x10C00003, sb_cluster, group, sub_block_bytes, sbs, headers),
+        Shape(0x10C00006, 16, 64, 4096, 64, headers) if five else None,
     )
 
 
