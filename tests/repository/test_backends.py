@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.contract.backend import BackendContract, name_of
+from tests.repository.repositories import PASSWORD, made_in, write_point
 from vcbproxy.errors import TargetError, UsageError
 from vcbproxy.repository.backend.base import CONFIG, FileKind, FileName, load_all
 from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.location import open_backend
 from vcbproxy.repository.backend.memory import MemoryBackend
+from vcbproxy.repository.check import check
 from vcbproxy.repository.pages import buffer as new_buffer
+from vcbproxy.repository.prune.prune import prune
+from vcbproxy.repository.report import Subset
+from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.target import RepositoryTarget
 
 
 @pytest.fixture
@@ -148,3 +154,21 @@ def test_names_know_their_paths() -> None:
     stem = "ab" * 32
     assert FileName(FileKind.PACK, stem).path == f"data/ab/{stem}"
     assert FileName(FileKind.LOCK, stem).path == f"locks/{stem}"
+
+
+@pytest.mark.parametrize("kind", [FileKind.SNAPSHOT, FileKind.INDEX])
+def test_a_directory_that_is_gone_is_not_an_empty_one(tmp_path: Path, kind: FileKind) -> None:
+    """Moved away, or not mounted: a prune would have removed every pack, and a check found nothing wrong."""
+    root = tmp_path / "kept"
+    written = write_point(made_in(root), scsi0_0="abcdef")
+    before = {path for path in (root / "data").rglob("*") if path.is_file()}
+    (root / kind.value).rename(tmp_path / "aside")
+    lost = Repository.open(DirectoryBackend(root), PASSWORD)
+    with lost.locked(exclusive=True) as held, pytest.raises(TargetError, match=f"no directory {kind.value}: "):
+        prune(lost, held)
+    with pytest.raises(TargetError, match=f"no directory {kind.value}: "):
+        check(lost)
+    assert {path for path in (root / "data").rglob("*") if path.is_file()} == before
+    (tmp_path / "aside").rename(root / kind.value)
+    assert [point.id for point in RepositoryTarget(lost).points()] == [written.point.id]
+    check(lost, Subset()).raise_if_damaged("it")

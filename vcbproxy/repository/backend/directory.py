@@ -40,6 +40,7 @@ from vcbproxy.repository.ids import Buffer, is_hex_id
 from vcbproxy.units import MiB, align_down
 
 _LOCAL = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
+_NEVER_MISSING = (FileKind.SNAPSHOT, FileKind.INDEX)  # made with the repository, by us and by stock restic
 _DIRECT_MIN_BYTES = 1 * MiB
 _TEMPORARY = re.compile(r"([0-9a-f]{64}|config)-tmp-[0-9A-Za-z]+")
 _REMEDIES = {
@@ -132,7 +133,10 @@ class DirectoryBackend:
             return (self._root / name.path).stat().st_size
 
     def list(self, kind: FileKind) -> Iterator[Stored]:
-        """Walk the kind's directory; pack directories one after the other."""
+        """Walk the kind's directory; pack directories one after the other.
+
+        Stock restic passes over directories that are missing; here those without which nothing is known must be there.
+        """
         if kind.single:
             yield from self._list_single(FileName(kind))
             return
@@ -140,8 +144,10 @@ class DirectoryBackend:
             with self._wrapped(f"list {directory}"):
                 try:
                     entries = [*os.scandir(directory)]
-                except FileNotFoundError:
-                    continue
+                except FileNotFoundError as error:
+                    if kind not in _NEVER_MISSING:
+                        continue
+                    raise self._lost(directory) from error
                 found = [_stored(kind, entry) for entry in entries if is_hex_id(entry.name)]
             yield from (stored for stored in found if stored is not None)
 
@@ -161,6 +167,13 @@ class DirectoryBackend:
                 with self._wrapped(f"tidy up {directory}"):
                     swept += sum(_swept(entry, before) for entry in _entries(directory))
         return swept
+
+    def _lost(self, directory: Path) -> TargetError:
+        """Whoever made the repository made it: taken for empty, a prune would remove all there is."""
+        return TargetError(
+            f"{self.location}: there is no directory {directory.name}: is a file system not mounted, or was it moved? "
+            f"Bring it back; only if the repository never had a restore point, make it by `mkdir {directory}`"
+        )
 
     def _list_single(self, name: FileName) -> Iterator[Stored]:
         try:
