@@ -7,12 +7,15 @@ may say too little, never too much: what the server has confirmed is all that co
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vcbproxy.repository.backend.base import FileName
+
+_log = logging.getLogger(__name__)
 
 _BUSY_S = 30
 _ASKED_AT_ONCE = 500
@@ -30,24 +33,34 @@ class KeptTable:
     def look_up(self, names: Iterable[FileName]) -> dict[FileName, datetime]:
         """What is known of them."""
         wanted = {name.path: name for name in names}
-        known: dict[str, int] = {path: self._memory[path] for path in wanted if path in self._memory}
-        with self._opened() as table:
+        known: dict[str, int] = {}
+        with self._tolerated(), self._opened() as table:
             if table is not None:
                 paths = list(wanted)
                 for start in range(0, len(paths), _ASKED_AT_ONCE):
                     some = paths[start : start + _ASKED_AT_ONCE]
                     places = ",".join("?" * len(some))
                     known.update(table.execute(f"SELECT path, until FROM kept WHERE path IN ({places})", some))  # noqa: S608  # only question marks
+        known |= {path: self._memory[path] for path in wanted if path in self._memory}
         return {wanted[path]: datetime.fromtimestamp(until, UTC) for path, until in known.items()}
 
     def note(self, kept: Mapping[FileName, datetime]) -> None:
         """Remember what the server has confirmed."""
         rows = {name.path: int(until.timestamp()) for name, until in kept.items()}
-        with self._opened() as table:
-            if table is None:
-                self._memory.update(rows)
-            else:
+        with self._tolerated(), self._opened() as table:
+            if table is not None:
                 table.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows.items())
+        if self._path is None:
+            self._memory.update(rows)
+
+    @contextlib.contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        """A disk that is full, or a table that others hold for too long, makes all slower, and costs nothing else."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            _log.warning("%s: %s; until when files are locked is asked of the server", self._path, error)
+            self._path = None
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -222,3 +223,20 @@ def test_the_table_remembers_and_bears_to_be_unusable(tmp_path: Path) -> None:
     nowhere = KeptTable(tmp_path / "no" / "such" / "directory")
     nowhere.note({names[0]: until})
     assert nowhere.look_up(names) == {names[0]: until}
+
+
+def test_a_table_that_cannot_grow_is_done_without(tmp_path: Path) -> None:
+    """It is a cache: a full disk below it must not cost a restore point."""
+    until = datetime(2026, 12, 1, tzinfo=UTC)
+    names = [FileName(FileKind.PACK, f"{number:064x}") for number in range(5000)]
+    path = tmp_path / "kept.sqlite"
+    KeptTable(path).note({names[0]: until})
+    table = KeptTable(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+    try:
+        table.note(dict.fromkeys(names, until))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert table.look_up(names) == dict.fromkeys(names, until)
+    assert KeptTable(path).look_up(names) == {names[0]: until}
