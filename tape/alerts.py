@@ -123,8 +123,6 @@ _KNOWN = (
     Alert(60, "WORM medium overwrite attempted", _C, _TAPE, "a write over what this WORM cartridge keeps was refused"),
 )  # fmt: skip
 BY_NUMBER = {alert.number: alert for alert in _KNOWN}
-RETIRING = frozenset({3, 4, 5, 6, 7, 8, 15, 18, 19, 51, 52, 53})
-"""Flags after which a cartridge is not trusted with new data, if they come up with it in more than one drive."""
 
 
 def alert(number: int) -> Alert:

@@ -51,22 +51,9 @@ def make_two(unit: Unit) -> None:
     page[1] = len(page) - 2
     data = bytes(8) + bytes(page)
     unit.run(cdb.mode_select(len(data)), "mode select, partitions", data_out=data)
-    _format(unit, two=True)
+    unit.run(cdb.format_medium(two_partitions=True), "format medium", timeout_s=LOAD_S)
     if (found := count(unit)) != 2:
         raise TapeError(f"{unit.name}: after formatting there are {found} partitions, not 2")
-
-
-def make_one(unit: Unit) -> None:
-    """Join all partitions: all that is on the cartridge is lost.
-
-    Raises:
-        TapeError: it failed.
-    """
-    _format(unit, two=False)
-
-
-def _format(unit: Unit, *, two: bool) -> None:
-    unit.run(cdb.format_medium(two), "format medium", timeout_s=LOAD_S)
 
 
 def _page(unit: Unit) -> bytes:

@@ -191,7 +191,7 @@ def test_a_record_that_is_replaced_while_it_is_listed_is_found_again(connections
 
         @property
         def traits(self) -> Traits:
-            return Traits(connections, atomic_create=True)
+            return Traits(connections)
 
         def size(self, name: FileName) -> int:
             if name.kind is FileKind.SNAPSHOT and not self.moved:

@@ -328,7 +328,7 @@ class Counting(MemoryBackend):
 
     @property
     def traits(self) -> Traits:
-        return Traits(connections=2, atomic_create=True, remote=True)
+        return Traits(connections=2, remote=True)
 
     def load(self, name: FileName, offset: int, buf: memoryview) -> None:
         self.loads.append(name)

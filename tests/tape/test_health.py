@@ -58,7 +58,6 @@ def test_every_flag_has_words_and_a_severity() -> None:
     assert all(one.text and one.name for one in found)
     assert {one.number for one in found if one.subject is Subject.UNKNOWN} == {47, 48, 61, 62, 63, 64}
     assert alerts.alert(20).severity is Severity.CRITICAL
-    assert set(alerts.BY_NUMBER) >= alerts.RETIRING
 
 
 def test_the_worst_is_told_first_and_only_once(library: Library, devices: EmulatedDevices) -> None:

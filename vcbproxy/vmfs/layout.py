@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 Structure = np.dtype[np.void]
-Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
 

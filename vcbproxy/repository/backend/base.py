@@ -160,8 +160,6 @@ class Traits:
 
     connections: int
     """How many transfers at once are worth while."""
-    atomic_create: bool
-    """Whether ``save`` of a single file can be trusted to refuse when two writers race."""
     settle_s: float = SETTLE_S
     """How long what is saved may be missing from the listings of others; 0 where a listing can never be behind."""
     retaining: Retaining | None = None

@@ -78,7 +78,7 @@ class DirectoryBackend:
         self._root = Path(root).absolute()
         self._file_mode, self._directory_mode = self._modes()
         at_once = _kept_by_this_kernel(self._root)
-        self._traits = Traits(connections=2, atomic_create=True, settle_s=0 if at_once else SETTLE_S, sweeping=self)
+        self._traits = Traits(connections=2, settle_s=0 if at_once else SETTLE_S, sweeping=self)
 
     @property
     def location(self) -> str:

@@ -25,7 +25,7 @@ class MemoryBackend:
     @property
     def traits(self) -> Traits:
         """Two at once; the lock makes creation atomic."""
-        return Traits(connections=2, atomic_create=True, settle_s=0)
+        return Traits(connections=2, settle_s=0)
 
     def files(self) -> dict[FileName, bytes]:
         """A copy of what is stored, to look at or to start another backend from."""

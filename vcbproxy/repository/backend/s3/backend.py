@@ -73,9 +73,7 @@ class S3Backend:
     @property
     def traits(self) -> Traits:
         """Creation is not relied on to be atomic: servers differ, and what one does only a probe tells."""
-        return Traits(
-            self.settings.connections, atomic_create=False, remote=True, retaining=self._locks, sweeping=self._uploads
-        )
+        return Traits(self.settings.connections, remote=True, retaining=self._locks, sweeping=self._uploads)
 
     def create(self) -> None:
         """Make the bucket unless it is there."""
