@@ -72,7 +72,7 @@ class S3Backend:
 
     @property
     def traits(self) -> Traits:
-        """Creation is not relied on to be atomic: servers differ, and what one does only a probe tells."""
+        """Far away, with as many connections as are configured."""
         return Traits(self.settings.connections, remote=True, retaining=self._locks, sweeping=self._uploads)
 
     def create(self) -> None:
