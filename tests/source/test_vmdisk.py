@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from vcbproxy.vmfs.volume import Volume
 
 WWN = "600144f0000000000000000000000001"
 SIZE = 4 * MiB
-VOLUME_START, TOKEN = 0x1100000, 0x1C  # on the first device; in a file descriptor
+VOLUME_START = 0x1100000  # on the first device
+TOKEN, METADATA, LENGTH = 0x1C, 512, 0x14  # in a file descriptor; the last in its metadata
 BASE, DELTA = "/vm1/vm1.vmdk", "/vm1/vm1-000001.vmdk"
 
 
@@ -99,6 +100,40 @@ def frozen(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Frozen]:
     )
     with Storage([datastore], configured([ImageLun(image, WWN)]), {}) as storage:
         yield Frozen(image, storage, disk)
+
+
+class Settling(ManualClock):
+    """While one waits, the hosts write down what they had in their journals."""
+
+    def __init__(self, settles: Callable[[], None]) -> None:
+        super().__init__()
+        self.settles = settles
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.settles()
+
+
+def test_a_delta_that_grew_as_it_was_frozen_is_looked_at_again(frozen: Frozen):
+    """Its table is on the LUN already, its length not yet: the grain would lie behind the file's end."""
+    extent = "/vm1/vm1-000001-sesparse.vmdk"
+    with open_lun(frozen.image) as lun:
+        volume = Volume.open([lun])
+        length = volume.stat(extent).size_bytes
+        at = VOLUME_START + volume.tree().find(extent).offset + METADATA + LENGTH
+
+    def put(number: int) -> None:
+        with frozen.image.open("r+b") as image:
+            image.seek(at)
+            image.write(number.to_bytes(8, "little"))
+
+    put(length - 4096)
+    with open_vm_disk(frozen.storage, frozen.disk, Settling(lambda: put(length))) as disk:
+        assert read_over(disk, MiB, 4096) == b"new!" * 1024
+        disk.recheck()
+    put(length - 4096)
+    with pytest.raises(VmdkError, match="grain 256 would lie at"):
+        open_vm_disk(frozen.storage, frozen.disk, ManualClock())
 
 
 def test_a_disk_that_stayed_as_it_was(frozen: Frozen):

@@ -11,6 +11,7 @@ of their own (descriptor texts, grain directories and tables), and what differs 
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
 from functools import partial
 from types import TracebackType
@@ -125,7 +126,11 @@ def _open(storage: Storage, disk: Disk) -> VmDisk:
     chain = open_disk(files, str(disk.path), partial(open_mapped, storage, files, disk))
     try:
         _check(disk, chain)
-    except VmdkError:
+        if len(chain.links) > 1:
+            # Deltas have maps of their own. One that grew as it was frozen may have its tables on the LUN, and not yet
+            # its length: that must show while there is time to look again, and what is damaged before the copying.
+            collections.deque(chain.extents(), maxlen=0)
+    except BaseException:
         chain.close()
         raise
     return VmDisk(disk, chain)
