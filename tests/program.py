@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.repository.repositories import QUICK
 from vcbproxy.cli.main import main
 from vcbproxy.lab import client
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import LabSpec
 from vcbproxy.lab.vcenter import LabServer
+from vcbproxy.repository import creation
+from vcbproxy.repository.backend.directory import DirectoryBackend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -104,6 +107,10 @@ class Lab:
     @property
     def password_file(self) -> Path:
         return self.directory / "repo.password"
+
+    def new_repository(self) -> None:
+        """What ``repo init`` makes, but for the key's price: a third of a second for every command thereafter."""
+        creation.create(DirectoryBackend(self.repo), self.password_file.read_text().strip(), kdf=QUICK)
 
     def truth(self, vm: str) -> dict[str, str]:
         """SHA-256 of each disk at the newest snapshot that was ours."""

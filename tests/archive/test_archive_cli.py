@@ -47,7 +47,7 @@ def test_backed_up_to_tape_listed_and_restored(tmp_path: Path) -> None:
         assert rows[0]["barcodes"] == ["TAP001L8"]
         assert rows[0]["tape"]["pool"] == "daily"
         assert rows[0]["tape"]["bytes_on_tape"] > 0
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         listed = lab.vcbproxy("points", "list", "--json")
         assert [(row["vm"], row["on"], row["barcodes"]) for row in listed.json] == [
             ("vm1", "tape:daily", ["TAP001L8"]),
@@ -140,7 +140,7 @@ def test_the_drive_encrypts_with_a_key_that_is_named_and_not_told(tmp_path: Path
 
 def test_a_copy_from_the_repository_is_what_the_repository_has(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, spec("vm1", size_bytes=16 * MiB, used=0.9), capacity="16M", cartridges=4) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         [row] = lab.vcbproxy("copy", "vm1@latest", "--to", "tape:daily", "--json").json
         assert row["name"].startswith("vm1@")
@@ -160,7 +160,7 @@ def test_a_copy_from_the_repository_is_what_the_repository_has(tmp_path: Path) -
 
 def test_a_damaged_chunk_is_not_copied(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, spec("vm1", disks=1)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         for pack in (lab.repo / "data").glob("*/*"):
             data = bytearray(pack.read_bytes())
@@ -202,7 +202,7 @@ def test_three_vms_over_three_cartridges_the_catalog_deleted_and_rebuilt(tmp_pat
         assert [row["outcome"] for row in rows] == ["ok", "ok", "ok"]
         assert {barcode for row in rows for barcode in row["barcodes"]} == {"TAP001L8", "TAP002L8", "TAP003L8"}
         spanning = next(row["vm"] for row in rows if len(row["barcodes"]) > 1)
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         before = lab.vcbproxy("points", "list", "--json").json
 
         [catalog] = lab.directory.rglob("catalog.db")
@@ -330,7 +330,7 @@ def test_what_was_done_before_a_pool_ran_dry_is_in_the_result(tmp_path: Path) ->
 def test_what_was_copied_before_a_pool_ran_dry_is_in_the_result(tmp_path: Path) -> None:
     lab_spec = spec("vm1", "vm2", "vm3", "vm4", disks=1, size_bytes=16 * MiB, used=0.95)
     with lab_with_tape(tmp_path, lab_spec, capacity="24M", cartridges=1) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         points = [row["point_id"] for row in lab.vcbproxy("backup", "--all", "--json").json]
         dry = lab.vcbproxy("copy", *points, "--to", "tape:daily", "--json", code=14)
         listed = lab.vcbproxy("points", "list", "--json").json
@@ -346,7 +346,7 @@ def test_a_folder_that_is_no_cartridge_is_said(tmp_path: Path) -> None:
 
 def test_copies_build_upon_one_another(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, spec("vm1", disks=1, size_bytes=16 * MiB)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         truths = []
         for number in range(3):
             lab.datacenter.machine("vm1").guest_write("scsi0-0", (3 + number) * MiB, bytes([65 + number]) * 70_000)

@@ -39,7 +39,7 @@ def test_an_interrupted_backup_leaves_what_was_safe(
         done = stopped_by(process, number)
         assert done.code == code, done.err
         assert lab.snapshots("vm1") == lab.snapshots("vm2") == [], done.err
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         [point] = lab.vcbproxy("points", "list", "--json").json
         lab.vcbproxy("restore", point["point_id"], "--from", "tape", "--to", tmp_path / "back")
         assert disks_in(tmp_path / "back") == truth

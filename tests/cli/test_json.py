@@ -84,7 +84,7 @@ def compare(command: str, document: Any) -> None:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory):
     with served(tmp_path_factory.mktemp("json") / "lab", specification.tiny(6, snapshots=1)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         add_pool(lab)
         lab.vcbproxy("backup", "vm1", "--to", "tape:daily")

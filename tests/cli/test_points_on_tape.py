@@ -136,7 +136,7 @@ def test_the_same_words_find_the_place(tmp_path: Path) -> None:
         for command in (("restore", "vm1@latest", "--to", tmp_path / "no"), ("points", "show", row["point"])):
             gone = lab.vcbproxy(*command, code=10).err
             assert f"{there}: add" in gone, "the repository is lost, and this is what is left"
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         for command in (
             ("points", "show", "vm1@latest"),
             ("points", "pin", row["point"]),
@@ -183,7 +183,7 @@ def test_a_suspect_is_shown_and_never_restored_without_a_word(tmp_path: Path) ->
 
 def test_a_copy_of_what_was_found_out_since_is_suspect_too(tmp_path: Path) -> None:
     with lab_with_tape(tmp_path, tracked()) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         lab.datacenter.machine("vm1").guest_write("scsi0-0", 2 * MiB, b"changed")
         lab.vcbproxy("backup", "vm1")

@@ -20,7 +20,7 @@ from vcbproxy.lab import spec as specification
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory):
     with served(tmp_path_factory.mktemp("terminal") / "lab", specification.tiny(5)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         yield lab
 

@@ -32,7 +32,7 @@ SPEC = LabSpec(
 @pytest.fixture(scope="module")
 def running(tmp_path_factory) -> Iterator[Lab]:
     with served(tmp_path_factory.mktemp("cleanup") / "lab", SPEC) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 

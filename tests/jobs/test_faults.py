@@ -27,7 +27,7 @@ from vcbproxy.units import GiB, MiB
 @pytest.fixture
 def lab(tmp_path) -> Iterator[Lab]:
     with served(tmp_path / "lab", specification.tiny(5)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 
@@ -90,7 +90,7 @@ def test_dropped_connections_never_leave_a_snapshot(tmp_path):
         ]
         processes = []
         for lab, (method, where) in zip(labs, DROPS, strict=True):
-            lab.vcbproxy("repo", "init")
+            lab.new_repository()
             after = 1 if method == "RetrievePropertiesEx" else 0
             lab.server.faults.add(method, drop=True, where=where, times=1, after=after)
             processes.append(lab.vcbproxy.start("backup", "vm1"))
@@ -144,7 +144,7 @@ def test_a_damaged_lun_fails_the_vm_and_nothing_else(tmp_path):
         truth=Truth.DIGEST,
     )
     with served(tmp_path / "lab", spec) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         (image,) = lab.datacenter.luns("ds1")
         copy = tmp_path / "cut.img"
         subprocess.run(["cp", "--sparse=always", image, copy], check=True)
@@ -166,7 +166,7 @@ def test_a_disk_on_another_datastore_can_be_left_out_only_aloud(tmp_path):
         truth=Truth.DIGEST,
     )
     with served(tmp_path / "lab", spec) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         (hidden,) = lab.datacenter.luns("ds2")
         config = lab.directory / "half.toml"
         lines = (lab.directory / "vcbproxy.toml").read_text().splitlines(keepends=True)
@@ -246,7 +246,7 @@ def test_a_disk_that_fails_while_it_is_read_is_left_out_only_aloud(tmp_path):
         truth=Truth.DIGEST,
     )
     with served(tmp_path / "lab", spec) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         store = lab.datacenter.store("ds2")
         base = next(name for name in store.list("/vm1") if name.endswith(".vmdk") and "flat" not in name)
 

@@ -33,7 +33,7 @@ TRACKED = replace(specification.tiny(6), vms=(replace(specification.tiny(6).vms[
 
 def test_the_command_backs_up_what_changed(tmp_path: Path) -> None:
     with served(tmp_path / "lab", specification.tiny(5)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         (first,) = lab.vcbproxy("backup", "vm1", "--enable-cbt", "--json").json
         assert (first["method"], first["why_full"]) == ("full", "no earlier restore point")
         lab.datacenter.machine("vm1").guest_write(NODE, 3 * MiB, b"changed")
@@ -146,7 +146,7 @@ def test_a_lie_is_found_out(tmp_path: Path) -> None:
 
 def test_a_suspect_is_restored_and_not_called_good(tmp_path: Path) -> None:
     with served(tmp_path / "lab", TRACKED) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         lab.datacenter.machine("vm1").guest_write(NODE, 3 * MiB, b"changed")
         lab.server.centre.area_habits = replace(HONEST, omitted=1)
@@ -447,7 +447,7 @@ def test_a_base_whose_list_is_lost_costs_a_full_read(tmp_path: Path) -> None:
 def test_an_incremental_heals_what_a_check_found_damaged(tmp_path: Path) -> None:
     """Nothing changed on the disk; the damaged chunks are read again all the same, and both points restore."""
     with served(tmp_path / "lab", TRACKED) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         (first,) = lab.vcbproxy("backup", "vm1", "--json").json
         pack = max((lab.repo / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
         damaged = bytearray(pack.read_bytes())

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     with served(tmp_path / "lab", specification.tiny(5)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 
@@ -88,7 +88,7 @@ def test_a_bad_sector_fails_the_disk_by_place(lab: Lab) -> None:
 
 def test_a_bad_sector_costs_its_disk_alone_where_that_was_asked_for(tmp_path: Path) -> None:
     with served(tmp_path / "lab", specification.tiny(6, disks=2)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         with faulty.lun(image_of(lab), bad=data_of(lab)) as bad:
             bad.fail()
             vcbproxy = reading_from(lab, bad.device)
@@ -228,7 +228,7 @@ def test_a_lun_that_shrinks_is_an_error_and_never_zeroes(lab: Lab) -> None:
 @pytest.mark.parametrize("version", [5, 6])
 def test_a_lun_with_large_sectors(tmp_path: Path, version: Literal[5, 6]) -> None:
     with served(tmp_path / "lab", specification.tiny(version, snapshots=1)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         with loops.attached(image_of(lab), 4096) as loop, lab.server.guest_writer(writes_per_s=200):
             vcbproxy = reading_from(lab, loop)
             assert vcbproxy("lun", "list", "--json").json[0]["sector_bytes"] == 4096

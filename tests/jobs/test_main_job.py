@@ -33,7 +33,7 @@ def test_what_is_restored_is_what_was_frozen(tmp_path, version, snapshots):
     with served(tmp_path / "lab", specification.tiny(version, snapshots=snapshots, disks=2)) as lab:
         if version == 0:
             add_mount(lab, "ds1")
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         with lab.server.guest_writer(writes_per_s=200):
             row = lab.vcbproxy("backup", "vm1", "--json").json[0]
         assert row["outcome"] == "ok"
@@ -60,7 +60,7 @@ def add_mount(lab: Lab, datastore: str) -> None:
 
 def test_a_second_backup_stores_next_to_nothing(tmp_path):
     with served(tmp_path / "lab", specification.tiny(6)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         first = lab.vcbproxy("backup", "--all", "--json").json[0]
         second = lab.vcbproxy("backup", "--all", "--json").json[0]
         assert first["bytes_stored"] > MiB
@@ -75,7 +75,7 @@ def test_stock_restic_takes_it_for_its_own(tmp_path):
     if restic is None:
         pytest.skip("no restic")
     with served(tmp_path / "lab", specification.tiny(5, disks=2)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         stock = [restic, "--no-cache", "-r", str(lab.repo), "--password-file", str(lab.password_file)]
         subprocess.run([*stock, "check", "--read-data"], check=True, capture_output=True)
@@ -106,7 +106,7 @@ def test_an_empty_disk_restores_empty(tmp_path):
         truth=Truth.DIGEST,
     )
     with served(tmp_path / "lab", spec) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         row = lab.vcbproxy("backup", "vm1", "--json").json[0]
         assert row["bytes_read"] == 0, "to-be-zeroed blocks are never read"
         assert_restores(lab, "vm1", tmp_path / "back")

@@ -36,7 +36,7 @@ def lab_with(folder: Path, *, version: int = 6, snapshots: int = 1, disks: int =
         truth=Truth.DIGEST,
     )
     with served(folder / "lab", spec) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         with lab.server.guest_writer(writes_per_s=100):
             yield lab
 

@@ -39,14 +39,14 @@ def spec(version: int) -> LabSpec:
 @pytest.fixture(scope="module", params=[3, 5, 6])
 def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
     with served(tmp_path_factory.mktemp("raw") / "lab", spec(request.param)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 
 @pytest.fixture(scope="module")
 def six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with served(tmp_path_factory.mktemp("raw6") / "lab", spec(6)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 

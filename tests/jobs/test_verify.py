@@ -22,7 +22,7 @@ from vcbproxy.repository.target import RepositoryTarget
 @pytest.fixture
 def lab(tmp_path):
     with served(tmp_path / "lab", specification.tiny(6)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         lab.vcbproxy("backup", "vm1")
         yield lab
 

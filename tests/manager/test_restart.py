@@ -177,7 +177,7 @@ def test_a_backup_survives_it(tmp_path: Path, event: str) -> None:
     """While it reads off the SAN nothing is asked of the manager; then its snapshot has to be removed all the same."""
     disk = DiskSpec(96 * MiB, content=ContentSpec(Fill.RANDOM))
     with served(tmp_path / "lab", dataclasses.replace(tiny(6), vms=(VmSpec("vm1", "ds1", (disk,)),))) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         servers = [lab.server]
 
         def strike() -> None:

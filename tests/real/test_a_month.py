@@ -34,7 +34,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         truth=Truth.DIGEST,
     )
     with served(tmp_path / "lab", spec) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 

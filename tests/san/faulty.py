@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -84,7 +85,7 @@ def lun(image: Path, sector_bytes: int = 512, *, bad: tuple[int, int] | None = N
         pytest.skip("needs /dev/fuse")
     trouble = image.parent / f"{image.name}.trouble"
     trouble.mkdir()
-    mount, socket = trouble / "lun", trouble / "sock"
+    mount = trouble / "lun"
     mount.touch()
     size_bytes = image.stat().st_size
     start, end = bad or (0, size_bytes)
@@ -92,6 +93,7 @@ def lun(image: Path, sector_bytes: int = 512, *, bad: tuple[int, int] | None = N
     script.write_text(f"#!/bin/sh\nimage={image} trouble={trouble} bad_start={start} bad_end={end}\n{_SERVER}")
     script.chmod(0o755)
     with ExitStack() as stack:
+        socket = Path(stack.enter_context(TemporaryDirectory())) / "sock"  # its path must be short
         serve = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "sh", str(script)]
         stack.enter_context(_running(serve))
         loops.wait_until(socket.exists, "nbdkit to listen")

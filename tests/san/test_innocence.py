@@ -114,7 +114,7 @@ def test_a_whole_backup_only_reads_the_luns(tmp_path: Path) -> None:
         loop = stack.enter_context(loops.attached(image, read_only=False))
         config = lab.directory / "vcbproxy.toml"
         config.write_text(config.read_text().replace(f"luns/{image.name}", str(loop)))
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         command = innocence.watched([sys.executable, "-m", "vcbproxy", "backup", "--all", "--json"], log)
         done = subprocess.run(command, env=lab.vcbproxy.environment, capture_output=True, text=True, check=False)
         if "ptrace" in done.stderr.lower() or "PTRACE" in done.stderr:

@@ -139,7 +139,7 @@ def test_a_backup_off_luns_that_are_named_nowhere(udev: None, tmp_path: Path) ->
         text = re.sub(r"discover = false\nimages = \[.*?\n\]", "discover = true", text, flags=re.DOTALL)
         assert "images" not in text
         config.write_text(text)
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         loop = stack.enter_context(loops.attached(image))
         loops.trigger(loop)
         [planned] = lab.vcbproxy("backup", "vm1", "--dry-run", "--json").json

@@ -81,7 +81,7 @@ SPEC = LabSpec(
 def test_what_a_killed_backup_stored_is_not_stored_again(tmp_path: Path) -> None:
     """The first disk's packs are in an index, some of the second's are not: only those cost a second upload."""
     with served(tmp_path / "lab", SPEC) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         config = lab.directory / "vcbproxy.toml"
         unlimited = config.read_text()
         config.write_text(f"{unlimited}\n[repository.traffic]\nlimits = [{{ upload_mib_s = 16 }}]\n")

@@ -58,7 +58,7 @@ def test_whatever_happens_the_invariants_hold(tmp_path, seed):
     draw = random.Random(seed)
     version = draw.choice([3, 5, 6])
     with served(tmp_path / "lab", specification.tiny(version, snapshots=draw.randrange(2), seed=seed)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         told = []
         for _ in range(draw.randrange(1, 3)):
             told.append(trouble(draw, lab))

@@ -30,7 +30,7 @@ def test_a_lun_is_opened_once_and_closed_with_the_others(tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory):
     with served(tmp_path_factory.mktemp("opened") / "lab", specification.tiny(6)) as lab:
-        lab.vcbproxy("repo", "init")
+        lab.new_repository()
         yield lab
 
 
