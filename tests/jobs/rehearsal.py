@@ -32,7 +32,7 @@ from tests.repository.repositories import PASSWORD, QUICK
 from vcbproxy import config
 from vcbproxy.clock import SystemClock
 from vcbproxy.config import Image
-from vcbproxy.errors import Error
+from vcbproxy.errors import Cancelled, Error
 from vcbproxy.lab import client
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import ContentSpec, DatastoreSpec, DiskSpec, LabSpec, Truth, VmSpec
@@ -254,7 +254,7 @@ class Stage:
                 report = backup.run(around, [VM], upset.choices)
                 (self.result,) = report.results
             report.raise_unless_ok()
-        except Error as error:
+        except (Error, Cancelled) as error:
             return error.exit_code, [str(error), *getattr(error, "__notes__", [])]
         return 0, []
 
