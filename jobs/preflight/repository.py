@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.preflight.result import Result, broken, failed, ok, warning
 from vcbproxy.errors import Busy, Error
-from vcbproxy.repository import lock
+from vcbproxy.repository import lockfile
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.units import GiB, human
@@ -40,7 +40,7 @@ def repository(open_it: Callable[[], Repository], held: Mapping[str, int]) -> It
 
 
 def _locks(opened: Repository) -> Iterator[Result]:
-    for found in lock.found(opened.files):
+    for found in lockfile.found(opened.files):
         stale = found.record is None or found.record.is_stale(opened.clock.now(), opened.identity)
         if stale:
             yield warning("repository lock", f"left behind: {found}", "`vcbproxy repo unlock`")

@@ -15,7 +15,7 @@ from vcbproxy.device import read
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.check import check
 from vcbproxy.repository.identity import Identity
-from vcbproxy.repository.lock import LockRecord
+from vcbproxy.repository.lockfile import LockRecord
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.snapshot import Snapshot

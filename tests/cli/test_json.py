@@ -34,7 +34,7 @@ from vcbproxy.lab import spec as specification
 from vcbproxy.manager.marker import Marker
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.identity import Identity
-from vcbproxy.repository.lock import LockRecord
+from vcbproxy.repository.lockfile import LockRecord
 
 PAGE = (ROOT / "docs" / "json.md").read_text()
 TYPES = {

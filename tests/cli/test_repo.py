@@ -15,7 +15,7 @@ from tests.repository.repositories import PASSWORD, info, made_in, write_point
 from vcbproxy.cli.main import main
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.identity import Identity
-from vcbproxy.repository.lock import LockRecord
+from vcbproxy.repository.lockfile import LockRecord
 from vcbproxy.repository.repository import Repository
 
 

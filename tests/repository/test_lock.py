@@ -17,7 +17,7 @@ from tests.repository.faulty import FailingBackend
 from tests.repository.repositories import ME, START, made, reopened, write_point
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import Busy, Cancelled, CredentialsError, TargetError
-from vcbproxy.repository import lock
+from vcbproxy.repository import lock, lockfile
 from vcbproxy.repository.backend.around import Around
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.directory import DirectoryBackend
@@ -29,7 +29,7 @@ from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.ids import Buffer
 from vcbproxy.repository.indexfile import PackBlobs
-from vcbproxy.repository.lock import LockRecord
+from vcbproxy.repository.lockfile import LockRecord
 from vcbproxy.repository.report import Subset
 
 HERE = Identity("proxy01", "backup", os.getpid())
@@ -216,7 +216,7 @@ def test_refreshing_replaces_the_file_by_a_newer_one(files: Files, clock: Manual
         held.refresh_if_due()
         [after] = locks(files)
         assert after != before
-        [found] = lock.found(files)
+        [found] = lockfile.found(files)
         assert found.record is not None
         assert found.record.time == clock.now()
         held.check()
@@ -295,10 +295,10 @@ def test_a_stale_lock_still_blocks_until_unlock(files: Files, clock: ManualClock
     files.save_sealed(FileKind.LOCK, fresh.encode())
     with pytest.raises(Busy, match="repo unlock"):
         lock.acquire(files, exclusive=False, clock=clock, me=HERE)
-    removed = lock.remove_stale(files, everything=False, clock=clock, me=HERE)
+    removed = lockfile.remove_stale(files, everything=False, clock=clock, me=HERE)
     assert [gone.record.identity for gone in removed if gone.record] == [ME]
     lock.acquire(files, exclusive=False, clock=clock, me=HERE).release()
-    assert len(lock.remove_stale(files, everything=True, clock=clock, me=HERE)) == 1
+    assert len(lockfile.remove_stale(files, everything=True, clock=clock, me=HERE)) == 1
     assert locks(files) == []
 
 
@@ -306,8 +306,8 @@ def test_an_unreadable_lock_blocks_and_only_all_removes_it(files: Files, clock: 
     files.backend.save(FileName(FileKind.LOCK, "ab" * 32), [b"junk"])
     with pytest.raises(Busy, match="unlock --all"):
         lock.acquire(files, exclusive=False, clock=clock, me=ME)
-    assert lock.remove_stale(files, everything=False, clock=clock, me=ME) == []
-    assert len(lock.remove_stale(files, everything=True, clock=clock, me=ME)) == 1
+    assert lockfile.remove_stale(files, everything=False, clock=clock, me=ME) == []
+    assert len(lockfile.remove_stale(files, everything=True, clock=clock, me=ME)) == 1
 
 
 def test_an_empty_lock_file_is_none(files: Files, clock: ManualClock) -> None:
@@ -348,7 +348,7 @@ def test_whose_clock_is_wrong(
             lock.acquire(files, exclusive=False, clock=clock, me=ME)
     else:
         lock.acquire(files, exclusive=False, clock=clock, me=ME).release()
-    assert len(lock.remove_stale(files, everything=False, clock=clock, me=HERE)) == unlocked
+    assert len(lockfile.remove_stale(files, everything=False, clock=clock, me=HERE)) == unlocked
 
 
 def test_of_duplicates_each_is_a_lock(files: Files, clock: ManualClock) -> None:
@@ -358,7 +358,7 @@ def test_of_duplicates_each_is_a_lock(files: Files, clock: ManualClock) -> None:
         files.save_sealed(FileKind.LOCK, LockRecord(START + timedelta(minutes=minutes), True, gone).encode())
     with pytest.raises(Busy):
         lock.acquire(files, exclusive=False, clock=clock, me=ME)
-    assert len(lock.remove_stale(files, everything=False, clock=clock, me=HERE)) == 2
+    assert len(lockfile.remove_stale(files, everything=False, clock=clock, me=HERE)) == 2
     lock.acquire(files, exclusive=True, clock=clock, me=ME).release()
 
 
@@ -390,7 +390,7 @@ def test_a_storage_that_is_away_for_a_while_costs_no_lock(clock: ManualClock) ->
     held.check()
     clock.sleep(299)
     held.check()
-    [found] = lock.found(files)
+    [found] = lockfile.found(files)
     assert found.record is not None
     assert clock.now() - found.record.time < timedelta(minutes=5)
     held.release()

@@ -22,7 +22,7 @@ from tests.sim.turns import TakingTurns, Turns
 from tests.sim.world import Job, World
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import Busy, TargetError, UsageError
-from vcbproxy.repository import lock
+from vcbproxy.repository import lockfile
 from vcbproxy.repository.backend import faults
 from vcbproxy.repository.backend.base import FileMissing
 from vcbproxy.repository.backend.faults import Died, FaultyBackend, Order, What, When
@@ -69,7 +69,7 @@ def beside_the_careless(seed: int) -> int:
 
     def careless() -> None:
         for job in (jobs["forget"], prune):
-            lock.remove_stale(files, everything=True, clock=clock, me=me)
+            lockfile.remove_stale(files, everything=True, clock=clock, me=me)
             with contextlib.suppress(Busy):
                 job.run(Repository.of(files, clock=clock, me=me))
 
@@ -161,7 +161,7 @@ def _unlock(world: World, turns: Turns, draw: random.Random) -> Callable[[], Non
 
     def run() -> None:
         for _ in range(TRIES):
-            assert lock.remove_stale(files, everything=False, clock=clock, me=me) == []
+            assert lockfile.remove_stale(files, everything=False, clock=clock, me=me) == []
 
     return run
 

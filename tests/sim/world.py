@@ -19,7 +19,7 @@ from tests.repository import repositories
 from tests.repository.repositories import CHUNK, ME, START, made
 from vcbproxy.clock import ManualClock
 from vcbproxy.device import read
-from vcbproxy.repository import browse, lock, points, records
+from vcbproxy.repository import browse, lockfile, points, records
 from vcbproxy.repository.backend import faults
 from vcbproxy.repository.backend.base import Backend
 from vcbproxy.repository.backend.directory import DirectoryBackend
@@ -209,8 +209,8 @@ class World:
         """`repo unlock`, once the dead process's lock is old enough."""
         self.clock.sleep(PAST_STALE_S)
         files = Files(self.store, self.key)
-        lock.remove_stale(files, everything=False, clock=self.clock, me=ME)
-        assert not list(lock.found(files)), self
+        lockfile.remove_stale(files, everything=False, clock=self.clock, me=ME)
+        assert not list(lockfile.found(files)), self
 
     def steps(self, job: Job) -> int:
         """In how many changes it does it; found out on a copy, at another time."""

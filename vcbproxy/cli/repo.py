@@ -169,11 +169,11 @@ def _locks_shown(locks: Sequence[PointLock]) -> str:
 @frame.json_option
 def unlock(everything: bool, repository: address.RepositoryAddress, as_json: bool) -> None:
     """Remove stale locks: those older than 30 minutes, and those of processes of this host that are gone."""
-    from vcbproxy.repository import lock
+    from vcbproxy.repository import lockfile
 
     opened = repository.open()
-    removed = lock.remove_stale(opened.files, everything=everything, clock=opened.clock, me=opened.identity)
-    left = list(lock.found(opened.files))
+    removed = lockfile.remove_stale(opened.files, everything=everything, clock=opened.clock, me=opened.identity)
+    left = list(lockfile.found(opened.files))
     for kept in left:
         frame.say(f"kept: {kept}; --all removes it too")
     rows = [{"lock": gone.name.stem, "was": str(gone)} for gone in removed]

@@ -25,7 +25,7 @@ from datetime import datetime
 import numpy as np
 
 from vcbproxy.errors import Error, IntegrityError
-from vcbproxy.repository import browse, keys, lock, lockcheck, points, times
+from vcbproxy.repository import browse, keys, lockcheck, lockfile, points, times
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.checkpacks import Lost, PackChecker
 from vcbproxy.repository.ids import BlobKind
@@ -90,7 +90,7 @@ class _Checker:
         backend = self._repository.backend
         for error in keys.damaged(backend):
             self._problem(str(error))
-        for found in lock.found(self._repository.files):
+        for found in lockfile.found(self._repository.files):
             if found.record is None:
                 self.report.hints.append(f"{found}; `vcbproxy repo unlock --all` removes it")
 

@@ -5,8 +5,7 @@ A lock is a small sealed file. It says who holds it since when, and whether excl
     take      look for conflicting locks ─▶ write ours ─▶ let it settle ─▶ look again; on conflict remove ours
     refresh   every 5 minutes: write a new file with a new time, then remove the old one
     lost      no refresh for 22.5 minutes: another program may soon think it stale, so nothing may be written any more
-    stale     older than 30 minutes, or its process is gone from this very host. Never removed in passing:
-              that is ``repo unlock``'s work, the operator's decision
+    stale     its holder is surely gone: see ``lockfile.py``
 
 Shared locks do not conflict with each other; an exclusive one conflicts with all.
 """
@@ -14,92 +13,22 @@ Shared locks do not conflict with each other; an exclusive one conflicts with al
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 
 from vcbproxy.clock import Clock
-from vcbproxy.errors import Busy, Error, IntegrityError, TargetError
-from vcbproxy.repository import codec, times
-from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, FileShort, exists
+from vcbproxy.errors import Busy, Error, TargetError
+from vcbproxy.repository.backend.base import FileKind, FileMissing, FileName, exists
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.identity import Identity
-from vcbproxy.repository.ids import Buffer
+from vcbproxy.repository.lockfile import LockRecord, found
 from vcbproxy.thread import Thread, join_all
 
 REFRESH_S = 5 * 60.0
 LOST_S = 22.5 * 60.0
-STALE = timedelta(minutes=30)
 _POLL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class LockRecord:
-    """What a lock file says."""
-
-    time: datetime
-    exclusive: bool
-    identity: Identity
-
-    def encode(self) -> bytes:
-        """The plaintext of the file."""
-        who = self.identity
-        fields: dict[str, object] = {
-            "time": times.precise(self.time),
-            "exclusive": self.exclusive,
-            "hostname": who.hostname,
-            "username": who.username,
-            "pid": who.pid,
-        }
-        fields |= {name: value for name, value in (("uid", who.uid), ("gid", who.gid)) if value}
-        return codec.encode(fields)
-
-    @classmethod
-    def decode(cls, plain: Buffer, what: str) -> LockRecord:
-        """Read one.
-
-        Raises:
-            IntegrityError: malformed.
-        """
-        fields = codec.Fields(codec.decode(plain, what), what)
-        try:
-            time = times.parse(fields.text("time"))
-        except ValueError as error:
-            raise IntegrityError(f"{what}: {error}") from error
-        who = Identity(
-            fields.text("hostname", ""),
-            fields.text("username", ""),
-            fields.number("pid", 0),
-            fields.number("uid", 0),
-            fields.number("gid", 0),
-        )
-        return cls(time, fields.flag("exclusive", False), who)
-
-    def is_stale(self, now: datetime, me: Identity) -> bool:
-        """Whether its holder is surely gone: too old, or a process of this host that is no more."""
-        if now - self.time > STALE:
-            return True
-        return self.identity.hostname == me.hostname and not _alive(self.identity.pid)
-
-    def __str__(self) -> str:
-        who = self.identity
-        mode = "exclusively" if self.exclusive else "for reading or adding"
-        return f"held {mode} by {who.username}@{who.hostname}, process {who.pid}, since {times.canonical(self.time)}"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundLock:
-    """A lock file in the repository; ``record`` is None when it cannot be read."""
-
-    name: FileName
-    record: LockRecord | None
-    damage: str = ""
-
-    def __str__(self) -> str:
-        return str(self.record) if self.record else f"{self.name.path}, unreadable: {self.damage}"
 
 
 class HeldLock:
@@ -317,46 +246,3 @@ def acquire(files: Files, *, exclusive: bool, clock: Clock, me: Identity) -> Hel
             lock.release()
         raise
     return lock
-
-
-def found(files: Files) -> Iterator[FoundLock]:
-    """All locks that are there. Empty files, which a full disk leaves, are none (as newer restic has it)."""
-    for stored in files.backend.list(FileKind.LOCK):
-        if stored.size_bytes == 0:
-            continue
-        try:
-            yield FoundLock(stored.name, _load(files, stored.name))
-        except FileMissing:
-            continue  # released while we listed
-        except (IntegrityError, FileShort) as error:
-            yield FoundLock(stored.name, None, str(error))
-
-
-def remove_stale(files: Files, *, everything: bool, clock: Clock, me: Identity) -> list[FoundLock]:
-    """Remove the locks whose holders are gone, or all; returns those removed."""
-    removed = []
-    for lock in found(files):
-        stale = lock.record is not None and lock.record.is_stale(clock.now(), me)
-        if stale or everything:
-            try:
-                files.backend.remove(lock.name)
-            except FileMissing:
-                continue
-            removed.append(lock)
-    return removed
-
-
-def _load(files: Files, name: FileName) -> LockRecord:
-    return LockRecord.decode(files.load_sealed(name), f"{files.location}: {name.path}")
-
-
-def _alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
