@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -21,3 +21,17 @@ class Watcher(Protocol):
 
     def disk(self, title: str, size_bytes: int) -> AbstractContextManager[Advance]:
         """A disk begins; the callable tells how far it is until the block ends."""
+
+
+class Nobody:
+    """Nobody listens."""
+
+    def said(self, message: str) -> None:
+        """Drop it."""
+
+    def step(self, message: str) -> None:
+        """Drop it."""
+
+    def disk(self, title: str, size_bytes: int) -> AbstractContextManager[Advance]:
+        """Drop all of it."""
+        return nullcontext(lambda _done: None)
