@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHON
+# One more than there are processors: some tests wait for something.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 # Where it is set, each of the suite's thousands of processes compiles the program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -18,7 +20,7 @@ demo: .venv/.ready ## back up, check and restore three VMs of a datacenter in a 
 
 test: .venv/.ready ## every test but the benchmarks and the guest
 	@.ci/prepare test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not bench and not guest"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not bench and not guest"
 
 test-guest: .venv/.ready ## the real drivers in a QEMU guest: iSCSI, multipath, NFS, tape (docs/guest.md)
 	@.ci/prepare guest

@@ -172,3 +172,14 @@ def _mebibytes(packed: Path) -> Iterator[bytes]:
                 held = b""
     if held:
         yield held
+
+
+def main() -> None:
+    """Download what is not there yet, ahead of the tests."""
+    for package in (_VMFS, _HYPERVISOR):
+        with _alone(package):
+            _sdist(package)
+
+
+if __name__ == "__main__":
+    main()
