@@ -3,7 +3,7 @@
 SourceError, NothingProtected  of one VM: noted, the next VM follows
 TargetError, IntegrityError    the repository is in trouble: the job run ends
 Cancelled                      the job run ends; snapshot and lock are gone
-any error that is none of ours of one VM: noted with its traceback, the next VM follows
+a mistake in the program        at one VM: noted with its traceback, the next VM follows
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ from vcbproxy.pipeline.crew import Cancel
 
 log = logging.getLogger(__name__)
 
+# What mistakes in a program look like. Whatever else is none of our errors, as the tape's and the operating system's
+# are, is about what all VMs share.
+_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _TEMPLATE_REMEDY = "convert it to a virtual machine first, or leave templates out with `and any:`"
 _CLUSTER_SERVICE_REMEDY = "there is nothing to protect; leave such VMs out with `and any:`"
 
@@ -227,9 +230,7 @@ def _one(around: Surroundings, lane: Lane, vm: VmSummary, choices: Choices, hist
             warnings=tuple(getattr(error, "__notes__", ())),
             seconds=around.clock.monotonic() - started,
         )
-    except (Error, BrokenPipeError):
-        raise
-    except Exception as error:  # a fault of our own that this VM has brought to light: the others are none the worse
+    except _BUGS as error:  # a fault of our own that this VM has brought to light: the others are none the worse
         log.exception("%s: an error that nobody has thought of", vm.name)
         told = f"{vm.name}: an error that nobody has thought of; please report it with what was logged: {error!r}"
         return VmResult(

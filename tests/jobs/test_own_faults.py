@@ -8,6 +8,7 @@ import pytest
 
 from jobs.choices import Choices
 from jobs.outcome import Outcome
+from tape.errors import TapeError
 from tests.jobs.rehearsal import Stage, Upset
 
 
@@ -27,3 +28,13 @@ def test_a_fault_of_our_own_costs_one_vm(tmp_path: Path, caplog: pytest.LogCaptu
         assert run.ours == []
         assert stage.valid(run.backend) == 0
         assert stage.next_run_succeeds(run)
+
+
+def test_what_is_no_mistake_of_ours_ends_the_job_run(tmp_path: Path) -> None:
+    """As the tape's own errors, which are made ours further out: the drive is what all VMs share."""
+
+    def trip() -> None:
+        raise TapeError("the drive does not answer")
+
+    with Stage.opened(tmp_path / "lab") as stage, pytest.raises(TapeError):
+        stage.run(Upset(Choices(), plans={"frozen": trip}))
