@@ -98,6 +98,16 @@ class File:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
+    @property
+    def data_bytes(self) -> int:
+        """How many of its bytes lie in blocks."""
+        return sum(extent.byte_count for extent in self.extents)
+
+    @property
+    def hole_bytes(self) -> int:
+        """How many lie nowhere, and read as zeroes."""
+        return self.length - self.data_bytes
+
 
 @dataclass(slots=True)
 class Directory:

@@ -41,8 +41,7 @@ def findings(volume: LtfsVolume) -> Iterator[tuple[str, str]]:
     recorded = volume.data_end * volume.layout.label.block_bytes
     data_left, holes_left = _SHARED * recorded, max(recorded, HOLES_BYTES)
     for path, entry in files(volume):
-        reader = volume.open(path)
-        data, holes = reader.data_bytes, reader.hole_bytes if DIGEST in entry.xattrs else 0
+        data, holes = entry.data_bytes, entry.hole_bytes if DIGEST in entry.xattrs else 0
         if data > data_left:
             yield (
                 path,
@@ -53,7 +52,7 @@ def findings(volume: LtfsVolume) -> Iterator[tuple[str, str]]:
         else:
             data_left -= data
             holes_left -= holes
-            reason = _fault(reader, entry)
+            reason = _fault(volume.open(path), entry)
             if reason is not None:
                 yield path, reason
 

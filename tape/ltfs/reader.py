@@ -51,14 +51,9 @@ class FileReader:
         return self._file.length
 
     @property
-    def data_bytes(self) -> int:
-        """How many of them lie in blocks."""
-        return sum(extent.byte_count for extent in self._file.extents)
-
-    @property
     def hole_bytes(self) -> int:
-        """How many lie nowhere, and read as zeroes."""
-        return self.size_bytes - self.data_bytes
+        """How many of its bytes lie nowhere, and read as zeroes."""
+        return self._file.hole_bytes
 
     def read_into(self, offset: int, buf: memoryview) -> None:
         """Fill all of ``buf`` from ``offset``; what no extent holds reads as zeroes, as the format has it.

@@ -78,9 +78,9 @@ def test_the_same_blocks_again_and_again_are_not_read_for_ever(volume: LtfsVolum
         entry.extents = tuple(replace(extent, file_offset=number * len(DATA)) for number in range(100_000))
         entry.length = 100_000 * len(DATA)
     else:
-        for number in range(100_000):
+        for number in range(2_000):
             name = f"n{number}"
             volume.index.root.entries[name] = replace(entry, name=name, uid=number + 100)
     found = dict(proof.findings(volume))
-    assert len(found) > (0 if in_one_file else 99_000)
+    assert len(found) > (0 if in_one_file else 1_900)
     assert all("more than the volume has recorded" in reason for reason in found.values())
