@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from tape.elements import Element, ElementKind
+from typing_extensions import override
+
+from tape.elements import Element, ElementKind, Robot
 from tape.errors import FormatError, MediumChanged, RefusedCommand, TapeError, UnitAttention
 from tape.scsi import cdb
 from tape.scsi.transport import ScsiTransport
@@ -30,7 +32,7 @@ _TRIES_MAX = 4
 _T = TypeVar("_T")
 
 
-class Changer:
+class Changer(Robot):
     """One robot. For one thread, and one program at a time."""
 
     def __init__(self, transport: ScsiTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -46,48 +48,31 @@ class Changer:
             raise TapeError(f"{self.name} is no library: {self.identity}")
 
     @property
+    @override
     def name(self) -> str:
-        """What messages call it."""
         return self.unit.name
 
     @property
+    @override
     def serial(self) -> str:
-        """Its serial number."""
         return self.identity.serial
 
+    @override
     def elements(self) -> list[Element]:
-        """Everything that the library has, without moving anything.
-
-        Raises:
-            NotReady: its door is open, or it is taking stock.
-            TapeError: it does not tell.
-        """
         # Each kind by itself: asked for all at once, some robots answer with damaged pages.
         return [element for kind in ElementKind for element in self._of_kind(kind)]
 
+    @override
     def take_stock(self) -> None:
-        """Have the robot look at every label anew; takes minutes.
-
-        Raises:
-            TapeError: it cannot.
-        """
         self._patiently(cdb.initialize_element_status(), "initialize element status", _INVENTORY_S)
 
+    @override
     def move(self, source: Element, destination: Element) -> None:
-        """Carry a cartridge.
-
-        Raises:
-            RemovalPrevented: the drive holds it: unload it first.
-            SourceEmpty: nothing lies there; look again.
-            DestinationFull: something lies there; look again.
-            MediumChanged: cartridges may have been moved by hand; nothing was carried.
-            TapeError: it failed; where the cartridge is now, only a new look tells.
-        """
         what = f"move from {source} to {destination}"
         self._patiently(cdb.move_medium(0, source.address, destination.address), what, _MOVE_S)
 
+    @override
     def close(self) -> None:
-        """Let it go."""
         self.unit.close()
 
     def _of_kind(self, kind: ElementKind) -> list[Element]:

@@ -14,7 +14,9 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tape.elements import Element, ElementKind
+from typing_extensions import override
+
+from tape.elements import Element, ElementKind, Robot
 from tape.errors import (
     FormatError,
     MediumChanged,
@@ -59,7 +61,7 @@ Run = Callable[[Sequence[str], float], Ended]
 """Runs the program with arguments, for so many seconds at most."""
 
 
-class MtxRobot:
+class MtxRobot(Robot):
     """One robot, moved by ``mtx``."""
 
     def __init__(self, path: str, serial: str, run: Run | None = None) -> None:
@@ -75,23 +77,28 @@ class MtxRobot:
         self._run = run or _run
 
     @property
+    @override
     def name(self) -> str:
         """Its path."""
         return self._path
 
     @property
+    @override
     def serial(self) -> str:
         """Its serial number."""
         return self._serial
 
+    @override
     def elements(self) -> list[Element]:
         """What ``mtx status`` says."""
         return list(parse(self._patiently(["status"], "status", _STATUS_S, also_moves=True), self.name))
 
+    @override
     def take_stock(self) -> None:
         """``mtx inventory``."""
         self._patiently(["inventory"], "inventory", _INVENTORY_S, also_moves=True)
 
+    @override
     def move(self, source: Element, destination: Element) -> None:
         """``mtx load``, ``unload`` or ``transfer``."""
         drives = source.kind is ElementKind.DRIVE, destination.kind is ElementKind.DRIVE
@@ -106,6 +113,7 @@ class MtxRobot:
                 command = ["transfer", str(source.address), str(destination.address)]
         self._patiently(command, f"move from {source} to {destination}", _MOVE_S, also_moves=False)
 
+    @override
     def close(self) -> None:
         """Nothing is open between commands."""
 
