@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +44,12 @@ def _free_port() -> int:
 
 
 class _Daemon:
-    """tgtd, and tgtadm speaking to it: by a socket in the test's folder and a number of its own."""
+    """tgtd, and tgtadm speaking to it: by a socket and a number of its own."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._number = str(port % 30_000)
-        self._environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "control")}
+        self._short = tempfile.TemporaryDirectory(prefix="tgt-")  # a test's own folder is too long for a socket's name
+        self._environment = {**os.environ, "TGT_IPC_SOCKET": f"{self._short.name}/control"}
         self._log = (folder / "tgtd.log").open("wb")
         self._process = subprocess.Popen(
             [_DAEMON, "-C", self._number, "-f", "--iscsi", f"portal=127.0.0.1:{port}"],
@@ -73,6 +75,7 @@ class _Daemon:
         self._process.kill()  # it heeds nothing less while it has targets
         self._process.wait()
         self._log.close()
+        self._short.cleanup()
 
 
 @contextmanager
