@@ -318,3 +318,13 @@ def test_a_check_that_is_interrupted_finds_no_damage(backend: MemoryBackend) -> 
         with pytest.raises(Cancelled):
             check(Repository.open(Interrupted(backend, after), PASSWORD), Subset())
     assert of_kind(backend, FileKind.SUSPECT) == []
+
+
+def test_packs_without_any_restore_point_are_told_of(backend: MemoryBackend) -> None:
+    """Somebody, or a bucket's rule for old files, removed the records: all is there still, until the next prune."""
+    for name in of_kind(backend, FileKind.SNAPSHOT):
+        backend.remove(name)
+    assert any("no restore point" in hint for hint in checked(backend).hints)
+    fresh = MemoryBackend()
+    made(fresh)
+    assert checked(fresh).hints == []

@@ -67,6 +67,8 @@ def check(
     checker.index()
     packs = PackChecker(repository, checker.report, progress, remember=remember)
     sizes = packs.layout()
+    if not snapshots and checker.report.packs:
+        checker.report.hints.append("there are packs and no restore point: if nobody forgot them all, do not prune")
     checker.trees(snapshots)
     if read_data is not None:
         packs.read(read_data.of(sizes, chance or random.SystemRandom()), sizes)
