@@ -50,12 +50,12 @@ def test_the_unit_cleans_up_after_a_kill_alone(tmp_path: Path, result: str, clea
     """Whoever ended by itself has cleaned up already, or said why it could not."""
     [line] = [line for line in SERVICE.read_text().splitlines() if line.startswith("ExecStopPost=")]
     program = tmp_path / "vcbproxy"
-    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
     program.chmod(0o755)
     command = shlex.split(line.removeprefix("ExecStopPost=").replace("/opt/vcbproxy/bin/vcbproxy", str(program)))
     subprocess.run(command, env={"SERVICE_RESULT": result, "PATH": "/usr/bin:/bin"}, check=True)
-    called = (tmp_path / "called").read_text().split() if (tmp_path / "called").exists() else []
-    assert called == (["cleanup"] if cleans else [])
+    called = (tmp_path / "called").read_text().splitlines() if (tmp_path / "called").exists() else []
+    assert called == (["repo unlock", "cleanup"] if cleans else [])
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.stem)
