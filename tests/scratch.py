@@ -10,7 +10,7 @@ On disk, half of a run is waiting for flushes: the power cuts of tapes take 57 s
 disk has (direct I/O that heeds alignment) is proved by tests that take the fixture ``disk_path``; benchmarks and
 guests are on disk, too. /dev/shm will not do: what lies below /dev is a device to our program.
 
-A run that fails leaves its folder for a day, to be looked at. One that was killed loses it, with the loop devices and
+A run that fails leaves its folder for an hour, to be looked at. One that was killed loses it, with the loop devices and
 mounts in there, to the next run.
 """
 
@@ -33,7 +33,7 @@ _PREFIX = "vcbproxy-tests-"
 _SIZE_BYTES = 6 * GiB
 _ROOM_BYTES = 4 * GiB
 """A run of two workers holds some 1.5 GiB at its height; `make` has compilers and servers beside it."""
-_KEPT_S = 86400.0
+_KEPT_S = 3600.0
 
 
 class Folder:

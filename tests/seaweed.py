@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,7 +28,7 @@ WEED = TOOLS / "bin" / "weed"
 RCLONE = TOOLS / "bin" / "rclone"
 _START_TIMEOUT_S = 60
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
-"""In front of a server: it goes with whoever started it, also when that is killed."""
+"""In front of a server: it goes with the thread that started it, also when all are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Seaweed:
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *_WITH_US,
+                    *(_WITH_US if threading.current_thread() is threading.main_thread() else ()),
                     *(str(WEED), "server", f"-dir={self._directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                     *("-s3", f"-s3.port={s3}", f"-s3.config={self._directory / 's3.json'}", "-s3.iam=false"),
                     *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-metricsPort={grpc[4]}"),

@@ -61,9 +61,9 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
         written = write_point(made_in(place / "repository"), scsi0_0=LETTERS)
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
         repository = reopened(DirectoryBackend(place / "repository"))
-        with pytest.raises(TargetError, match="mounted read-only"):
+        with pytest.raises(TargetError, match="is read-only: no lock can be kept there"):
             write_point(repository, info(hours=1), scsi0_0="A")
-        with pytest.raises(TargetError, match="mounted read-only"):
+        with pytest.raises(TargetError, match="is read-only: no lock can be kept there"):
             RepositoryTarget(repository).open("web01@latest")
         with RepositoryTarget(repository, lock=False).open("web01@latest") as reader:
             assert read(reader.disk("scsi0-0"), 0, 26 << 13) == written.disks["scsi0-0"]
