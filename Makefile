@@ -3,8 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHON
-# One more than there are processors: some tests wait for something.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# One more than there are processors: some tests wait. Five at most: each may hold a gigabyte of memory (tests/scratch.py).
+WORKERS ?= $(shell n=$$(nproc); expr $$((n < 4 ? n : 4)) + 1)
 # Where it is set, each of the suite's thousands of processes compiles the program anew.
 unexport PYTHONDONTWRITEBYTECODE
 

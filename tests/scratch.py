@@ -32,7 +32,7 @@ DISK = Path("/var/tmp")
 _PREFIX = "vcbproxy-tests-"
 _SIZE_BYTES = 6 * GiB
 _ROOM_BYTES = 4 * GiB
-"""A run of two workers holds some 1.5 GiB at its height; `make` has compilers and servers beside it."""
+"""A run of three workers holds some 2 GiB at its height, and `make` starts no more than five."""
 _KEPT_S = 3600.0
 
 
