@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NoReturn
 
 from vcbproxy.errors import IntegrityError
-from vcbproxy.repository import compression
+from vcbproxy.repository import compression, times
 from vcbproxy.repository.ids import Buffer, is_hex_id
 
 UNPACKED_BYTES_MAX = 256 << 20
@@ -118,6 +119,13 @@ class Fields:
         if not all(isinstance(value, str) for value in values):
             self._wrong(name, "a list of texts")
         return tuple(str(value) for value in values)
+
+    def moment(self, name: str) -> datetime:
+        """A time, as restic writes them."""
+        try:
+            return times.parse(self.text(name))
+        except ValueError as error:
+            raise IntegrityError(f"{self.what}: {error}") from error
 
     def id(self, name: str) -> bytes:
         """A 32-byte id in hexadecimal."""

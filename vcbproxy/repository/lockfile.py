@@ -51,10 +51,6 @@ class LockRecord:
             IntegrityError: malformed.
         """
         fields = codec.Fields(codec.decode(plain, what), what)
-        try:
-            time = times.parse(fields.text("time"))
-        except ValueError as error:
-            raise IntegrityError(f"{what}: {error}") from error
         who = Identity(
             fields.text("hostname", ""),
             fields.text("username", ""),
@@ -62,7 +58,7 @@ class LockRecord:
             fields.number("uid", 0),
             fields.number("gid", 0),
         )
-        return cls(time, fields.flag("exclusive", False), who)
+        return cls(fields.moment("time"), fields.flag("exclusive", False), who)
 
     def is_stale(self, now: datetime, me: Identity) -> bool:
         """Whether its holder is surely gone: too old, or a process of this host that is no more."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import codec, times
 from vcbproxy.repository.ids import Buffer
 
@@ -105,14 +104,10 @@ def decode(snapshot_id: str, plain: Buffer, what: str) -> Snapshot:
         IntegrityError: malformed.
     """
     fields = codec.Fields(codec.decode(plain, what), what)
-    try:
-        time = times.parse(fields.text("time"))
-    except ValueError as error:
-        raise IntegrityError(f"{what}: {error}") from error
     summary = fields.fields("summary") if fields.has("summary") else None
     return Snapshot(
         snapshot_id=snapshot_id,
-        time=time,
+        time=fields.moment("time"),
         tree=fields.id("tree"),
         paths=fields.texts("paths"),
         hostname=fields.text("hostname", ""),

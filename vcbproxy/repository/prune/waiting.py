@@ -71,7 +71,4 @@ def _decode(files: Files, name: FileName) -> Waiting:
     packs = fields.texts("packs")
     if not all(map(is_hex_id, packs)):
         raise IntegrityError(f"{what}: it lists a pack that is no id")
-    try:
-        return Waiting(name, times.parse(fields.text("until")), packs)
-    except ValueError as error:
-        raise IntegrityError(f"{what}: {error}") from error
+    return Waiting(name, fields.moment("until"), packs)
