@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.bench.ownmemory import memory_mib
 from vcbproxy.repository import creation, indexfile
 from vcbproxy.repository.backend.base import FileKind
 from vcbproxy.repository.backend.directory import DirectoryBackend
@@ -69,13 +70,6 @@ class Stages:
 
     def _began(self) -> None:
         self._now, self._cpu = time.monotonic(), time.process_time()
-
-
-def memory_mib() -> dict[str, float]:
-    """The peak so far, and what is resident now: of our own, and pages of files."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    names = {"peak": "VmHWM", "anon": "RssAnon", "file": "RssFile"}
-    return {name: round(int(lines[field].split()[0]) / 1024) for name, field in names.items()}
 
 
 def make(directory: Path, chunks: int) -> None:

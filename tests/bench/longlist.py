@@ -8,13 +8,13 @@ The chunks themselves are not written: their places are made up in the index, wh
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from tests.bench.ownmemory import memory_mib
 from vcbproxy.clock import SystemClock
 from vcbproxy.pipeline.content import Rows
 from vcbproxy.repository import creation
@@ -25,7 +25,7 @@ from vcbproxy.repository.keys import Kdf
 from vcbproxy.repository.repository import Repository
 from vcbproxy.repository.target import RepositoryTarget
 from vcbproxy.repository.writer import PointInfo
-from vcbproxy.units import KiB, MiB
+from vcbproxy.units import KiB
 
 CHUNK = 512 * KiB
 PASSWORD = "long list"
@@ -47,7 +47,7 @@ class Stages:
     def reached(self, name: str) -> None:
         """Note the peak so far, and the CPU time since the last one."""
         now = time.process_time()
-        self._taken[f"{name}_peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB / MiB)
+        self._taken[f"{name}_peak_mib"] = memory_mib()["peak"]
         self._taken[f"{name}_cpu_s"] = round(now - self._since, 1)
         self._since = now
 

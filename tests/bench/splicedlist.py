@@ -9,7 +9,6 @@ The chunks are made up: their packs are files without content. The index and the
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.bench.ownmemory import memory_mib
 from vcbproxy.clock import SystemClock
 from vcbproxy.device import check_range
 from vcbproxy.extent import Extent, Kind
@@ -109,7 +109,7 @@ class Stages:
     def reached(self, name: str) -> None:
         now = time.process_time()
         self.taken[f"{name}_cpu_s"] = round(now - self._since, 2)
-        self.taken["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB / MiB)
+        self.taken["peak_mib"] = memory_mib()["peak"]
         self._since = now
 
 
