@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,7 +132,8 @@ def test_nothing_is_ever_guessed(
         broken[start : start + length] = noise(seed, len(broken[start : start + length]))
     if cut and damages:
         del broken[int(damages[0][0] * len(broken)) :]
-    lost_of(Tape(bytes(broken)))
+    with suppress(IntegrityError):  # a length in the first frame's header that still reads as one: refused, not guessed
+        lost_of(Tape(bytes(broken)))
 
 
 def test_frames_of_another_image_in_a_damaged_one_are_not_taken_for_its_own(image: bytes, frames: list[Frame]) -> None:
