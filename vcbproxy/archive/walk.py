@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, groupby
 
 import zstandard
 
@@ -75,7 +75,7 @@ def _lost(image: Device, start: int, end: int) -> Damage:
 
 
 def _runs(image: Device, disk_bytes: int, frame_bytes: int) -> Iterator[_Run]:
-    sizes = {frame_bytes, disk_bytes % frame_bytes or frame_bytes}
+    sizes = _sizes(disk_bytes, frame_bytes)
     at: int | None = 0
     while at is not None:
         run, behind = _run(image, at)
@@ -155,17 +155,31 @@ def _is_header(head: bytes, sizes: set[int]) -> bool:
 
 def _placed(runs: list[_Run], image: Device, disk_bytes: int, frame_bytes: int) -> list[Frame]:
     """The first run, where nothing lies before it, and the last, where nothing lies behind it."""
+    if runs and runs[0].at == 0 and sum(frame.plain_bytes for frame in runs[0].frames) == disk_bytes:
+        return list(runs[0].frames)  # all of it, whatever the frames' sizes
+    runs = [part for run in runs for part in _of_sizes(run, _sizes(disk_bytes, frame_bytes))]
     if not runs:
         return []
     first, last = runs[0], runs[-1]
-    if first.at == 0 and sum(frame.plain_bytes for frame in first.frames) == disk_bytes:
-        return list(first.frames)  # all of it, whatever the frames' sizes
     total = -(-disk_bytes // frame_bytes)
     placed = list(_numbered(first, 0, image, disk_bytes, frame_bytes)) if first.at == 0 else []
     number = total - len(last.frames)
     if last.at > 0 and _is_end(last, image, disk_bytes, frame_bytes) and number > len(placed):
         placed += _numbered(last, number, image, disk_bytes, frame_bytes)
     return placed
+
+
+def _sizes(disk_bytes: int, frame_bytes: int) -> set[int]:
+    """What a frame of such a disk may hold."""
+    return {frame_bytes, disk_bytes % frame_bytes or frame_bytes}
+
+
+def _of_sizes(run: _Run, sizes: set[int]) -> Iterator[_Run]:
+    """The run without frames of other sizes: a length that was damaged in a header may still read as one."""
+    for fits, frames in groupby(run.frames, lambda frame: frame.plain_bytes in sizes):
+        if fits:
+            part = tuple(frames)
+            yield _Run(part[0].at, part)
 
 
 def _is_end(run: _Run, image: Device, disk_bytes: int, frame_bytes: int) -> bool:
