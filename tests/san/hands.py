@@ -1,0 +1,40 @@
+"""The threads that make calls for :class:`vcbproxy.san.patience.Patience`: one that hangs stays with its call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vcbproxy.san.patience import Patience
+
+
+def hands() -> int:
+    """How many there are, idle ones and hanging ones."""
+    return sum(thread.name == "san-hand" for thread in threading.enumerate())
+
+
+def wait_for_calls(patience: Patience, count: int) -> None:
+    """Until so many calls are waited for."""
+    while len(patience._waiting) < count:
+        time.sleep(0.01)
+
+
+@contextmanager
+def interrupted_once_waiting(patience: Patience) -> Iterator[None]:
+    """The first call that is waited for inside is interrupted, then and not before."""
+    left = threading.Event()
+
+    def interrupt() -> None:
+        while not patience._waiting and not left.wait(0.01):
+            pass
+        patience.interrupt()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
