@@ -171,6 +171,12 @@ def test_two_tables_that_share_a_grain_are_refused():
     one, other = SE_TABLE, SE_TABLE + 64 * 512
     (entry,) = struct.unpack_from("<Q", content, one)
     assert "lies where another does" in refusal("sesparse", patched(content, other, "<Q", entry), LONG_SECTORS)
+    text = "A" + "-" * 511 + "B"  # a hosted table has 512 grains
+    content = hosted(text, CELL, mirror=False)
+    (grain,) = struct.unpack_from("<I", content, HOSTED_TABLE)
+    harmed = patched(content, HOSTED_TABLE + 512 * 4, "<I", grain)
+    assert "lies where another does" in refusal("hosted", harmed, len(text) * CELL // 512)
+    sweep("hosted", content, len(text) * CELL // 512)
 
 
 def test_a_grain_in_a_table_is_refused():
@@ -306,6 +312,15 @@ def test_a_stream_that_was_cut_is_refused():
 )
 def test_a_damaged_packed_grain_is_refused(offset, layout, value, reason):
     assert reason in stream_refusal(patched(stream("A0-BC", CELL), 128 * 512 + offset, layout, value))
+
+
+def test_a_packed_grain_that_another_table_leads_to_is_refused():
+    """By its marker; also when the cache has it unpacked already, as that other's."""
+    content = stream("A" + "-" * 511 + "B", CELL)
+    (directory,) = struct.unpack_from("<Q", content, len(content) - 1024 + 56)
+    first, second = (table * 512 for table in struct.unpack_from("<2I", content, directory * 512))
+    (grain,) = struct.unpack_from("<I", content, first)
+    assert "its marker says sector 0" in stream_refusal(patched(content, second, "<I", grain))
 
 
 def test_a_bomb_in_a_packed_grain_does_not_go_off():

@@ -6,7 +6,7 @@
 
 A 62 TiB SE-sparse delta has 16 G grains: so tables are read one at a time, the directory in pages, both through the
 disk's bounded cache. What a table says is checked as it is decoded: grains inside the file, behind the metadata, and
-no two in one place; of what hosts make (COWD, SE-sparse) no two of any tables, see ``places``.
+no two in one place; nor of any two tables, see ``places``. (Packed grains say themselves whose they are.)
 """
 
 from __future__ import annotations

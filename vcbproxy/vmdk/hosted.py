@@ -27,6 +27,7 @@ from vcbproxy.vmdk.capacity import check_capacity
 from vcbproxy.vmdk.grains import Directory, Grains, Shape, check_grains, check_region, load_entries
 from vcbproxy.vmdk.layer import State
 from vcbproxy.vmdk.packed import PackedGrains
+from vcbproxy.vmdk.places import Places
 from vcbproxy.vmdk.sparse import GrainReader, PlainGrains, SparseLayer
 
 
@@ -158,6 +159,7 @@ class _HostedMap:
         self._packed = header.is_packed
         self._data_start = max(1, header.overhead) * SECTOR
         self._directory = Directory(file, cache, header.directory * SECTOR, self.shape.table_count, "<u4")
+        self._places = Places(file)
         self._mirror = None
         if header.flags & c_vmdk.HOSTED_MIRROR and header.mirror:
             self._mirror = Directory(file, cache, header.mirror * SECTOR, self.shape.table_count, "<u4")
@@ -190,9 +192,16 @@ class _HostedMap:
         return self._checked(index, grains)
 
     def _checked(self, index: int, grains: Grains) -> Grains:
-        """Packed grains are of any length, so only their markers can be held to the file's bounds here."""
-        shape = Shape(self.shape.size_bytes, SECTOR, self.shape.grains_per_table) if self._packed else self.shape
-        return check_grains(self._file, shape, index, grains, self._data_start)
+        """Packed grains are of any length, so only their markers can be held to the file's bounds here.
+
+        The marker also says whose grain it is; of a plain one nothing does, so it must be no other table's too.
+        """
+        if self._packed:
+            shape = Shape(self.shape.size_bytes, SECTOR, self.shape.grains_per_table)
+            return check_grains(self._file, shape, index, grains, self._data_start)
+        check_grains(self._file, self.shape, index, grains, self._data_start)
+        self._places.take(index, grains.at[grains.state == State.HERE] // self.shape.grain_bytes)
+        return grains
 
     def _entries(self, directory: Directory, index: int) -> npt.NDArray[np.uint32] | None:
         sector = directory.entry(index)

@@ -30,8 +30,12 @@ class PackedGrains:
         return 0
 
     def read_into(self, at: int, grain: int, skip: int, buf: memoryview) -> None:
-        """Unpack the grain and copy out of it."""
-        data = self._cache.get((id(self), at), np.ndarray, lambda: self._unpack(at, grain))
+        """Unpack the grain and copy out of it.
+
+        Kept by its number, not its place: a table that leads to another's grain would else get that one's bytes out of
+        the cache, where its own look at the marker would have refused them.
+        """
+        data = self._cache.get((id(self), grain), np.ndarray, lambda: self._unpack(at, grain))
         np.frombuffer(buf, dtype=np.uint8)[:] = data[skip : skip + len(buf)]
 
     def _unpack(self, at: int, grain: int) -> npt.NDArray[np.uint8]:
