@@ -78,15 +78,20 @@ def to_index_partition(
     if appended or protection.worm:
         place = drive.locate_end(layout.index_partition)
     else:
-        place = Position(layout.index_partition, FIRST_CONTENT_BLOCK)
-        drive.locate(place)
-        protection.may_write_over(drive, place.partition, place.block)
+        place = _written_over(drive, layout, protection)
     _write_small(drive, layout, index, place)
     remember(drive, layout, index)
 
 
 def to_index_partition_alone(
-    drive: SequentialDrive, layout: Layout, index: Index, data_index: Pointer, older: int, *, appended: bool
+    drive: SequentialDrive,
+    layout: Layout,
+    index: Index,
+    data_index: Pointer,
+    older: int,
+    protection: Protection,
+    *,
+    appended: bool,
 ) -> None:
     """Write a state that found no room on the data partition: behind what the index partition has, if that can be.
 
@@ -96,6 +101,7 @@ def to_index_partition_alone(
         index: the state.
         data_index: where the data partition's last index begins.
         older: the generation of that.
+        protection: of the cartridge.
         appended: nothing there may be written over; else the last index may, which the data partition has as well.
 
     Raises:
@@ -106,10 +112,18 @@ def to_index_partition_alone(
     try:
         _write_small(drive, layout, index, drive.locate_end(layout.index_partition))
     except VolumeOverflow:
-        if appended:
+        if appended or protection.worm:
             raise
-        _write_small(drive, layout, index, Position(layout.index_partition, FIRST_CONTENT_BLOCK))
+        _write_small(drive, layout, index, _written_over(drive, layout, protection))
     remember(drive, layout, index, older)
+
+
+def _written_over(drive: SequentialDrive, layout: Layout, protection: Protection) -> Position:
+    """Where the index partition's index lies; the tape stands there, and the drive lets it be written over."""
+    place = Position(layout.index_partition, FIRST_CONTENT_BLOCK)
+    drive.locate(place)
+    protection.may_write_over(drive, place.partition, place.block)
+    return place
 
 
 def _write_small(drive: SequentialDrive, layout: Layout, index: Index, place: Position) -> None:

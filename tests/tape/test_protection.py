@@ -212,18 +212,23 @@ def test_a_worm_cartridge_whose_writer_died_is_recovered(worm: DriveLun) -> None
 
 
 def test_a_drive_that_only_appends_is_asked_before_an_index_is_written_over(lun: DriveLun) -> None:
-    asked: list[bytes] = []
+    asked: list[tuple[object, ...]] = []
 
     def note(_lun: Lun, cdb: bytes) -> None:
-        if cdb[0] == 0x82:
-            asked.append(cdb)
+        if cdb[0] == 0x82:  # of the place where it stands, and of no other (SSC: else an invalid field)
+            stands = lun.partition, lun.block
+            asked.append((cdb[2], cdb[3], int.from_bytes(cdb[4:12], "big"), stands))
 
     lun.before = note
     volume = mounted(lun)
     volume.recording.protection.asks = True  # the emulated drive has no such mode
     put(volume, "/more", b"more")
     volume.commit()
-    assert [(cdb[2], cdb[3], cdb[4:12]) for cdb in asked] == [(1, 0, (4).to_bytes(8, "big"))]
+    assert asked == [(1, 0, 4, (0, 4))]
+    put(volume, "/again", b"again")
+    volume.commit()
+    assert asked == [(1, 0, 4, (0, 4))] * 2, "also where the tape has just stood behind the index"
+    assert set(files_of(mounted(lun, search=True))) == {"/before", "/more", "/again"}
 
 
 def test_blocks_that_the_drive_had_taken_and_then_found_no_room_for_are_in_no_index(lun: DriveLun) -> None:

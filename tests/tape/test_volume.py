@@ -10,14 +10,18 @@ import pytest
 
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
-from tape.errors import FormatError, PositionLost, WriteProtected
+from tape.errors import FormatError, PositionLost, VolumeOverflow, WriteProtected
 from tape.ltfs.index import Lock
+from tape.ltfs.layout import read_index
+from tape.ltfs.recover import for_reading
 from tape.ltfs.volume import LtfsVolume
 from tape.sequential import Position
 from tests.tape import golden
 from tests.tape.volumes import (
     BLOCK,
+    MAKER,
     UUID,
+    Ticks,
     cartridge,
     content,
     drive_with,
@@ -93,6 +97,26 @@ def test_sessions_append_and_each_generation_stays_reachable(lun: DriveLun) -> N
     volume = mounted(lun)
     assert sorted(files_of(volume)) == [f"/night/{number}" for number in range(4)]
     assert volume.index.generation == 5
+
+
+def test_each_index_points_back_to_the_one_before_it(lun: DriveLun) -> None:
+    """By these pointers any LTFS implementation rolls a volume back; none of our states is left out."""
+    volume = mounted(lun)
+    for number in range(3):
+        put(volume, f"/secured/{number}", content(number, BLOCK))
+        volume.secure()
+    put(volume, "/committed", b"x")
+    volume.commit()
+    for search in (False, True):
+        with mounted(lun, search=search) as volume:
+            put(volume, f"/{search}", b"x")
+    here = volume.recording.data_index
+    generations = []
+    while here is not None:
+        index = read_index(volume.drive, volume.layout, here)
+        generations.append(index.generation)
+        here = index.previous
+    assert generations == [7, 6, 5, 4, 3, 2, 1]
 
 
 def test_what_was_aborted_is_not_there_and_hinders_nothing(lun: DriveLun) -> None:
@@ -245,7 +269,51 @@ def test_an_end_that_comes_at_any_block_costs_no_committed_file(tmp_path: Path, 
     volume.commit()
     for search in (False, True):
         again = mounted(lun, search=search)
+        assert again.by_memory is not search
         assert files_of(again) == {"/committed": content(1, 3 * BLOCK), "/more": data[:length]}
+
+
+@pytest.mark.parametrize(
+    ("left_bytes", "shared", "grows_by"),
+    [
+        (5000, False, 3),  # behind the index that is there: filemark, index, filemark
+        (5000, True, 3),
+        (1000, False, 0),  # over it: the data partition has the same
+        (1000, True, None),  # what must stay there stays
+        (0, False, None),
+    ],
+)
+def test_an_index_that_finds_no_room_on_the_data_partition(
+    tmp_path: Path, left_bytes: int, shared: bool, grows_by: int | None
+) -> None:
+    lun = formatted(tmp_path / "TAP003L8")
+    lun.warns = False
+    volume = mounted(lun)
+    expected = {"/committed": content(1, 3 * BLOCK), "/more": content(2, BLOCK)}
+    put(volume, "/committed", expected["/committed"])
+    volume.commit()
+    volume.recording.shared = shared
+    volume.recording.protection.asks = True  # the emulated drive has no such mode
+    asked: list[int] = []
+    lun.before = lambda _lun, cdb: asked.append(cdb[0])
+    put(volume, "/more", expected["/more"])
+    volume.drive.flush()
+    tape = cartridge(lun)
+    tape.limit_bytes = {number: tape.tracks[number].used_bytes for number in (0, 1)}
+    tape.limit_bytes[0] += left_bytes
+    before = tape.tracks[0].end
+    if grows_by is None:
+        with pytest.raises(VolumeOverflow):
+            volume.commit()
+        assert files_of(for_reading(drive_with(lun), MAKER, Ticks())) == {"/committed": expected["/committed"]}
+        return
+    volume.commit()
+    assert tape.tracks[0].end == before + grows_by
+    assert asked.count(0x82) == (grows_by == 0), "a drive that only appends wants to be asked"
+    for search in (False, True):
+        again = mounted(lun, search=search)
+        assert (again.by_memory, again.full) == (not search, True)
+        assert files_of(again) == expected
 
 
 EARLY_BYTES = 4 << 20  # of an emulated cartridge that is small
