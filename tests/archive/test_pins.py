@@ -11,6 +11,7 @@ import pytest
 
 from tape.emulator.kinds import Kind
 from tests.archive.pools import FRIDAY, World, written
+from tests.catalog.examples import point
 from vcbproxy.archive.keeper import Unfit
 from vcbproxy.archive.lane import TapeLane
 from vcbproxy.archive.manifest import Base
@@ -207,6 +208,21 @@ def test_any_ltfs_program_shows_them(world):
         "changed": "2026-11-27T04:00:00Z",
         "cartridges": ["TAP001L8", "TAP002L8"],
     }
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀", '"', "\x01"])
+def test_a_reason_however_long_makes_no_attribute_that_others_would_not_read(letter, tmp_path):
+    with Catalog.open("sqlite:////" + str(tmp_path / "catalog.db")) as catalog:
+        named = point("web01", *(f"TAP{number:03}L8" for number in range(60)))
+        catalog.points.add(named)
+        catalog.marks.pin(named, "why: " + 5000 * letter, FRIDAY)
+        xattrs = {}
+        bear(xattrs, catalog)
+    [value] = xattrs.values()
+    [told] = borne(xattrs)
+    assert 4000 < len(value) <= 4096
+    assert told.cartridges == named.barcodes
+    assert told.pin.reason == ("why: " + 5000 * letter)[: len(told.pin.reason)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from vcbproxy.catalog.records import Pin, Placed
 
 PREFIX = "vcbproxy.pin."
 _FORMAT = 1
-_REASON_MAX = 1000  # an attribute holds 4 KiB
+_BYTES_MAX = 4096  # of an attribute: the reference implementation's limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +77,20 @@ def needed(point_id: str, points: Sequence[Placed]) -> tuple[str, ...]:
 
 
 def _encode(pin: Pin, cartridges: Sequence[str]) -> bytes:
+    """As an attribute: of a long reason, the beginning that finds room."""
     document = {
         "format": _FORMAT,
         "name": pin.name,
         "pinned": pin.holds,
-        "reason": pin.reason[:_REASON_MAX],
+        "reason": pin.reason,
         "changed": pin.changed.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "cartridges": list(cartridges),
     }
-    return json.dumps(document, ensure_ascii=False).encode()
+    reason = pin.reason
+    while len(value := json.dumps(document, ensure_ascii=False).encode()) > _BYTES_MAX and reason:
+        reason = reason[: (_BYTES_MAX - len(value)) // 6]  # no character takes more than six bytes in JSON
+        document["reason"] = reason
+    return value
 
 
 def _decode(point: str, document: object) -> BornePin:
