@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from vcbproxy.archive.identify import Content, Found
 from vcbproxy.archive.note import Note, decode
 from vcbproxy.archive.overwriting import refusal
+from vcbproxy.archive.pins import BornePin
 from vcbproxy.catalog.expiry import Hold
 from vcbproxy.catalog.medium import FOREVER, FORMATTING, Medium, State
+from vcbproxy.catalog.records import Pin
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -32,8 +34,8 @@ SCRATCH = Medium(BARCODE, State.SCRATCH, serial="S1")
 HOLD = Hold(BARCODE, NOW + DAY, "media set set is kept")
 
 
-def may(found, known=None, hold=None, pool="daily"):
-    return refusal(BARCODE, found, known, hold, pool, NOW) is None
+def may(found, known=None, hold=None, pool="daily", pins=None):
+    return refusal(BARCODE, found, known, hold, pool, NOW, pins or {}) is None
 
 
 @pytest.mark.parametrize("known", [None, SCRATCH, KNOWN], ids=["unknown", "scratch", "expired"])
@@ -66,6 +68,38 @@ def test_scratch_by_the_catalog_is_that_very_volume():
     assert not may(UNEXPIRED, recycled)
 
 
+def test_what_is_formatted_for_no_pool_may_have_been_of_any():
+    assert may(EXPIRED, KNOWN, pool=None)
+    assert not may(UNEXPIRED, KNOWN, pool=None)
+
+
+def test_a_cartridge_is_kept_up_to_its_end_and_not_at_it():
+    ends = [NOW + timedelta(microseconds=step) for step in (-1, 0, 1)]
+    assert [may(replace(EXPIRED, note=replace(EXPIRED.note, retention_until=end)), KNOWN) for end in ends] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known_since", "holds", "needed", "allowed"),
+    [
+        (None, True, BARCODE, False),  # the catalog never heard of it
+        (NOW - DAY, True, BARCODE, False),  # ... or only of what was said before
+        (NOW, True, BARCODE, True),  # it decides by itself
+        (NOW + DAY, True, BARCODE, True),
+        (None, False, BARCODE, True),  # unpinned
+        (None, True, "TAP002L8", True),  # what lies on another cartridge
+    ],
+)
+def test_a_pin_that_is_news_to_the_catalog_keeps_what_it_needs(known_since, holds, needed, allowed):
+    pin = BornePin(Pin("p", "web01@2026-11-27T01:00:00Z", holds, "", NOW), ("TAP009L8", needed))
+    other = BornePin(Pin("q", "web02@2026-11-27T01:00:00Z", False, "", NOW), (BARCODE,))
+    known = {} if known_since is None else {"p": known_since}
+    assert may(replace(EXPIRED, pins=(other, pin)), KNOWN, pins=known) is allowed
+
+
 @pytest.mark.parametrize("found", [UNEXPIRED, FOREIGN, UNREADABLE])
 def test_a_person_releases_exactly_what_was_seen(found):
     released = replace(KNOWN, released=found.fingerprint)
@@ -81,7 +115,9 @@ def test_what_we_left_half_formatted_is_formatted_again_on_the_very_cartridge():
     assert not may(replace(torn, unfinished=False), began), "a volume of somebody else"
     assert not may(replace(UNREADABLE, serial="S2"), began)
     assert not may(replace(UNREADABLE, serial=""), replace(began, serial=""))
+    assert not may(replace(UNREADABLE, serial=""), began)
     assert not may(FOREIGN, began)
+    assert not may(replace(FOREIGN, volume_uuid=None), began), "records of another program"
     assert not may(UNREADABLE, replace(began, state=State.FULL))
 
 
@@ -98,6 +134,8 @@ def test_worm_with_data_is_never_overwritten():
 
 
 def test_a_label_on_another_cartridge_is_not_trusted():
+    assert may(replace(BLANK, serial=""), KNOWN), "its memory does not tell"
+    assert may(BLANK, replace(KNOWN, serial="")), "it was never loaded"
     assert not may(replace(BLANK, serial="S2"), KNOWN)
     assert not may(replace(EXPIRED, note=replace(EXPIRED.note, barcode="TAP002L8")), KNOWN)
     assert not may(replace(EXPIRED, volume_uuid="w"), KNOWN)
