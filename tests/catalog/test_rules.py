@@ -105,12 +105,19 @@ def chosen(*media, present=(), held=(), taken=()):
 def test_the_order_of_cartridges():
     order = chosen(
         FULL,
+        Medium("TAP006L8", State.FULL, pool="daily", media_set="old", first_written=NOON - DAY / 2),
+        Medium("TAP007L8", State.FULL, pool="daily", media_set="old"),
         Medium("TAP002L8", State.FULL, pool="daily", media_set="old", last_written=NOON - DAY),
         Medium("TAP004L8", State.SCRATCH),
         Medium("TAP005L8", State.APPENDABLE, pool="daily", media_set="now", last_written=NOON),
         present=["TAP003L8"],
     )
-    assert order == ["TAP005L8", "TAP004L8", "TAP003L8", "TAP002L8", "TAP001L8"]
+    assert order == ["TAP005L8", "TAP004L8", "TAP003L8", "TAP007L8", "TAP002L8", "TAP006L8", "TAP001L8"]
+
+
+def test_a_pool_takes_what_any_of_its_ranges_has():
+    two = replace(terms(), barcodes=(BarcodeRange.parse("TAP001L8-TAP009L8"), BarcodeRange.parse("OLD001L7-OLD009L7")))
+    assert [two.may_take(barcode) for barcode in ("TAP002L8", "OLD009L7", "OLD010L7")] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +129,7 @@ def test_the_order_of_cartridges():
         Medium("TAP001L8", State.CLEANING),
         Medium("TAP001L8", State.FULL, pool="daily", media_set="now"),  # of the very set that is written
         Medium("TAP001L8", State.FULL, pool="other"),
+        Medium("TAP001L8", State.APPENDABLE, pool="other", media_set="theirs"),
         Medium("TAP001L8", State.FULL, pool="daily", worm=True),
         Medium("XAP001L8", State.SCRATCH),
     ],
@@ -165,6 +173,21 @@ def test_what_nobody_knows_the_end_of_is_kept():
     assert kept([Medium("TAP001L8", State.FULL, media_set="s")]) == {"TAP001L8": FOREVER}
 
 
+def test_a_cartridge_of_no_set_is_kept_by_what_it_says_and_by_its_pool_s_rule():
+    """... whichever is later; and by its own word alone, where its pool has no rule any more, or never had one."""
+    medium = Medium("TAP001L8", State.FULL, pool="daily", last_written=NOON - DAY, retention_until=NOON + DAY)
+    assert kept([medium]) == {"TAP001L8": NOON + 29 * DAY}
+    assert kept([replace(medium, retention_until=NOON + 90 * DAY)]) == {"TAP001L8": NOON + 90 * DAY}
+    for pool in ("gone", None):
+        assert kept([replace(medium, pool=pool)]) == {"TAP001L8": NOON + DAY}
+
+
+def test_what_a_recycled_cartridge_once_said_keeps_no_other():
+    old = Medium("TAP001L8", State.FULL, pool="daily", media_set="s", retention_until=NOON - DAY)
+    recycled = Medium("TAP002L8", State.SCRATCH, pool="daily", media_set="s", retention_until=NOON + DAY)
+    assert kept([old, recycled]) == {}
+
+
 def test_scratch_and_foreign_are_not_held():
     assert kept([Medium("TAP001L8", State.SCRATCH), Medium("TAP002L8", State.FOREIGN)]) == {}
 
@@ -184,6 +207,17 @@ def test_all_that_a_kept_delta_needs_is_kept_through_several_bases():
     assert found == dict.fromkeys(("TAP001L8", "TAP002L8", "TAP003L8", "TAP004L8"), NOON + 5 * DAY)
 
 
+def test_what_lies_on_cartridges_of_different_ends_is_kept_as_long_as_the_last_of_them():
+    base = point("a", "TAP001L8", time=NOON - DAY)
+    delta = point("a", "TAP002L8", "TAP003L8", base=base.id)
+    ends = {1: -9, 2: 3, 3: 9}
+    media = [
+        Medium(f"TAP00{number}L8", State.FULL, media_set=f"s{number}", retention_until=NOON + days * DAY)
+        for number, days in ends.items()
+    ]
+    assert kept(media, points=[base, delta]) == {medium.barcode: NOON + 9 * DAY for medium in media}
+
+
 def test_bases_that_go_round_in_a_circle_end():
     one = point("a", "TAP001L8", point_id="1" * 32, base="2" * 32)
     two = point("b", "TAP002L8", point_id="2" * 32, base="1" * 32)
@@ -196,6 +230,8 @@ def test_bases_that_go_round_in_a_circle_end():
     [
         ([], 0, ""),
         ([0], 89, ""),
+        ([0], 90, ""),
+        ([0, 90], 100, ""),
         ([0], 91, "a"),
         ([0, 60, 120], 200, ""),
         ([0, 60, 200], 210, "ab"),
@@ -213,6 +249,9 @@ def test_what_was_written_before_a_long_pause(began, now, before):
 def test_a_set_that_was_written_to_meanwhile_makes_no_pause():
     first = MediaSet("a", "daily", NOON, last_written=NOON + 180 * DAY)
     assert before_a_pause([first, MediaSet("b", "daily", NOON + 200 * DAY)], NOON + 210 * DAY) == (set(), None)
+    beside_it = MediaSet("c", "other", NOON + 50 * DAY)
+    newest = MediaSet("b", "daily", NOON + 200 * DAY)
+    assert before_a_pause([first, beside_it, newest], NOON + 210 * DAY) == (set(), None)
 
 
 def rebuilt(days: int, retention: timedelta | None = None, **facts: object):
@@ -240,9 +279,41 @@ def test_what_was_read_from_cartridges_is_kept_as_if_it_was_written_to_then(days
     assert hold.for_unseen is (end - (max(retention, 30) - days) > 4)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"last_written": None},
+        {"retention_until": None},
+        {"retention_until": NOON - 21 * DAY},  # before it was written last: a clock was wrong
+        {"pool": "gone"},  # of which the configuration says nothing any more
+    ],
+)
+def test_a_set_of_which_little_is_known_is_kept_as_its_cartridges_say(facts):
+    assert rebuilt(20, 30 * DAY, **facts)[0].until == NOON + 33 * DAY
+
+
+def test_the_longest_promise_of_any_cartridge_may_be_that_of_one_that_was_not_seen():
+    """An older rule was longer: that of what was written first, not that of what was written last."""
+
+    def cartridge(barcode, state, days_ago, retention):
+        last = NOON - days_ago * DAY
+        return Medium(
+            barcode, state, pool="daily", media_set="s", last_written=last, retention_until=last + retention * DAY
+        )
+
+    media = [
+        cartridge("TAP001L8", State.FULL, 40, 365),
+        cartridge("TAP002L8", State.FULL, 10, 30),
+        cartridge("TAP003L8", State.SCRATCH, 10, 3000),
+    ]
+    one = MediaSet("s", "daily", NOON - 40 * DAY, media[1].last_written, media[0].retention_until, taken_in=NOON)
+    assert kept(media, [one]) == dict.fromkeys(("TAP001L8", "TAP002L8"), NOON + 368 * DAY)
+
+
 def test_of_which_nobody_knows_the_end_nobody_knows_it_afterwards():
     assert rebuilt(20)[0].until == FOREVER
     assert not rebuilt(20)[0].for_unseen
+    assert rebuilt(20, FOREVER - NOON)[0].until == FOREVER
     [hold] = rebuilt(20, timedelta(days=7900 * 365))
     assert hold.until > NOON + timedelta(days=7800 * 365)
 
@@ -259,7 +330,7 @@ def test_what_is_pinned_is_kept_with_all_that_it_builds_upon():
     media = [Medium(f"TAP00{n}L8", State.FULL, media_set="s", retention_until=NOON - DAY) for n in (1, 2, 3)]
     base = point("a", "TAP001L8", time=NOON - DAY)
     delta = point("a", "TAP002L8", base=base.id)
-    over = point("b", "TAP003L8")
+    over = point("b", "TAP002L8", "TAP003L8")  # beside it, and not pinned
     found = holds(media, [], [base, delta, over], {}, NOON, {delta.id: "year end", "0" * 32: ""})
     assert {hold.barcode: hold.until for hold in found} == {"TAP001L8": FOREVER, "TAP002L8": FOREVER}
     assert {hold.because for hold in found} == {f"{delta.name} is pinned (year end): it is kept"}

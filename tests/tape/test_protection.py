@@ -129,6 +129,28 @@ def test_a_write_error_of_buffered_blocks_takes_the_files_they_belong_to(lun: Dr
     assert set(files_of(mounted(lun, search=True))) == {"/before", "/whole"}
 
 
+def test_a_write_error_of_buffered_blocks_that_is_told_when_the_next_file_begins(lun: DriveLun) -> None:
+    """Somebody has moved the tape, and on the way back the drive says what became of the blocks that it had taken."""
+    volume = mounted(lun)
+    put(volume, "/torn", content(3, 2 * BLOCK))
+    drive_with(lun).rewind()
+
+    def lose(_lun: Lun, cdb: bytes) -> None:
+        if cdb[0] == 0x92:
+            lun.before = None
+            raise Check(Key.MEDIUM_ERROR, 0x0C, deferred=True)
+
+    lun.before = lose
+    with pytest.raises(MediumError):
+        volume.create("/next")
+    assert "could not be written" in volume.read_only
+    kept = memory.read(drive_with(lun), 0, Id.VOLUME_LOCK)
+    assert kept is not None
+    assert kept.number == VolumeLock.WRITE_ERROR_DATA
+    with pytest.raises(WriteProtected, match="copy what is on it"):
+        volume.create("/next")
+
+
 def test_an_index_partition_that_cannot_be_written_costs_no_file(lun: DriveLun) -> None:
     volume = mounted(lun)
     put(volume, "/more", b"more")

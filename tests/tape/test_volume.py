@@ -189,6 +189,20 @@ def test_another_writer_in_between_is_noticed(lun: DriveLun) -> None:
         volume.create("/mine")
 
 
+def test_another_writer_that_went_back_to_where_we_stand_is_noticed(lun: DriveLun) -> None:
+    """Before the first file somebody looks where the data end, even where the tape stands as it was left."""
+    volume = mounted(lun)
+    assert volume.drive.position() == Position(1, volume.data_end)
+    other = drive_with(lun)
+    other.locate_end(1)
+    other.write(b"theirs")
+    other.locate(Position(1, volume.data_end))
+    volume.drive.unit.attend()
+    with pytest.raises(PositionLost):
+        volume.create("/mine")
+    assert cartridge(lun).tracks[1].end == volume.data_end + 1
+
+
 def test_another_initiator_that_rewinds_between_two_files_does_no_harm(lun: DriveLun) -> None:
     """No drive tells us: only who asks where the tape stands learns of it."""
     volume = mounted(lun)
