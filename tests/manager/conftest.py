@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.beside import Keyboard
 from tests.manager.managers import LAB, Manager, address, missing, serving
 from vcbproxy.clock import ManualClock
 from vcbproxy.lab.datacenter import Datacenter
@@ -59,3 +60,9 @@ def clock() -> ManualClock:
 def session(server: Manager, clock: ManualClock) -> Iterator[Session]:
     with connect(address(server), server.username, server.password, clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture
+def keyboard(caplog: pytest.LogCaptureFixture) -> Keyboard:
+    """The operator's."""
+    return Keyboard(caplog)

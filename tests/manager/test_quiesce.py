@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
+from tests.manager.late import creation_ending_late
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import ManagerError, TaskFailed
 from vcbproxy.lab.vcenter import LabServer
@@ -81,15 +82,14 @@ def test_what_is_not_the_guests_doing_is_not_asked_again(
 @pytest.mark.parametrize("quiesce", [Quiesce.TRY, Quiesce.REQUIRE])
 def test_a_guest_that_hangs_is_not_asked_twice(server: LabServer, session: Session, vm: Vm, quiesce: Quiesce) -> None:
     """Its task goes on at the manager; it is awaited and what it made removed, before anything else is begun."""
-    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=2.5)
-    limits = Limits(create_s=1.5, pause_s=0.1, settle_s=0.1)
+    limits = Limits(create_s=0.5, pause_s=0.1, settle_s=0.1)
     holding = hold(session, vm, quiesce, clock=SystemClock(), limits=limits)
     if quiesce is Quiesce.REQUIRE:
-        with pytest.raises(ManagerError, match="still runs"), holding:
+        with creation_ending_late(server), pytest.raises(ManagerError, match="still runs"), holding:
             pytest.fail("the block was entered")
         assert server.calls["CreateSnapshot_Task"] == 1
         return
-    with holding as frozen:
+    with creation_ending_late(server), holding as frozen:
         assert frozen.unquiesced.cause is Cause.TIMEOUT
         assert len(find_ours(session, vm)) == 1
     assert server.calls["CreateSnapshot_Task"] == 2

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 from pyVmomi import vim, vmodl
 
+from tests.beside import Keyboard, beside, until
+from tests.manager.late import creation_ending_late
 from tests.manager.managers import BOTH, Manager, address
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import CredentialsError, ManagerError
-from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.lab.vcenter.faults import Trouble as Ordered
+from vcbproxy.lab.vcenter.faults import What, Where
 from vcbproxy.manager import inventory, task
 from vcbproxy.manager.faults import Trouble, trouble_of
 from vcbproxy.manager.session import Session, connect
@@ -77,11 +77,10 @@ def test_a_consolidation_that_keeps_failing_says_what_to_do(
 
 def test_a_creation_that_takes_too_long_leaves_nothing(server: Manager, session: Session, vm: Vm) -> None:
     """Its task goes on behind our back; it is waited for, and what it made is removed."""
-    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=1.6)
     clock = SystemClock()
     limits = Limits(create_s=0.5, pause_s=0.1, settle_s=0.1)
     holding = held(session, vm, name="vcbproxy", marker=MARKER, quiesce=Quiesce.OFF, clock=clock, limits=limits)
-    with pytest.raises(ManagerError, match="still runs") as caught, holding:
+    with creation_ending_late(server), pytest.raises(ManagerError, match="still runs") as caught, holding:
         pytest.fail("the block was entered")
     assert trouble_of(caught.value) is Trouble.UNFINISHED
     assert server.calls["RemoveSnapshot_Task"] == 1
@@ -98,50 +97,48 @@ def test_a_vm_that_is_gone_is_not_asked_for_again(
     assert clock.monotonic() == 0
 
 
-def test_an_operator_who_insists_need_not_wait(server: Manager, session: Session, vm: Vm, clock: ManualClock) -> None:
-    """The second Ctrl-C during the removal is obeyed at once, and no thread of ours stays behind."""
-    server.faults.add("RemoveSnapshot_Task", where=Where.TASK, delay_s=3)
+def test_an_operator_who_insists_need_not_wait(
+    server: Manager, session: Session, vm: Vm, clock: ManualClock, keyboard: Keyboard
+) -> None:
+    """The second Ctrl-C during a removal without end is obeyed, and no thread of ours stays behind."""
+    server.faults.order(Ordered("RemoveSnapshot_Task", What.HANG, Where.TASK))
 
     def insist() -> None:
-        while not server.calls["RemoveSnapshot_Task"]:
-            time.sleep(0.02)
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)
+        until(lambda: server.calls["RemoveSnapshot_Task"])
+        keyboard.insist()
 
     before = set(threading.enumerate())
-    pressing = threading.Thread(target=insist)
-    pressing.start()
-    begun = time.monotonic()
     holding = held(session, vm, name="vcbproxy", marker=MARKER, quiesce=Quiesce.OFF, clock=clock)
-    with pytest.raises(KeyboardInterrupt), holding:
+    with beside(insist), pytest.raises(KeyboardInterrupt), holding:
         pass
-    assert time.monotonic() - begun < 3
-    pressing.join()
+    server.faults.clear()
     for thread in set(threading.enumerate()) - before:
         if "removal" in thread.name:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 
 def test_a_login_refused_while_it_is_being_created_leaves_nothing(server: Manager, vm: Vm) -> None:
     """The session ends, and the password is another one for a moment; the task goes on all the same."""
     passwords = iter([server.password, "not this one"])
+    asked: list[str] = []
     clock = SystemClock()
-    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=2)
+    server.faults.order(Ordered("CreateSnapshot_Task", What.HANG, Where.TASK))
+
+    def password() -> str:
+        asked.append(next(passwords, server.password))
+        return asked[-1]
 
     def end_session() -> None:
-        while not server.calls["CreateSnapshot_Task"]:
-            time.sleep(0.02)
+        until(lambda: server.calls["CreateSnapshot_Task"])
         server.expire_sessions()
+        until(lambda: len(asked) > 2)  # refused, and now in again
+        server.faults.clear()
 
-    ending = threading.Thread(target=end_session)
-    with connect(address(server), server.username, lambda: next(passwords, server.password), clock=clock) as session:
-        ending.start()
+    with connect(address(server), server.username, password, clock=clock) as session:
         limits = Limits(settle_s=0.1, pause_s=0.1)
         holding = held(session, vm, name="vcbproxy", marker=MARKER, quiesce=Quiesce.OFF, clock=clock, limits=limits)
-        with pytest.raises(CredentialsError), holding:
+        with beside(end_session), pytest.raises(CredentialsError), holding:
             pytest.fail("the block was entered")
-        ending.join()
         assert server.calls["RemoveSnapshot_Task"] == 1
         assert find_ours(session, vm) == []

@@ -6,16 +6,15 @@ import dataclasses
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
 
+from tests.beside import Keyboard, beside, until
 from tests.manager.managers import BOTH, Manager, snapshots
 from vcbproxy.clock import ManualClock, SystemClock
 from vcbproxy.errors import Cancelled, Error, ManagerError, TaskFailed
@@ -101,21 +100,6 @@ def test_gone_after_an_error(server: Manager, hold: Hold, error: BaseException) 
     assert snapshots(server) == ["user 0"]
 
 
-@contextmanager
-def ctrl_c_once(begun: Callable[[], int]) -> Iterator[None]:
-    """Press Ctrl-C on this process as soon as something has begun."""
-
-    def press() -> None:
-        while not begun():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    yield
-    thread.join()
-
-
 def fail_with(error: BaseException | None) -> None:
     if error is not None:
         raise error
@@ -123,31 +107,47 @@ def fail_with(error: BaseException | None) -> None:
 
 def read_on() -> None:
     """Read until the interrupt comes."""
-    time.sleep(20)
+    time.sleep(120)
     pytest.fail("no interrupt came")
 
 
 def test_gone_after_ctrl_c_while_reading(server: Manager, hold: Hold) -> None:
-    with ctrl_c_once(lambda: len(snapshots(server)) > 1), pytest.raises(KeyboardInterrupt), hold():
+    def press() -> None:
+        until(lambda: len(snapshots(server)) > 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with beside(press), pytest.raises(KeyboardInterrupt), hold():
         read_on()
     assert snapshots(server) == ["user 0"]
 
 
-def test_gone_after_ctrl_c_while_it_is_being_created(server: Manager, hold: Hold) -> None:
-    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=0.5)
-    creating = partial(server.calls.__getitem__, "CreateSnapshot_Task")
-    with ctrl_c_once(creating), pytest.raises(KeyboardInterrupt), hold():
+def ctrl_c_during(method: str, server: Manager, keyboard: Keyboard) -> AbstractContextManager[None]:
+    """Press Ctrl-C while its task runs, which ends only then."""
+    server.faults.order(Ordered(method, What.HANG, Where.TASK))
+
+    def press() -> None:
+        until(lambda: server.calls[method])
+        keyboard.ctrl_c()
+        server.faults.clear()
+
+    return beside(press)
+
+
+def test_gone_after_ctrl_c_while_it_is_being_created(server: Manager, hold: Hold, keyboard: Keyboard) -> None:
+    creating = ctrl_c_during("CreateSnapshot_Task", server, keyboard)
+    with creating, pytest.raises(KeyboardInterrupt), hold():
         pytest.fail("the block was entered")
     assert server.calls["RemoveSnapshot_Task"] == 1
     assert snapshots(server) == ["user 0"]
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ManagerError("boom")], ids=["fine", "ctrl-c", "failed"])
-def test_gone_after_ctrl_c_while_it_is_being_removed(server: Manager, hold: Hold, error: BaseException | None) -> None:
+def test_gone_after_ctrl_c_while_it_is_being_removed(
+    server: Manager, hold: Hold, keyboard: Keyboard, error: BaseException | None
+) -> None:
     """An interrupt even comes before an error, else it would be taken for one failed VM and the job would go on."""
-    server.faults.add("RemoveSnapshot_Task", where=Where.TASK, delay_s=0.5)
-    removing = partial(server.calls.__getitem__, "RemoveSnapshot_Task")
-    with ctrl_c_once(removing), pytest.raises(KeyboardInterrupt) as caught, hold():
+    removing = ctrl_c_during("RemoveSnapshot_Task", server, keyboard)
+    with removing, pytest.raises(KeyboardInterrupt) as caught, hold():
         fail_with(error)
     assert caught.value.__cause__ is (error if isinstance(error, ManagerError) else None)
     assert snapshots(server) == ["user 0"]

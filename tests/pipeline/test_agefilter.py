@@ -233,14 +233,17 @@ def test_a_key_of_ssh_with_a_passphrase_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_at_the_very_end_waits_for_the_feeder(keys: Keys) -> None:
+    rung = threading.Event()
+
     def slowly() -> Iterator[bytes]:
         yield PLAIN[: 512 * KiB]
-        time.sleep(0.6)
+        assert rung.wait(120)
+        time.sleep(0.2)
 
     def leave_early(alarms: ExitStack) -> None:
         with encrypted(slowly(), keys.recipients) as found:
             next(found)
-            alarms.enter_context(alarm())
+            alarms.enter_context(alarm(rung=rung))
 
-    with ExitStack() as alarms, pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), ExitStack() as alarms:
         leave_early(alarms)

@@ -45,7 +45,7 @@ def test_an_interrupt_waits_for_the_threads_to_end(how: str) -> None:
                 pass
             crew.join()
 
-    with alarm(), pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), alarm():
         owner()
     assert ended.is_set(), "the thread was left behind"
 
@@ -62,7 +62,7 @@ def test_an_interrupt_at_the_very_end_waits_for_the_threads_too() -> None:
         with Crew("test") as crew:
             crew.start(work, crew)
 
-    with alarm(), pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), alarm():
         owner()
     assert ended.is_set(), "the thread was left behind, or was not told"
 

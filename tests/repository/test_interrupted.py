@@ -20,18 +20,20 @@ from vcbproxy.repository.ids import BlobKind, Buffer
 
 
 class SlowBackend(FailingBackend):
-    """Takes its time for files of one kind, once ``slow`` is set; ``begun`` says that it has begun with one."""
+    """Once ``slow`` is set, files of one kind take until after ``rung``; ``begun`` says that it has begun with one."""
 
     def __init__(self, kind: FileKind) -> None:
         super().__init__()
         self.slow = threading.Event()
         self.begun = threading.Event()
+        self.rung = threading.Event()
         self._kind = kind
 
     def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
         if name.kind is self._kind and self.slow.is_set():
             self.begun.set()
-            time.sleep(0.6)
+            assert self.rung.wait(120)
+            time.sleep(0.2)
         super().save(name, parts)
 
 
@@ -41,7 +43,7 @@ def ours() -> list[str]:
 
 def interrupted(action: Callable[[ExitStack], None]) -> None:
     """``action`` sets its alarm itself, just before the end that is to be interrupted."""
-    with ExitStack() as alarms, pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), ExitStack() as alarms:
         action(alarms)
 
 
@@ -55,8 +57,8 @@ def test_writers_end_before_their_session_does() -> None:
                 packer = session.packer()
                 packer.add(BlobKind.DATA, chunk("a"))
                 packer.finish()
-                assert backend.begun.wait(10)
-                alarms.enter_context(alarm())
+                assert backend.begun.wait(120)
+                alarms.enter_context(alarm(rung=backend.rung))
 
         backend.slow.set()
         interrupted(write)
@@ -73,8 +75,8 @@ def test_a_lock_that_is_being_renewed_is_released(*, failed: bool) -> None:
         with repository.locked():
             backend.slow.set()
             clock.sleep(lock.REFRESH_S + 1)
-            assert backend.begun.wait(10)
-            alarms.enter_context(alarm())
+            assert backend.begun.wait(120)
+            alarms.enter_context(alarm(rung=backend.rung))
             if failed:
                 raise ZeroDivisionError
 
