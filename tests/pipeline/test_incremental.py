@@ -189,6 +189,7 @@ def test_a_splice_is_a_full_copy(
     source = mapped(new, hidden)
     copied = copy_changes(source, full(old, rule), changed, sink, rule, options=options)
     assert same(copied, full(new, rule))
+    assert copied.untold == (), "all that differs was told"
     assert copied.stats.bytes_read == source.bytes_read
     assert copied.stats.bytes_zero == sum(p.length for p in cutter.cut(rule, memoryview(new)) if p.hole)
     have = {row.tobytes() for row in full(old, rule).ids} | {blob_id for _, blob_id in sink.blobs}
@@ -234,6 +235,7 @@ def test_many_generations(seed: int) -> None:
         rng.shuffle(told)
         copied = copy_changes(mapped(new, 2), base, Areas.of(told, len(new)), MemorySink(), rule)
         assert same(copied, full(new, rule)), f"seed {seed}, window {window}, generation {generation}"
+        assert copied.untold == ()
         content, base = new, Base(copied.ids, copied.lengths)
 
 
@@ -279,6 +281,27 @@ def test_cuts_look_over_a_hole_that_is_shorter_than_the_window(seed: int) -> Non
         new = old[:at] + rng.randbytes(GRANULE) + old[at + GRANULE :]
         copied = copy_changes(mapped(new), base, Areas.of([(at, GRANULE)], len(new)), MemorySink(), rule)
         assert same(copied, full(new, rule)), f"granule {number}"
+
+
+def test_the_farthest_block_that_a_cut_looks_at_undoes_it() -> None:
+    """A cut after block p looks at the w blocks before p and the w behind it; the granule that changed ends there."""
+    size, window, per_granule = 8 * MIB, RULE.window, GRANULE // 4096
+    old = disks.noise(1, size)
+    base = full(old)
+    low = min(
+        (disks.noise(seed, 4096) for seed in range(2, 400)),
+        key=lambda block: chunker.digest(RULE, memoryview(block))[0],
+    )
+    edges = np.cumsum(base.lengths, dtype=np.int64)[:-1] // 4096
+    before = [(edge, edge - 1 - window) for edge in edges.tolist() if (edge - window) % per_granule == 0]
+    behind = [(edge, edge - 1 + window) for edge in edges.tolist() if (edge - 1 + window) % per_granule == 0]
+    assert min(len(before), len(behind)) > 3
+    for edge, block in before + behind:
+        new = old[: block * 4096] + low + old[(block + 1) * 4096 :]
+        expected = full(new)
+        assert edge not in np.cumsum(expected.lengths, dtype=np.int64) // 4096
+        copied = copy_changes(mapped(new), base, Areas.of([(block * 4096, 1)], size), MemorySink(), RULE)
+        assert same(copied, expected)
 
 
 def test_a_hole_that_reaches_512_kib_gets_its_head() -> None:

@@ -55,8 +55,8 @@ def test_small_file_block_64(cluster: int, item: int, tbz: int) -> None:
         marked = raw | np.uint64(1 << bit)
         assert not address.unknown_bits(marked, Kind.FILE_BLOCK, 8)[0]
         assert [int(part[0]) for part in address.file_block_64(marked)] == [cluster, item, tbz]
-    for bit in (46, 50):
-        assert address.unknown_bits(raw | np.uint64(1 << bit), Kind.FILE_BLOCK, 8)[0]
+    for bit in range(64):
+        assert address.unknown_bits(raw | np.uint64(1 << bit), Kind.FILE_BLOCK, 8)[0] == (46 <= bit <= 50)
 
 
 @quick
@@ -73,6 +73,8 @@ def test_resource_64(cluster: int, item: int) -> None:
 def test_large_block_64(number: int, tbz: int) -> None:
     raw = one(7 | tbz << 7 | number << 15)
     assert [int(part[0]) for part in address.large_block(raw)] == [number, tbz]
+    for bit in range(64):
+        assert address.unknown_bits(raw | np.uint64(1 << bit), Kind.LARGE_BLOCK, 8)[0] == (bit >= 46)
 
 
 @quick
