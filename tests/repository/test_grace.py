@@ -125,6 +125,8 @@ def test_what_a_backup_without_a_lock_relied_on_is_taken_back(world: World) -> N
     assert foreseen.rescued
     done = pruned(world.proxy())
     assert done.rescued == foreseen.rescued
+    assert not done.idle
+    assert not world.waiting()
     hold_sound(world.backend.files(), named(point), must=set(named(point)))
     assert pruned(world.proxy()).idle
     everything(world.proxy())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from tests.repository.repositories import (
     CHUNK,
+    ME,
     PASSWORD,
     SMALL,
     START,
@@ -18,6 +22,7 @@ from tests.repository.repositories import (
 )
 from tests.repository.test_check import flipped, hurt
 from tests.repository.test_prune import ALL, everything, forget, pruned
+from vcbproxy.clock import ManualClock
 from vcbproxy.device import read
 from vcbproxy.errors import IntegrityError, TargetError
 from vcbproxy.repository import indexfile, points, suspects
@@ -79,6 +84,17 @@ def test_the_whole_way_from_damage_to_health(damaged: tuple[MemoryBackend, FileN
     sound = remembered(backend)
     assert (sound.problems, sound.hints) == ([], [])
     assert restored(backend, first) == content(LETTERS)
+
+
+def test_a_note_stays_as_long_as_its_pack(damaged: tuple[MemoryBackend, FileName]) -> None:
+    """A damaged pack that waits may be taken back into the index, and must not be taken for whole there."""
+    backend, pack = damaged
+    remembered(backend)
+    write_point(reopened(backend), info(hours=1), scsi0_0=LETTERS)
+    for hours, there in ((2, True), (3, True), (27, False)):
+        clock = ManualClock(START + timedelta(hours=hours))
+        pruned(Repository.open(backend, PASSWORD, clock=clock, me=ME), replace(ALL, grace=timedelta(hours=24)))
+        assert (pack in backend.files()) == bool(list(backend.list(FileKind.SUSPECT))) == there
 
 
 def test_without_the_note_the_next_backup_would_build_on_it(damaged: tuple[MemoryBackend, FileName]) -> None:

@@ -2,6 +2,7 @@
 
 an index file that is locked     keeps every pack that it lists
 a pack that is locked            stays; writing anew what is needed of it would only add to it
+a stray that is locked           waits
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ def spare_locked(
     spared[[pack for pack in going.tolist() if found.packs.name(pack) in packs]] = True
     fates[spared] = Fate.KEEP
     return spared
+
+
+def locked_strays(repository: Repository, names: Sequence[FileName], progress: Progress) -> set[FileName]:
+    """Those among packs that no index lists which cannot be removed yet.
+
+    Raises:
+        TargetError: a lock could not be asked for.
+    """
+    retaining = repository.backend.traits.retaining
+    return set() if retaining is None else _locked(repository, retaining, names, progress)
 
 
 def _locked(

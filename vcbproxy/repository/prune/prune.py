@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from vcbproxy.errors import IntegrityError
 from vcbproxy.repository import suspects
-from vcbproxy.repository.backend.base import Stored
+from vcbproxy.repository.backend.base import FileName, Stored
 from vcbproxy.repository.indexfile import PackBlobs
 from vcbproxy.repository.lock import HeldLock
 from vcbproxy.repository.progress import Progress, no_progress
 from vcbproxy.repository.prune import execute, rescue, waiting
 from vcbproxy.repository.prune.copies import Kept, choose, whole
-from vcbproxy.repository.prune.locked import spare_locked
+from vcbproxy.repository.prune.locked import locked_strays, spare_locked
 from vcbproxy.repository.prune.options import PruneOptions
 from vcbproxy.repository.prune.plan import Fate, PackFacts, decide
 from vcbproxy.repository.prune.survey import Packs, Survey, survey
@@ -61,7 +61,8 @@ class Outcome:
         written_bytes: what is written anew of them, before a dry run's or after a prune's end.
         strays_removed: packs that no index lists.
         strays_bytes: what they come to.
-        packs_waiting: packs that wait for their removal, those from earlier prunes included.
+        packs_waiting: packs that wait for their removal, those from earlier prunes included, and those of no index that
+            are locked.
         waiting_bytes: what they come to.
         rescued: packs that had waited, and are needed after all.
     """
@@ -132,6 +133,8 @@ def _prune(repository: Repository, held: HeldLock, options: PruneOptions, progre
     fates = decide(_facts(found, kept, known), options)
     spared = spare_locked(repository, found, fates, progress)
     strays = _sort_strays(found.strays, waits, options, now)
+    locked = locked_strays(repository, [stored.name for stored in strays.removed], progress)
+    strays = _put_off(strays, locked)
     written = int(kept.bytes[fates == Fate.REPACK].sum())
     if not options.dry_run:
         plan = execute.Plan(found, kept, fates, strays.removed, strays.new, waits, known)
@@ -231,6 +234,13 @@ def _sort_strays(
         else:
             sorted_.removed.append(stored)
     return sorted_
+
+
+def _put_off(strays: Strays, locked: Collection[FileName]) -> Strays:
+    """Those that would go, and are locked against removal, wait."""
+    going = [stored for stored in strays.removed if stored.name not in locked]
+    waiting_ = [*strays.waiting, *(stored for stored in strays.removed if stored.name in locked)]
+    return Strays(going, waiting_, strays.new)
 
 
 def _outcome(
