@@ -11,6 +11,7 @@ from pyVmomi import vim, vmodl
 
 from jobs.cleanup import Action, Cleanup, Rules
 from jobs.ownership import FrozenVm, Registry
+from tests.beside import beside, until
 from tests.manager.managers import address
 from tests.program import Lab, served
 from vcbproxy.clock import ManualClock
@@ -108,16 +109,20 @@ def test_a_killed_backup_is_cleaned_up_after(lab):
 def test_a_snapshot_that_appears_only_after_the_kill_is_waited_for(lab):
     """Its creation goes on in the manager, whoever asked for it."""
     before = lab.server.calls["CreateSnapshot_Task"]
-    lab.server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=3.0)
+    lab.server.faults.order(Trouble("CreateSnapshot_Task", What.HANG, Where.TASK))
     process = lab.vcbproxy.start("backup", "vm1")
-    deadline = time.monotonic() + 60
-    while lab.server.calls["CreateSnapshot_Task"] == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: lab.server.calls["CreateSnapshot_Task"] > before)
     process.kill()
     process.communicate()
     assert lab.snapshots("vm1") == ["before upgrade"]
-    assert rows(lab) == [("vm1", "removed")]
+    waits = lab.server.calls["WaitForUpdatesEx"]
+
+    def arrive() -> None:
+        until(lambda: lab.server.calls["WaitForUpdatesEx"] > waits)
+        lab.server.faults.clear()
+
+    with beside(arrive):
+        assert rows(lab) == [("vm1", "removed")]
     assert lab.snapshots("vm1") == ["before upgrade"]
 
 

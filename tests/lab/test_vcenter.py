@@ -16,13 +16,14 @@ from pyVim.connect import Disconnect, SmartConnect
 from pyVim.task import WaitForTask
 from pyVmomi import SoapStubAdapter, vim, vmodl
 
+from tests.beside import until
 from tests.lab.clients import BROKEN, connected, disks, find, snapshot_of
 from vcbproxy.errors import UsageError
 from vcbproxy.lab.datacenter import Datacenter
 from vcbproxy.lab.spec import DatastoreSpec, DiskSpec, LabSpec, SnapshotSpec, Truth, VmSpec
 from vcbproxy.lab.tracking import Habits
 from vcbproxy.lab.vcenter import LabServer, wire
-from vcbproxy.lab.vcenter.faults import Where
+from vcbproxy.lab.vcenter.faults import Trouble, What, Where
 from vcbproxy.units import GiB, KiB, MiB
 
 SPEC = LabSpec(
@@ -303,7 +304,7 @@ def test_properties_come_in_pages(client):
 
 def test_updates_are_waited_for(server, client):
     """A filter on a task: first all of it, then the change when it comes, not before."""
-    server.faults.add("CreateSnapshot_Task", where=Where.TASK, delay_s=0.3)
+    server.faults.order(Trouble("CreateSnapshot_Task", What.HANG, Where.TASK))
     task = find(client, "web01").CreateSnapshot_Task("x", "", memory=False, quiesce=False)
     collector = client.content.propertyCollector.CreatePropertyCollector()
     spec = Collector.FilterSpec(
@@ -312,13 +313,14 @@ def test_updates_are_waited_for(server, client):
     )
     collector.CreateFilter(spec, True)
     version, states = "", []
-    began = time.monotonic()
-    while not states or states[-1] not in ("success", "error"):
-        update = collector.WaitForUpdatesEx(version, Collector.WaitOptions(maxWaitSeconds=10))
+    while states[-1:] not in (["success"], ["error"]):
+        if states == ["running"]:
+            assert collector.WaitForUpdatesEx(version, Collector.WaitOptions(maxWaitSeconds=1)) is None
+            server.faults.clear()
+        update = collector.WaitForUpdatesEx(version, Collector.WaitOptions(maxWaitSeconds=60))
         version = update.version
         states += [change.val for one in update.filterSet[0].objectSet for change in one.changeSet]
-    assert states[-1] == "success"
-    assert 0.25 < time.monotonic() - began < 5
+    assert states[-2:] == ["running", "success"]
     assert collector.WaitForUpdatesEx(version, Collector.WaitOptions(maxWaitSeconds=0)) is None
     collector.DestroyPropertyCollector()
 
@@ -466,7 +468,7 @@ def test_guests_write_while_snapshots_come_and_go(datacenter, server, client):
             frozen = machine.chain("scsi0-0").read(0, 8 * MiB, 0)
             WaitForTask(snapshot.RemoveSnapshot_Task(removeChildren=False))
             assert datacenter.truths()[-1].disks["scsi0-0"].sha256 == hashlib.sha256(frozen).hexdigest()
-    assert writer.writes > 0
+        until(lambda: writer.writes)
 
 
 def test_it_starts_and_stops_clean(datacenter):
@@ -481,6 +483,6 @@ def test_it_starts_and_stops_clean(datacenter):
     began = time.monotonic()
     server.stop()
     server.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60, "a connection that is idle is ended after 300 s"
     assert set(threading.enumerate()) == before
     idle.close()

@@ -77,14 +77,14 @@ def test_a_huge_hole_costs_next_to_nothing() -> None:
     class Hole(MappedMemory):
         size_bytes = 8 << 40
 
-    started = time.monotonic()
+    started = time.process_time()
     sink = MemorySink()
     copied = copy_disk(Hole(b"", "-", 8 << 40), sink, Rule(disks.SEED), options=SMALL)
     assert len(copied.lengths) == 2 * MIB + 1
     assert len(set(map(bytes, copied.ids[:1000]))) == 3
     assert sorted(map(len, sink.blobs.values())) == [MIB // 2, 7 * MIB // 2, 4 * MIB]
     assert copied.stats.bytes_read == 0
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_disks_with_large_holes_carry_the_chunk_that_makes_restic_sparse() -> None:

@@ -55,8 +55,9 @@ class FaultyLun:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Let reads hang while inside, and be answered then."""
+        """Let reads hang while inside, and be answered then; ``reached`` is for what comes from now on."""
         hang = self._trouble / "hang"
+        (self._trouble / "reached").unlink(missing_ok=True)
         hang.touch()
         try:
             yield

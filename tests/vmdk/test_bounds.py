@@ -45,10 +45,10 @@ def two_tib(tmp_path: Path) -> Path:
 
 def test_the_map_of_a_2_tib_delta_streams_in_bounded_memory(two_tib):
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     with open_image(two_tib) as disk:
         found = list(disk.extents())
-    elapsed = time.monotonic() - started
+    elapsed = time.process_time() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     data_bytes = 500 * 4096 * 512

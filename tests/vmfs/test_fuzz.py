@@ -138,13 +138,13 @@ def fuzz(volume: Volume, overlay: Overlay, paths: list[str], seed: int, cases: i
         for _ in range(chance.choice([1, 1, 1, 2, 4])):
             at, length = chance.choice(places)
             chance.choice(MUTATIONS)(chance, overlay, at, min(length, overlay.size_bytes - at))
-        began = time.monotonic()
+        began = time.process_time()
         for path, found in exercise(overlay, paths):
             if found is None:
                 refused += 1
             elif found == truth[path]:
                 right += 1
-        assert time.monotonic() - began < SLOW_S, f"seed {seed}, case {case} is too slow"
+        assert time.process_time() - began < SLOW_S, f"seed {seed}, case {case} is too slow"
     return right, refused
 
 
