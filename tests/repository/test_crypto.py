@@ -18,6 +18,26 @@ def test_what_is_sealed_opens_again(plain: bytes) -> None:
     assert crypto.unseal(KEY, crypto.seal(KEY, plain)) == plain
 
 
+@given(st.lists(st.binary(max_size=100), max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_of_many_messages_each_stands_alone(plains: list[bytes]) -> None:
+    sealer, opener = crypto.Sealer(KEY), crypto.Opener(KEY)
+    for plain in plains:
+        out, back = bytearray(150), bytearray(150)
+        sealed = bytes(memoryview(out)[: sealer.seal_into(plain, memoryview(out))])
+        assert crypto.unseal(KEY, sealed) == plain
+        alone = crypto.seal(KEY, plain)
+        assert back[: opener.open_into(alone, memoryview(back))] == plain
+
+
+def test_a_damaged_message_does_not_harm_the_next() -> None:
+    opener, back = crypto.Opener(KEY), bytearray(50)
+    with pytest.raises(IntegrityError):
+        opener.open_into(bytes(40), memoryview(back))
+    assert opener.open_into(crypto.seal(KEY, b"whole"), memoryview(back)) == 5
+    assert back[:5] == b"whole"
+
+
 @given(st.binary(max_size=100), st.data())
 @settings(max_examples=100, deadline=None)
 def test_any_flipped_bit_is_seen(plain: bytes, data: st.DataObject) -> None:
@@ -59,7 +79,7 @@ def test_the_construction_is_the_documented_one() -> None:
 
 def test_sealing_writes_nothing_beyond_the_message() -> None:
     out = bytearray(b"\xaa" * 100)
-    size = crypto.seal_into(KEY, b"12345", memoryview(out))
+    size = crypto.Sealer(KEY).seal_into(b"12345", memoryview(out))
     assert size == crypto.sealed_size(5) == 37
     assert out[size:] == b"\xaa" * 63
 

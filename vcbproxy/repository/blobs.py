@@ -25,7 +25,7 @@ class Blobs:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._local = threading.local()
+        self._own = _Own(files.key)
 
     def load(self, location: Location) -> Buffer:
         """One copy of a blob.
@@ -86,9 +86,9 @@ class Blobs:
             IntegrityError: damaged.
         """
         room = memoryview(bytearray(crypto.scratch_size(len(sealed))))
-        plain: Buffer = room[: crypto.open_into(self._files.key, sealed, room)]
+        plain: Buffer = room[: self._own.opener.open_into(sealed, room)]
         if zstd_bytes:
-            plain = self._decompressor().decompress(plain, zstd_bytes)
+            plain = self._own.decompressor.decompress(plain, zstd_bytes)
         if digest(plain) != blob_id:
             raise IntegrityError("its content does not match its id")
         return plain
@@ -107,11 +107,13 @@ class Blobs:
         for _ in longblob.opened(self._files.key, sealed, blob.zstd_bytes, blob.blob_id):
             pass
 
-    def _decompressor(self) -> compression.Decompressor:
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = compression.Decompressor()
-        found: compression.Decompressor = self._local.decompressor
-        return found
+
+class _Own(threading.local):
+    """What every thread has one of."""
+
+    def __init__(self, key: crypto.Key) -> None:
+        self.opener = crypto.Opener(key)
+        self.decompressor = compression.Decompressor()
 
 
 def hold_sane(plain_bytes: int, stored_bytes: int) -> None:

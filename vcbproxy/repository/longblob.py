@@ -49,7 +49,7 @@ def sealed_size_max(text: Text) -> int:
 
 def seal_into(key: crypto.Key, text: Text, out: memoryview) -> int:
     """Compress and seal into the beginning of ``out``; returns how many bytes of it that takes."""
-    sealer = crypto.Sealer(key, out)
+    sealer = crypto.LongSealer(key, out)
     chunker = compression.chunker(text.size_bytes, _STEP_BYTES)
     for piece in text:
         for frame_part in chunker.compress(piece):
@@ -84,7 +84,7 @@ class Opened:
         Raises:
             IntegrityError: it is wrong.
         """
-        self._stream = compression.stream(crypto.Opener(key, sealed))
+        self._stream = compression.stream(crypto.LongOpener(key, sealed))
         self._left = plain_bytes
 
     def read(self, size_bytes: int) -> bytes:

@@ -105,6 +105,8 @@ class Packer:
     def __init__(self, session: WriteSession) -> None:
         self._session = session
         self._key = session.key
+        self._sealer = crypto.Sealer(session.key)
+        self._opener = crypto.Opener(session.key)
         level = compression.level_of(session.options.compression)
         self._compressor = compression.compressor(level) if level is not None else None
         self._tree_compressor: compression.Compressor | None = None
@@ -208,7 +210,7 @@ class Packer:
         stored = self._compressed(kind, plain)
         zstd_bytes = len(plain) if stored is not plain else 0
         open_pack = self._pack_for(kind, crypto.sealed_size(len(stored)))
-        return open_pack, crypto.seal_into(self._key, stored, open_pack.room()), zstd_bytes
+        return open_pack, self._sealer.seal_into(stored, open_pack.room()), zstd_bytes
 
     def _compressed(self, kind: BlobKind, plain: Buffer) -> Buffer:
         """The frame; or ``plain`` itself where it does not shrink. Trees always: stock prune rewrites raw ones."""
@@ -239,7 +241,7 @@ class Packer:
         """Open what was sealed, and compare."""
         scratch = self._room(crypto.scratch_size(len(sealed)))
         try:
-            opened = scratch[: crypto.open_into(self._key, sealed, scratch)]
+            opened = scratch[: self._opener.open_into(sealed, scratch)]
             damage = "" if self._is(opened, plain, zstd_bytes) else "it opens to other bytes"
         except IntegrityError as error:
             damage = str(error)
