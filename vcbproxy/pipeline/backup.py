@@ -85,13 +85,14 @@ class Options:
     Attributes:
         workers: threads that digest and compress, each with its own packer; 0 for one per processor, but at most four,
             since a packer holds a pack or two in memory.
-        memory_bytes: for the data between reader and packers.
-        segment_bytes: how much is read at once; zeroes of an eighth of it or more are not even wiped.
+        memory_bytes: for the data between reader and packers: by default four segments with their head room.
+        segment_bytes: how much is read at once; zeroes of an eighth of it or more are not even wiped. At 4 MiB what is
+            done once for each costs 4 % of a copy's time, at 16 MiB less is in the caches.
     """
 
     workers: int = 0
-    memory_bytes: int = 32 * MiB
-    segment_bytes: int = 4 * MiB
+    memory_bytes: int = 42 * MiB
+    segment_bytes: int = 8 * MiB
 
     @property
     def workers_count(self) -> int:
