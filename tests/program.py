@@ -109,7 +109,7 @@ class Lab:
         return self.directory / "repo.password"
 
     def new_repository(self) -> None:
-        """What ``repo init`` makes, but for the key's price: a third of a second for every command thereafter."""
+        """What ``repo init`` makes, but for the key's price: a fifth of a second for every command thereafter."""
         creation.create(DirectoryBackend(self.repo), self.password_file.read_text().strip(), kdf=QUICK)
 
     def truth(self, vm: str) -> dict[str, str]:

@@ -171,8 +171,11 @@ def _run(
     config: Config,
     finished: Callable[[VmResult], None],
 ) -> Report:
-    # Deriving the key from the password takes a quarter of a second, on purpose, and a lock is looked at twice. Loading
-    # our modules and logging in take as long: both at the same time.
+    # Deriving the key from the password takes a fifth of a second, on purpose, and a lock is looked at twice. Loading
+    # our modules and logging in take as long: both at the same time. What the key needs is loaded before, since threads
+    # that load modules hinder each other, and it is the key that is waited for.
+    from vcbproxy.repository import files  # noqa: F401
+
     with ExitStack() as held, ThreadPoolExecutor(1, "repository") as aside:
         opening = aside.submit(_opened, repository, given.compression, held)
         from jobs import backup as job
