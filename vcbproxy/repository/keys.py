@@ -36,8 +36,8 @@ _WORK_MAX = 1 << 24  # N·r·p; sixteen times what we take, some six seconds
 class Kdf:
     """scrypt's parameters. The default costs 32 MiB and about a fifth of a second.
 
-    OWASP's Password Storage Cheat Sheet has it among its settings of equal strength, between N=2^17, p=1 and N=2^13,
-    p=10. Stock restic takes the same N and r, and as many rounds p as half a second holds: two, where ours take a fifth.
+    OWASP's Password Storage Cheat Sheet has it among its settings of equal strength, from N=2^17, p=1 to N=2^13,
+    p=10. Stock restic takes the same N and r, and as many rounds p as its own scrypt does in half a second.
     """
 
     n: int = 1 << 15
