@@ -74,16 +74,16 @@ def salvage_disk(
                 places = _Places(step, parts, loaded)
             except (IntegrityError, SourceError) as error:
                 watcher.said(f"{error}: nobody knows what changed then, so nothing of this disk is to be relied upon")
-                missing = {(0, size_bytes)}
+                missing = lost(missing, 0, size_bytes)
                 continue
             for offset, plain in _read(step, places.size_bytes, loaded, watcher):
                 length = plain if isinstance(plain, int) else len(plain)
                 for place, count, within in places.of(offset, length):
                     if isinstance(plain, int):
-                        missing.add((place, count))
+                        missing = lost(missing, place, count)
                     else:
                         out.write_at(place, memoryview(plain)[within : within + count])
-                        missing = _without(missing, place, count)
+                        missing = written_over(missing, place, count)
         out.commit()
     told = tuple(sorted(missing))
     lines = "".join(f"{offset} {length}\n" for offset, length in told)
@@ -137,8 +137,13 @@ class _Places:
             within += count
 
 
-def _without(ranges: set[tuple[int, int]], start: int, length: int) -> set[tuple[int, int]]:
-    """What is left of ranges once one was written over."""
+def lost(ranges: set[tuple[int, int]], start: int, length: int) -> set[tuple[int, int]]:
+    """Ranges that are missing, and one more; what is missing twice, as in an image and in a delta, is told once."""
+    return written_over(ranges, start, length) | {(start, length)}
+
+
+def written_over(ranges: set[tuple[int, int]], start: int, length: int) -> set[tuple[int, int]]:
+    """What is left of ranges that are missing once one was written over."""
     end = start + length
     if not any(at < end and at + count > start for at, count in ranges):
         return ranges
