@@ -83,13 +83,14 @@ def _by_memory(drive: SequentialDrive, layout: Layout) -> Mounted | None:
     if of_index.generation < of_data.generation:
         return None
     index = read_index(drive, layout, Pointer(layout.label.index_partition, of_index.block))
-    if index.generation != of_index.generation or index.previous is None or index.previous.block != of_data.block:
+    at = Pointer(layout.label.data_partition, of_data.block)
+    if index.generation != of_index.generation or index.previous != at:
         raise FormatError(where=drive.name, reason="the cartridge's memory and its index do not agree")
     end = drive.locate_end(layout.data_partition).block
     return Mounted(
         layout,
         index,
-        index.previous,
+        at,
         of_data.generation,
         end,
         index_is_behind=False,

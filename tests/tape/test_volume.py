@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tape import memory
 from tape.emulator.cartridge import Cartridge
 from tape.emulator.drive import DriveLun
 from tape.errors import FormatError, PositionLost, VolumeOverflow, WriteProtected
+from tape.ltfs import coherency
+from tape.ltfs.coherency import Coherency
 from tape.ltfs.index import Lock
 from tape.ltfs.layout import read_index
 from tape.ltfs.recover import for_reading
@@ -46,6 +51,48 @@ def test_a_fresh_volume_is_empty_and_known_by_its_memory(lun: DriveLun) -> None:
     assert volume.by_memory
     assert files_of(volume) == {}
     assert not mounted(lun, search=True).by_memory
+
+
+BY_MEMORY, SEARCHED, REFUSED = "by memory", "searched", "refused"
+
+
+@pytest.mark.parametrize(
+    ("said", "of_index_partition", "of_data_partition"),
+    [
+        (lambda told: told, BY_MEMORY, BY_MEMORY),
+        (lambda told: replace(told, reference=told.reference - 1), SEARCHED, SEARCHED),  # somebody has written since
+        (lambda told: replace(told, volume_uuid=UUID[::-1]), SEARCHED, SEARCHED),
+        (lambda told: None, SEARCHED, SEARCHED),
+        (lambda told: replace(told, generation=told.generation + 1), REFUSED, SEARCHED),  # the other may be behind
+        (lambda told: replace(told, block=told.block + 1), REFUSED, REFUSED),
+    ],
+    ids=["as it was written", "stale", "of another volume", "nothing", "of a later state", "of another place"],
+)
+@pytest.mark.parametrize("partition", [0, 1], ids=["index partition", "data partition"])
+def test_what_the_cartridges_memory_says_is_held_against_the_tape(
+    lun: DriveLun,
+    partition: int,
+    said: Callable[[Coherency], Coherency | None],
+    of_index_partition: str,
+    of_data_partition: str,
+) -> None:
+    """Stale, it is not believed, and the tape is searched; where it is current and wrong, nothing is sure."""
+    with mounted(lun) as volume:
+        put(volume, "/kept", b"kept")
+    drive = drive_with(lun)
+    told = coherency.read(drive, partition)
+    assert told is not None
+    now = said(told)
+    value = b"" if now is None else now.encode()
+    memory.write(drive, partition, [memory.Attribute(memory.Id.VOLUME_COHERENCY, memory.Form.BINARY, value)])
+    outcome = (of_index_partition, of_data_partition)[partition]
+    if outcome == REFUSED:
+        with pytest.raises(FormatError):
+            mounted(lun)
+        return
+    volume = mounted(lun)
+    assert volume.by_memory is (outcome == BY_MEMORY)
+    assert files_of(volume) == {"/kept": b"kept"}
 
 
 def test_files_are_read_back_after_the_cartridge_was_away(lun: DriveLun, tmp_path: Path) -> None:
