@@ -109,7 +109,7 @@ def hold_end(mounted: Mounted, where: str) -> None:
     layout = mounted.layout
     ends = {layout.label.data_partition: mounted.data_end, layout.label.index_partition: _ANYWHERE}
     hold_extents(mounted.index, layout, ends, where)
-    if mounted.data_end <= mounted.data_index.block:
+    if mounted.data_end < mounted.data_index.block + 2:  # a block of it, at least, and the filemark that ends it
         reason = f"its last index should lie at {mounted.data_index}, the tape ends at block {mounted.data_end}"
         raise FormatError(where=where, reason=reason)
 
@@ -117,16 +117,13 @@ def hold_end(mounted: Mounted, where: str) -> None:
 def _by_search(drive: SequentialDrive, layout: Layout) -> Mounted:
     data = read_tail(drive, layout, layout.label.data_partition)
     small = read_tail(drive, layout, layout.label.index_partition)
-    hold_consistent(drive, layout, small, data)
-    newest = _newest(small, data)
-    assert newest is not None, "held above"
-    at = data.index.location if data.index is not None else newest.previous
-    if at is None:
-        raise Inconsistent(where=drive.name, reason="no index on its data partition")
-    behind = small.index is None or not small.closed or small.index.generation < newest.generation
-    older = data.index.generation if data.index is not None else newest.generation
+    last = hold_consistent(drive, layout, small, data)
+    newest = last if small.index is None or small.index.generation < last.generation else small.index
+    behind = newest is last or not small.closed
     shared = is_shared(newest, small.index, layout)
-    return Mounted(layout, newest, at, older, data.end, behind, shared, full=not data.closed, by_memory=False)
+    return Mounted(
+        layout, newest, last.location, last.generation, data.end, behind, shared, full=not data.closed, by_memory=False
+    )
 
 
 def is_shared(newest: Index, small: Index | None, layout: Layout) -> bool:
@@ -142,13 +139,8 @@ def is_shared(newest: Index, small: Index | None, layout: Layout) -> bool:
     return any(extent.start.partition == letter for file in files for extent in file.extents)
 
 
-def _newest(small: Tail, data: Tail) -> Index | None:
-    found = [tail.index for tail in (small, data) if tail.index is not None]
-    return max(found, key=lambda index: index.generation, default=None)
-
-
-def hold_consistent(drive: SequentialDrive, layout: Layout, small: Tail, data: Tail) -> None:
-    """Hold how both partitions end against each other.
+def hold_consistent(drive: SequentialDrive, layout: Layout, small: Tail, data: Tail) -> Index:
+    """Hold how both partitions end against each other; gives the data partition's last index.
 
     Raises:
         Inconsistent: the last writer did not finish.
@@ -167,13 +159,14 @@ def hold_consistent(drive: SequentialDrive, layout: Layout, small: Tail, data: T
             where=where, reason="blocks lie behind the last index of its data partition; `recover` rolls it back"
         )
     if small.index is None:
-        return
+        return data.index
     if small.index.generation >= data.index.generation:
         if small.index.previous != data.index.location:
             reason = "the index partition's index does not point to the last one of the data partition"
             raise FormatError(where=where, reason=reason)
     elif not _descends(drive, layout, data.index, small.index):
         raise FormatError(where=where, reason="the data partition's index did not grow out of the index partition's")
+    return data.index
 
 
 def _continues(small: Tail, last: Index) -> bool:

@@ -95,6 +95,19 @@ def test_what_the_cartridges_memory_says_is_held_against_the_tape(
     assert files_of(volume) == {"/kept": b"kept"}
 
 
+def test_a_tape_that_ends_before_what_its_memory_vouches_for_is_not_appended_to(lun: DriveLun) -> None:
+    """Records were lost, and nothing was written since: the next would take the place of files, or of the index."""
+    with mounted(lun) as volume:
+        put(volume, "/kept", content(1, 3 * BLOCK))
+    tape = cartridge(lun)
+    whole = tape.tracks[1].end
+    assert mounted(lun).data_end == whole
+    for end in range(whole - 1, 3, -1):
+        tape.tracks[1].overwrite(end)
+        with pytest.raises(FormatError):
+            mounted(lun)
+
+
 def test_files_are_read_back_after_the_cartridge_was_away(lun: DriveLun, tmp_path: Path) -> None:
     kept = {f"/web01/{size}.bin": content(size, size) for size in (0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 77)}
     with mounted(lun) as volume:
