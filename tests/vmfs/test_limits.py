@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.images import pattern
 from tests.vmfs.labs import SMALL, lab, opened, overlaid
 from vcbproxy.device import read
 from vcbproxy.errors import DeviceError, VmfsError
@@ -115,6 +116,27 @@ def test_sub_blocks_end_where_the_file_does(version: int, step: int, tmp_path: P
                 assert file.info.layout is Zla.SUB_BLOCKS
                 assert read(file, 0, size) == b"\x55" * size
                 assert [run.length for run in file.runs()] == [size]
+
+
+def test_a_sub_block_that_lies_across_two_blocks(tmp_path: Path) -> None:
+    """On VMFS-3 those of 64 KiB begin at 96 KiB into .sbc.sf: every sixteenth crosses a block's edge."""
+    step = 64 * KiB
+    contents = {f"/f{number}": pattern(number * step, step - number, "sub-blocks") for number in range(20)}
+    with lab(tmp_path, VolumeSpec(version=3, size_bytes=SMALL)) as truth:
+        for path, content in contents.items():
+            truth.create_file(path, data=content, layout=Layout.SUB_BLOCK)
+        with overlaid(truth) as (volume, overlay):
+            table = volume.tree().find("/.sbc.sf")
+            first, second = (int(raw) for raw in table.pointers(volume.fs)[:2])
+            free = volume.size_bytes // MiB - 1
+            second_block, far_block = (0x1100000 + number * MiB for number in (second >> 6, free))
+            overlay.patch(far_block, read(overlay, second_block, MiB))
+            overlay.patch(second_block, b"\xee" * MiB)
+            overlay.patch_number(0x1100000 + table.offset + 1024 + 4, free << 6 | second & 0x3F)
+            assert first >> 6 == (second >> 6) - 1, "they were one run"
+            files = {path: volume.open_file(path) for path in contents}
+            assert {path: read(file, 0, file.size_bytes) for path, file in files.items()} == contents
+            assert sorted(len(file.runs()) for file in files.values())[-2:] == [1, 2], "one lies in two pieces"
 
 
 def test_blocks_behind_the_end_are_not_the_files(tmp_path: Path) -> None:
