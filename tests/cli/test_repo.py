@@ -14,6 +14,7 @@ import pytest
 from tests.repository.repositories import PASSWORD, info, made_in, write_point
 from vcbproxy.cli.main import main
 from vcbproxy.repository.backend.base import FileKind, FileName
+from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.identity import Identity
 from vcbproxy.repository.lockfile import LockRecord
 from vcbproxy.repository.repository import Repository
@@ -64,7 +65,31 @@ def test_init_wants_a_directory_of_its_own(program: Program) -> None:
     assert code == 2
     assert "letters" in json.loads(said)["message"]
     (program.place / "letters").unlink()
+    (program.place / "data").mkdir()
+    (program.place / "data" / "photos").touch()
+    code, _, said = program.run("init")
+    assert (code, "data/photos" in json.loads(said)["message"]) == (2, True)
+    (program.place / "data" / "photos").unlink()
     assert program.run("init")[0] == 0
+
+
+def test_init_goes_on_where_another_broke_off(program: Program) -> None:
+    """Killed between its directories and its key, or with a key file half written."""
+    DirectoryBackend(program.place).create()
+    (program.place / "keys" / f"{'ab' * 32}-tmp-0123").touch()
+    assert program.run("init")[0] == 0
+
+
+def test_a_repository_that_lost_its_config_is_not_called_missing(program: Program, repository: Repository) -> None:
+    config = program.place / "config"
+    kept = config.rename(program.place.parent / "config")
+    code, _, said = program.run("check")
+    assert (code, json.loads(said)["error"]) == (4, "IntegrityError")
+    assert "bring the file `config` back" in json.loads(said)["message"]
+    code, _, said = program.run("init")
+    assert (code, "bring that back from a copy" in json.loads(said)["message"]) == (1, True)
+    kept.rename(config)
+    assert program.run("check")[0] == 0
 
 
 def test_check_of_a_sound_one(program: Program, repository: Repository) -> None:

@@ -56,6 +56,40 @@ def test_a_full_file_system(tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.root
+def test_no_room_even_for_a_lock(tmp_path: Path) -> None:
+    with mounted(tmp_path / "small", "size=6m,nr_inodes=2000") as place:
+        repository = made_in(place / "repository")
+        written = write_point(repository, scsi0_0=LETTERS)
+        fill(place)
+        with pytest.raises(TargetError, match=r"is full, there is no room even for a lock: .* --no-lock"):
+            RepositoryTarget(repository).open("web01@latest")
+        with RepositoryTarget(repository, lock=False).open("web01@latest") as reader:
+            assert read(reader.disk("scsi0-0"), 0, 26 << 13) == written.disks["scsi0-0"]
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("room_bytes", [0, 4096, 8192], ids=["keys", "parameters", "config"])
+def test_a_repository_that_finds_no_room_leaves_room_for_another_try(tmp_path: Path, room_bytes: int) -> None:
+    with mounted(tmp_path / "small", "size=2m,nr_inodes=2000") as place:
+        DirectoryBackend(place / "repository").create()
+        fill(place, room_bytes)
+        with pytest.raises(TargetError, match="No space left on device; free space"):
+            made_in(place / "repository")
+        assert [path for path in (place / "repository").rglob("*") if path.is_file()] == []
+        (place / "filler").unlink()
+        made_in(place / "repository")
+        assert check(reopened(DirectoryBackend(place / "repository")), Subset()).problems == []
+
+
+def fill(place: Path, left_bytes: int = 0) -> None:
+    """Take all the room there is."""
+    with (place / "filler").open("wb") as filler:
+        filler.write(bytes(os.statvfs(place).f_bavail * os.statvfs(place).f_frsize - left_bytes))
+
+
+@needs_root
+@pytest.mark.root
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "size=16m") as place:
         written = write_point(made_in(place / "repository"), scsi0_0=LETTERS)

@@ -42,6 +42,11 @@ def test_no_other_password_opens(backend: MemoryBackend, password: str) -> None:
     assert caught.value.exit_code == 12
 
 
+def test_no_key_at_all_is_no_wrong_password(backend: MemoryBackend) -> None:
+    with pytest.raises(IntegrityError, match="there is no file in keys"):
+        keys.unlock(backend, "one")
+
+
 def test_an_empty_password_is_not_taken(backend: MemoryBackend) -> None:
     with pytest.raises(CredentialsError, match="empty"):
         add(backend, "")

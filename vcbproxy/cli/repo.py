@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,32 @@ def init(window: int, accept_unsafe: bool, repository: address.RepositoryAddress
 
 
 def _require_own_place(directory: Path) -> None:
-    """Refuse a directory that holds other things: sooner or later somebody tidies up there."""
-    try:
-        names = {path.name for path in directory.iterdir()} - {"lost+found"}
-    except OSError:  # not there yet, or it cannot be read: creation says what is wrong
+    """Refuse a directory that holds other things: sooner or later somebody tidies up there.
+
+    What a `repo init` left that was killed is no other thing; creation says what there is to say of it.
+    """
+    other = next(_other_things(directory), None)
+    if other is not None:
+        raise UsageError(f"{directory} is not empty ({other}, ...); give a directory of its own")
+
+
+def _other_things(directory: Path) -> Iterator[str]:
+    """What does not belong to a repository that is none yet."""
+    from vcbproxy.repository.backend.base import CONFIG, FileKind
+    from vcbproxy.repository.ids import is_hex_id
+
+    if (directory / CONFIG.path).exists():
         return
-    if names and "config" not in names:
-        raise UsageError(f"{directory} is not empty ({min(names)}, ...); give a directory of its own")
+    own = {Path(kind.value).parts[0] for kind in FileKind}
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if path.name not in own:
+            if path.name != "lost+found":
+                yield path.name
+            continue
+        for below, _, names in os.walk(path):
+            stems = {name: name.partition("-tmp-")[0] for name in names}
+            foreign = (name for name, stem in stems.items() if not is_hex_id(stem) and stem != CONFIG.path)
+            yield from (str(Path(below, name).relative_to(directory)) for name in foreign)
 
 
 def _require_fit(repository: address.RepositoryAddress, accept_unsafe: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 
 from vcbproxy.clock import Clock, SystemClock
-from vcbproxy.errors import TargetError
+from vcbproxy.errors import Error, TargetError
 from vcbproxy.repository import config, crypto, identity, keys, times
-from vcbproxy.repository.backend.base import CONFIG, Backend, FileKind, exists
+from vcbproxy.repository.backend.base import CONFIG, Backend, FileExists, FileKind, FileName, exists
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.repository import Repository
@@ -32,14 +34,45 @@ def create(
     backend.create()
     if exists(backend, CONFIG):
         raise TargetError(f"{backend.location}: there is a repository already")
-    for kind in (FileKind.KEY, FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK):
+    for kind in (FileKind.KEY, FileKind.PARAMETERS, FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK):
         if next(iter(backend.list(kind)), None) is not None:
-            raise TargetError(f"{backend.location}: not empty: there are {kind.value} files, but no config; look first")
+            raise TargetError(
+                f"{backend.location}: there is no config, but there are files in {kind.value}: if a `repo init` broke "
+                "off there, remove them; else a repository has lost its config: bring that back from a copy"
+            )
     master = crypto.new_key()
-    keys.add(backend, master, password, kdf or keys.Kdf(), me, times.precise(clock.now()))
     chunker = chunker or ChunkerSettings()
-    files = Files(backend, master)
-    files.save_sealed(FileKind.PARAMETERS, chunker.encode())
     settings = RepositoryConfig(secrets.token_hex(32), config.new_polynomial(secrets.randbits))
-    files.save_sealed(FileKind.CONFIG, settings.encode())
+    files = Files(backend, master)
+    with _all_or_nothing(backend) as saved:
+        saved.append(keys.add(backend, master, password, kdf or keys.Kdf(), me, times.precise(clock.now())))
+        _save(files, FileKind.PARAMETERS, chunker.encode(), saved)
+        _save(files, FileKind.CONFIG, settings.encode(), saved)
     return Repository(backend, master, settings, chunker, clock=clock, me=me)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(backend: Backend) -> Iterator[list[FileName]]:
+    """What was saved of a repository that came to none goes again, so that it can be tried once more.
+
+    A full disk, or Ctrl-C: without this the next try would find a place that is not empty.
+    """
+    saved: list[FileName] = []
+    try:
+        yield saved
+    except BaseException:
+        for name in reversed(saved):
+            with contextlib.suppress(Error):  # the first error is the one to tell
+                backend.remove(name)
+        raise
+
+
+def _save(files: Files, kind: FileKind, plain: bytes, saved: list[FileName]) -> None:
+    """Save a single file. It is noted before: an interrupt may strike behind it. One of somebody else is not ours."""
+    name, sealed = files.sealed(kind, plain)
+    saved.append(name)
+    try:
+        files.backend.save(name, [sealed])
+    except FileExists:
+        saved.remove(name)
+        raise

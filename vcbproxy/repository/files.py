@@ -65,8 +65,13 @@ def unlocked(backend: Backend, password: str) -> Files:
     Raises:
         RepositoryMissing: no config there.
         CredentialsError: wrong password.
-        IntegrityError: all keys are damaged.
+        IntegrityError: all keys are damaged or lost, or the config is.
     """
     if not exists(backend, CONFIG):
+        if next(iter(backend.list(FileKind.KEY)), None) is not None:
+            raise IntegrityError(
+                f"{backend.location}: there are keys and no config: it is lost, or a `repo init` is not done or broke "
+                "off; of a repository that was in use bring the file `config` back from a copy"
+            )
         raise RepositoryMissing(location=backend.location)
     return Files(backend, keys.unlock(backend, password))

@@ -88,9 +88,14 @@ def unlock(backend: Backend, password: str) -> crypto.Key:
 
     Raises:
         CredentialsError: none opens with this password.
-        IntegrityError: key files are there, and none of them is readable.
+        IntegrityError: no key file is there, or none of them is readable.
     """
     names = sorted((stored.name for stored in backend.list(FileKind.KEY)), key=lambda name: name.stem)
+    if not names:
+        raise IntegrityError(
+            f"{backend.location}: there is no file in {FileKind.KEY.value}, without which no password opens it: "
+            "bring one back from a copy of the repository"
+        )
     damage: list[IntegrityError] = []
     for name in names[:_TRIES_MAX]:
         try:

@@ -29,6 +29,15 @@ from vcbproxy.thread import Thread, join_all
 REFRESH_S = 5 * 60.0
 LOST_S = 22.5 * 60.0
 _POLL_S = 1.0
+_FULL = (
+    "full, there is no room even for a lock: free some KiB of its file system by other means, then give space back by "
+    "`vcbproxy repo prune --max-unused unlimited`"
+)
+_NO_LOCK: dict[object, str] = {
+    errno.EROFS: "read-only: no lock can be kept there",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+}
 
 
 class HeldLock:
@@ -59,10 +68,9 @@ class HeldLock:
             self._files.backend.save(self._name, [self._sealed])
         except Error as error:  # there is none; after an interrupt there may be
             self._taken = False
-            if error.facts.get("errno") == errno.EROFS:
+            if (why := _NO_LOCK.get(error.facts.get("errno"))) is not None:
                 raise TargetError(
-                    f"{self._files.location} is read-only: no lock can be kept there; "
-                    "restore, verify and repo check do without: --no-lock"
+                    f"{self._files.location} is {why}; restore, verify and repo check do without: --no-lock"
                 ) from error
             raise
         # Of two that write before they look again, at least one sees the other, if listings are never behind.

@@ -44,8 +44,8 @@ _NEVER_MISSING = (FileKind.SNAPSHOT, FileKind.INDEX)  # made with the repository
 _DIRECT_MIN_BYTES = 1 * MiB
 _TEMPORARY = re.compile(r"([0-9a-f]{64}|config)-tmp-[0-9A-Za-z]+")
 _REMEDIES = {
-    errno.ENOSPC: "free space or prune, then run again; the repository is still valid",
-    errno.EDQUOT: "raise the quota or prune, then run again; the repository is still valid",
+    errno.ENOSPC: "free space or prune, then run again; no restore point is harmed",
+    errno.EDQUOT: "raise the quota or prune, then run again; no restore point is harmed",
     errno.EROFS: "it is mounted read-only",
     errno.EACCES: "check owner and mode",
     errno.EPERM: "check owner, mode and attributes",
