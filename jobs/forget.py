@@ -17,6 +17,7 @@ from jobs import retention
 from jobs.retention import Rule, Verdict
 from vcbproxy.errors import Cancelled, Error, UsageError
 from vcbproxy.manager.pattern import Pattern
+from vcbproxy.pointname import some_of
 from vcbproxy.repository import hurt as damage
 from vcbproxy.repository import points, records
 from vcbproxy.repository.lock import HeldLock
@@ -25,7 +26,6 @@ from vcbproxy.repository.repository import Repository
 
 ALL = "@all"
 Decision = Callable[[Sequence[PointSummary]], list[Verdict]]
-_SHOWN_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def of_vms(listed: Sequence[PointSummary], vms: Sequence[str]) -> list[PointSumm
         pattern = Pattern.parse(text)
         found = {one.id for one in listed if text == one.instance_uuid or pattern.fits(one.vm)}
         if not found:
-            names = ", ".join(sorted({one.vm for one in listed})[:_SHOWN_MAX]) or "none at all"
-            raise UsageError(f"no restore points of {text!r}; there are some of: {names}")
+            known = some_of({one.vm for one in listed}, text)
+            raise UsageError(f"no restore points of {text!r}; there are some of: {known}")
         meant |= found
     return [point for point in listed if point.id in meant]
 

@@ -126,6 +126,8 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path} is a directory; give the name of a file")
     if not path.parent.is_dir():
         raise UsageError(f"there is no directory {path.parent}; create it first")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a plain file; restore to a file, and write it there from that")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise UsageError(f"{path} exists; --overwrite replaces it, once the new one is whole")
 

@@ -178,7 +178,9 @@ class _VmBackup:
         vm = self._vm
         refused = refusals(vm.disks, self._around.storage)
         if not vm.disks:
-            raise NothingProtected(f"{vm.name} has no disk: there is nothing to protect")
+            raise NothingProtected(
+                f"{vm.name} has no disk: there is nothing to protect; not:moref:{vm.moref} leaves it out of a set"
+            )
         if len(refused) == len(vm.disks) or (refused and not self._choices.partial):
             hint = "" if len(refused) == len(vm.disks) else "; --partial backs up the other disks alone"
             raise SourceError(f"{vm.name}: {told(vm.disks, refused)}{hint}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vcbproxy import pointname
 from vcbproxy.errors import UsageError
-from vcbproxy.pointname import NoSuchPoint, choose, doubt, period
+from vcbproxy.pointname import NoSuchPoint, choose, doubt, period, some_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def test_what_names_one(text: str, number: int) -> None:
         ("web01@2026-11-01T03:00", UsageError, "means 2 restore points"),
         ("web01@2024", NoSuchPoint, "no restore point 'web01@2024' here; there are 6: … 0002"),
         ("web01@2026-11-01T16:00", NoSuchPoint, "no restore point"),
-        ("web02@latest", NoSuchPoint, "no restore points of 'web02' here; there are some of: cafe, web01"),
+        ("web02@latest", NoSuchPoint, "no restore points of 'web02' here; there are some of: web01, cafe"),
+        ("Wen01@latest", NoSuchPoint, "there are some of: web01, cafe"),
         ("web01@2026-11-1", UsageError, "after the @ belongs 'latest' or a time"),
         ("web01@2026-13", UsageError, "after the @ belongs"),
         ("web01@2026-11-31", UsageError, "after the @ belongs"),
@@ -173,3 +174,9 @@ def test_the_latest_is_not_simply_what_a_wrong_clock_has_dated() -> None:
     assert choose(listed[:-1], "web01@latest", "here", now) == listed[-2]
     assert choose(listed[:-1], "web01@latest", "here", now - timedelta(hours=23)) == listed[-2], "clocks differ"
     assert choose(listed, "web01@latest", "here", datetime(2027, 3, 1, tzinfo=UTC)) == listed[-1]
+
+
+def test_the_names_that_were_most_likely_meant_come_first() -> None:
+    names = [f"app{number}" for number in range(40)] + ["db01 "]
+    assert some_of(names, "DB01") == "'db01 ', app0, app1, app10, app11 and 36 more"
+    assert some_of([], "db01") == "none at all"

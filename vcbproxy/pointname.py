@@ -13,7 +13,7 @@ What could mean several is refused, and they are listed: nobody restores a guess
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Protocol, TypeVar
@@ -137,8 +137,8 @@ def choose(points: Sequence[P], text: str, where: str, now: datetime | None = No
         return _by_id(points, text, where)
     of_vm = [point for point in points if vm in (point.vm, point.instance_uuid)]
     if not of_vm:
-        names = ", ".join(sorted({point.vm for point in points})[:_SHOWN_MAX]) or "none at all"
-        raise NoSuchPoint(f"no restore points of {vm!r} {where}; there are some of: {names}", text=text)
+        known = some_of({point.vm for point in points}, vm)
+        raise NoSuchPoint(f"no restore points of {vm!r} {where}; there are some of: {known}", text=text)
     uuids = {point.instance_uuid for point in of_vm}
     if len(uuids) > 1:
         raise UsageError(
@@ -152,6 +152,18 @@ def choose(points: Sequence[P], text: str, where: str, now: datetime | None = No
     except ValueError:
         raise UsageError(f"{text!r}: after the @ belongs 'latest' or a time; {_candidates(of_vm)}") from None
     return _only([point for point in of_vm if point.time in meant], text, of_vm, where)
+
+
+def some_of(names: Iterable[str], wanted: str) -> str:
+    """The names that were most likely meant, first; and how many more there are."""
+    import difflib  # only needed here, and not for nothing
+
+    known = sorted(set(names))
+    folded = {name.casefold(): name for name in reversed(known)}
+    near = [folded[name] for name in difflib.get_close_matches(wanted.casefold(), folded)]
+    shown = list(dict.fromkeys((*near, *known)))[:_SHOWN_MAX]
+    more = f" and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+    return ", ".join(name if name.strip() == name else repr(name) for name in shown) + more or "none at all"
 
 
 def _refuse_future(of_vm: Sequence[P], text: str, now: datetime | None) -> None:
@@ -200,4 +212,6 @@ def _candidates(points: Sequence[P]) -> str:
     if not points:
         return "there is none at all"
     shown = ", ".join(f"{point.ids[0][:8]} {point.name}" for point in points[-_SHOWN_MAX:])
+    if len(points) == 1:
+        return f"there is only {points[0].ids[0][:8]} {points[0].name}"
     return f"there are {len(points)}: {'… ' if len(points) > _SHOWN_MAX else ''}{shown}"

@@ -16,6 +16,7 @@ from vcbproxy.units import GiB, human
 
 _FREE_MIN_BYTES = GiB
 _FREE_MIN_SHARE = 0.05
+_FILES_MIN = 10_000
 
 
 def repository(open_it: Callable[[], Repository], held: Mapping[str, int]) -> Iterator[Result]:
@@ -55,6 +56,10 @@ def _room(directory: Path, new_bytes: int) -> Iterator[Result]:
         yield failed("repository space", f"{directory} is not writable by us", remedy)
         return
     usage = shutil.disk_usage(directory)
+    nodes = os.statvfs(directory)
+    if nodes.f_files and nodes.f_favail < _FILES_MIN:  # not every file system counts them
+        remedy = "remove small files there, or move the repository"
+        yield warning("repository space", f"only {nodes.f_favail} more files fit there (`df -i`)", remedy)
     detail = f"{human(usage.free)} of {human(usage.total)} are free"
     if usage.free < min(_FREE_MIN_BYTES, int(usage.total * _FREE_MIN_SHARE)):
         yield warning("repository space", detail, "make room, or move the repository")

@@ -124,7 +124,7 @@ def test_a_restore_point_is_found_by_its_names(catalog):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("web02@latest", "there are some of: twin, web01"),
+        ("web02@latest", "there are some of: web01, twin"),
         ("web01@yesterday", "belongs 'latest' or a time"),
         ("web01@2020-01-01T00:00:00Z", "no restore point"),
         ("web01", "neither VM@latest"),

@@ -48,6 +48,13 @@ def test_every_command_that_prints_data_has_json(path, command):
     assert "as_json" in {parameter.name for parameter in command.params}
 
 
+def test_no_list_of_commands_breaks_off():
+    for path, command in ALL:
+        if isinstance(command, click.Group):
+            with click.Context(command, info_name=" ".join(path)) as context:
+                assert "...\n" not in command.get_help(context).partition("Options:")[2], path
+
+
 def test_no_password_is_ever_an_argument():
     for path, command in LEAVES:
         for parameter in command.params:

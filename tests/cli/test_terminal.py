@@ -113,6 +113,34 @@ def test_what_is_in_the_way_of_a_restore_is_told_before_it_begins(lab, tmp_path)
     assert (tmp_path / "vm1.vmx").stat().st_size > 0
 
 
+@pytest.mark.parametrize("option", ["--to", "--output", "--repo", "--password-file", "--disk", "--config"])
+def test_an_empty_option_is_no_answer(lab, option):
+    """As `--to "$TARGET"` is when a script has forgotten to set it: it meant the working directory."""
+    said = lab.vcbproxy("restore", "vm1@latest", option, "", code=2).err
+    assert f"invalid value for '{option}': it is empty" in said
+    assert lab.vcbproxy("restore", "vm1@latest", f"{option}=", code=2).err == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--output", "-"), "into a pipe streams `restic dump`"),
+        (("--output", "/dev/null"), "is not a plain file"),
+        (("--dry-run",), "--dry-run is of tape: it goes with --from tape"),
+        (("vm1@latest", "--to", "x"), "one restore point comes at a time"),
+    ],
+)
+def test_what_a_restore_from_the_repository_does_not_do(lab, arguments, says):
+    assert says in lab.vcbproxy("restore", "vm1@latest", *arguments, code=2).err
+
+
+def test_check_looks_at_the_repository_that_is_named(lab, tmp_path):
+    said = lab.vcbproxy("check", "--repo", tmp_path / "elsewhere", code=10).out
+    assert f"no repository at {tmp_path / 'elsewhere'}" in said
+    named = Program(lab.directory / "vcbproxy.toml", VCBPROXY_REPO=str(tmp_path / "elsewhere"))
+    assert named("check", code=10).out == said
+
+
 def test_what_repeats_itself_is_logged_once(capsys):
     import logging
 

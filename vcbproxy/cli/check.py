@@ -22,15 +22,15 @@ _MARKS = {Level.OK: ("✔", "green"), Level.WARNING: ("!", "yellow"), Level.FAIL
 
 
 @click.command(cls=frame.Command, exit_codes=(4, 10, 11, 12), examples=("vcbproxy check && vcbproxy backup --all",))
-@frame.config_option
+@address.optional_repository_options
 @frame.json_option
-def check(config: Config, as_json: bool) -> None:
+def check(repository: address.RepositoryAddress | None, config: Config, as_json: bool) -> None:
     """Check that all is there that a backup needs: manager, privileges, LUNs, datastores, tape, repository.
 
     All checks are made, whatever fails, and nothing is changed. It is about the VMs under [backup] vms; without any,
     about all. The exit code is that of the first failure; warnings have none.
     """
-    results = list(_results(config))
+    results = list(_results(config, repository))
     if as_json:
         frame.emit([_row(result) for result in results], as_json=True)
     else:
@@ -71,8 +71,9 @@ def _show(results: Sequence[Result]) -> None:
             click.echo(f"{'':{indent}}  {'':{width}}  -> {frame.printable(result.remedy)}")
 
 
-def _results(config: Config) -> Iterator[Result]:
-    from jobs.preflight import repository, storage
+def _results(config: Config, repository: address.RepositoryAddress | None) -> Iterator[Result]:
+    from jobs.preflight import repository as stored
+    from jobs.preflight import storage
     from jobs.preflight.survey import Seen
     from vcbproxy.san.opened import OpenLuns
 
@@ -91,12 +92,12 @@ def _results(config: Config) -> Iterator[Result]:
         from vcbproxy.cli.shelves import state_directory
 
         yield from tapes.looked_at(config.tape.library, state_directory(config))
-    settings = config.repository
-    if settings is None:
-        yield broken("repository", ConfigError("no repository: write [repository] in the configuration"))
+    try:
+        named = address.required(repository)
+    except ConfigError as error:
+        yield broken("repository", error)
         return
-    named = address.RepositoryAddress(settings.location, settings, settings.s3, settings.traffic, settings.cache)
-    yield from guarded("repository", lambda: repository.repository(named.open, seen.held_bytes))
+    yield from guarded("repository", lambda: stored.repository(named.open, seen.held_bytes))
 
 
 def _session(config: Config, stack: ExitStack) -> tuple[Session | None, list[Result]]:

@@ -24,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CONFIG_VARIABLE = "VCBPROXY_CONFIG"
+_WHOLE = 1000  # signs
 EXIT_CODES = {
     0: "ok",
     1: "failed",
@@ -52,6 +53,21 @@ class Command(click.Command):
         self._exit_codes = sorted({0, 1, 2, 130, 143, *exit_codes})
         self._examples = tuple(examples)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse options without anything in them: ``--to "$TARGET"`` must not mean the working directory.
+
+        Raises:
+            click.BadParameter: one is empty.
+        """
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        values, _, _ = self.make_parser(ctx).parse_args(given)
+        for param in self.params:
+            value = values.get(param.name or "")
+            if isinstance(param, click.Option) and (value == "" or (isinstance(value, list) and "" in value)):
+                raise click.BadParameter("it is empty; was a variable not set?", ctx=ctx, param=param)
+        return rest
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write examples and exit codes below the options."""
         super().format_epilog(ctx, formatter)
@@ -60,6 +76,16 @@ class Command(click.Command):
                 formatter.write("".join(f"  {line}\n" for line in self._examples))
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), EXIT_CODES[code]) for code in self._exit_codes])
+
+
+class Group(click.Group):
+    """A group whose help lists each command with its first sentence, whole."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, found.get_short_help_str(_WHOLE)) for name, found in commands if found])
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:

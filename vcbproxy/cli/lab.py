@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _READY_NAME = "serve.json"  # vcbproxy.lab.door looks for it
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def lab() -> None:
     """A datacenter in a folder, to try everything out.
 
@@ -70,11 +71,12 @@ def create(directory: Path, spec_path: Path | None, demo: bool, seed: int, as_js
             }
             for machine in datacenter.machines
         ]
-    columns = ("vm", "moref", "datastore", "disks", "size", "snapshots")
+    columns = ("vm", "moref", "datastore", "size", "snapshots", "disks")
     frame.emit({"directory": str(directory), "vms": rows} if as_json else rows, as_json=as_json, columns=columns)
     if not as_json:
-        frame.say(f"Now serve it: vcbproxy lab serve {directory} --guest-writes &")
-        frame.say(f"And use it:   export {frame.CONFIG_VARIABLE}={directory.resolve() / client.CONFIG_NAME}")
+        file = directory.resolve() / client.CONFIG_NAME
+        frame.say(f"Now serve it: vcbproxy lab serve {shlex.quote(str(directory))} --guest-writes &")
+        frame.say(f"And use it:   export {frame.CONFIG_VARIABLE}={shlex.quote(str(file))}")
 
 
 @lab.command(cls=frame.Command, exit_codes=(11,), examples=("vcbproxy lab serve /tmp/lab --guest-writes &",))

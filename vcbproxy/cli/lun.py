@@ -30,7 +30,7 @@ _LOOKS_MAX = 5
 _TROUBLE = ("missing", "problem")
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def lun() -> None:
     """LUNs this proxy sees, and the volumes on them."""
 

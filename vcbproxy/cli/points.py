@@ -24,7 +24,7 @@ place_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def points() -> None:
     """Restore points: those in the repository, and those on tape."""
 
@@ -70,7 +70,9 @@ def list_(
     on_tape = ("on",) if any(row["barcodes"] for row in shown) else ()
     frame.emit(shown, as_json=as_json, columns=(*_COLUMNS, *on_tape), columns_if_any=_FURTHER)
     if not shown:
-        others = ", ".join(sorted({row["vm"] for row in rows}))
+        from vcbproxy.pointname import some_of
+
+        others = some_of({row["vm"] for row in rows}, vm) if rows and vm is not None else ""
         place = "on tape" if repository is None or on is not None else f"in {repository.location}"
         what = f"of {vm!r}; there are some of: {others}" if others else f"{place} yet"
         frame.say(f"no restore points {what}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vcbproxy.repository.report import PointLock
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def repo() -> None:
     """Create, check, prune and unlock repositories."""
 

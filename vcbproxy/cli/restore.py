@@ -80,6 +80,8 @@ def restore(
     """
     if not dry_run and (directory is None) == (output is None):
         raise UsageError("say where to: --to DIRECTORY, or --output FILE for one disk")
+    if str(output) == "-":
+        raise UsageError("--output takes a file, which is whole or not there; into a pipe streams `restic dump`")
     if source is not None:
         from vcbproxy.cli import tapereading
 
@@ -88,8 +90,11 @@ def restore(
         )
         _from_tape(config, wanted, as_json, part, dry_run=dry_run)
         return
-    if dry_run or wait or salvage or part or identity or len(points) != 1:
-        raise UsageError("several restore points, and what help says is of tape, go with --from tape")
+    of_tape = {"--dry-run": dry_run, "--wait": wait, "--salvage": salvage, "--range": part, "--identity": identity}
+    for option in (name for name, given in of_tape.items() if given):
+        raise UsageError(f"{option} is of tape: it goes with --from tape")
+    if len(points) != 1:
+        raise UsageError("from the repository one restore point comes at a time; several in one go with --from tape")
     with archiving.or_on_tape(config, "add --from tape", *points):
         _from_repository(
             points[0], address.required(repository), disks, directory, output, overwrite, workers, no_lock, as_json

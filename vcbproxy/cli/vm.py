@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vcbproxy.manager.vm import VmSummary
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def vm() -> None:
     """Virtual machines as the manager knows them."""
 

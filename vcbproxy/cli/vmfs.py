@@ -56,7 +56,7 @@ def _opened(devices: Sequence[str]) -> Iterator[Volume]:
         yield Volume.open([stack.enter_context(open_lun(device)) for device in devices])
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def vmfs() -> None:
     """Look into VMFS volumes with no manager at hand.
 

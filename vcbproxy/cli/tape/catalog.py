@@ -11,7 +11,7 @@ from vcbproxy.config import Config
 from vcbproxy.errors import IntegrityError, UsageError
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def catalog() -> None:
     """What is known of cartridges, and of the restore points on them."""
 

@@ -21,7 +21,7 @@ _COLUMNS = ("place", "cartridge", "drive", "from")
 _IF_ANY = ("cleanings_left", "problem")
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def changer() -> None:
     """A library's robot: what lies where, and cartridges carried from place to place.
 

@@ -28,7 +28,7 @@ _COLUMNS = ("library", "number", "drive", "model", "device", "cartridge", "in_us
 _DRIVE = click.argument("drive")
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def drive() -> None:
     """Tape drives: what is in them, and how they fare.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tape.emulator.library import VirtualLibrary
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def library() -> None:
     """A tape library in a folder: drives, a robot, and cartridges that are folders too.
 

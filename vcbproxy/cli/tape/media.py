@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vcbproxy.catalog.vaulting import Due
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def media() -> None:
     """Cartridges: what may be done with them, how long they are kept, and where they are."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vcbproxy.catalog.catalog import Catalog
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def pool() -> None:
     """Pools of cartridges: their rules, and what each has left."""
 

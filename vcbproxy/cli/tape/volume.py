@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tape.ltfs.volume import LtfsVolume
 
 
-@click.group()
+@click.group(cls=frame.Group)
 def volume() -> None:
     """One LTFS volume: what is on it, and whether it is whole."""
 
