@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from vcbproxy.clock import ManualClock
-from vcbproxy.device import FileDevice, MappedDevice
-from vcbproxy.errors import Changed
+from vcbproxy.device import FileDevice, MappedDevice, MemoryDevice
+from vcbproxy.errors import Changed, SourceError
 from vcbproxy.lab.vmfs import LabVolume, Layout, VolumeSpec
 from vcbproxy.manager.datastore import DatastorePath
-from vcbproxy.source.configfiles import read_config_file
+from vcbproxy.source.configfiles import SIZE_MAX_BYTES, read_config_file
 from vcbproxy.units import KiB
 from vcbproxy.vmfs.volume import Volume
 
@@ -96,3 +96,29 @@ def test_a_file_that_never_stands_still(site: Site) -> None:
     site.lun.happenings += [partial(site.rewritten, bytes([number]) * KiB) for number in range(1, 99)]
     with pytest.raises(Changed, match=r"vm1\.vmx"):
         read_config_file(site, VMX)
+
+
+@dataclass
+class OneFile:
+    """Files that are all the same one."""
+
+    file: MemoryDevice
+
+    def open(self, path: str) -> MappedDevice:
+        return self.file
+
+
+def test_a_file_that_cannot_be_looked_at_again_is_not_believed() -> None:
+    with pytest.raises(Changed, match="it cannot be looked at again, so nobody knows"):
+        read_config_file(OneFile(MemoryDevice(OLD)), VMX)
+
+
+def test_a_disk_under_the_name_of_a_configuration_file_is_not_read_into_memory() -> None:
+    class Huge(MemoryDevice):
+        size_bytes = SIZE_MAX_BYTES + 1
+
+        def read_into(self, offset: int, buf: memoryview) -> None:
+            raise AssertionError("it was read")
+
+    with pytest.raises(SourceError, match=r"vm1\.vmx has 16777217 bytes: too large for a configuration file"):
+        read_config_file(OneFile(Huge(b"")), VMX)
