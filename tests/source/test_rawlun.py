@@ -175,3 +175,10 @@ def test_a_lun_that_cannot_be_opened_is_told_before_any_snapshot(site: Site) -> 
         (site.folder / "raw.img").unlink()
         [reason] = refusals([site.disk], storage).values()
         assert f"cannot open raw.img (naa.{RAW}): No such file" in reason
+
+
+def test_a_mapping_on_a_mount_is_refused(site: Site) -> None:
+    """There, it would be a plain file, whose bytes are not the disk's."""
+    files = Storage([site.datastore], site.luns(), {site.datastore.name: site.folder}).files()
+    with pytest.raises(VmdkError, match="can only lie on VMFS, and this is a mount"):
+        files.mapping(f"[{site.datastore.name}] vm1/vm1-rdm.vmdk")
