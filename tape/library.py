@@ -234,21 +234,12 @@ class Library:
                 start = inventory.at(source.kind, source.address)
                 return self._arm.carry(inventory, start, inventory.at(destination.kind, destination.address))
 
-    def transfer(self, barcode: str, destination: Element, *, wait_s: float = 0.0) -> Element:
-        """Carry a cartridge, wherever it lies, to an element; gives where it is now.
-
-        Raises:
-            CartridgeMissing: it is not in the library.
-            TapeError: as ``move``.
-        """
-        return self.move(self.inventory().where(barcode), destination, wait_s=wait_s)
-
     def export(self, barcode: str, *, wait_s: float = 0.0) -> Element:
         """Put a cartridge into a mail slot, for a person to take out; gives which one.
 
         Raises:
             LibraryError: no mail slot is empty.
-            TapeError: as ``transfer``.
+            TapeError: as ``move``.
         """
         inventory = self.inventory()
         found = inventory.where(barcode)

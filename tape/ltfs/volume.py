@@ -126,11 +126,6 @@ class LtfsVolume:
         return self.recording.full
 
     @property
-    def room_bytes(self) -> int:
-        """How many bytes of files can surely still be written."""
-        return 0 if self.full else max(self.recording.room.data_bytes, 0)
-
-    @property
     def closing_bytes(self) -> int:
         """How many bytes of closing files find room on a volume that is full; 0 when even its physical end was met."""
         return self.recording.room.closing_bytes

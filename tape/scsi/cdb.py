@@ -139,11 +139,6 @@ def write_attribute(partition: int, length: int) -> bytes:
     return struct.pack(">BB5xBxxIxB", 0x8D, 0x01, partition, length, 0)
 
 
-def report_density_support(length: int, *, medium: bool) -> bytes:
-    """The formats that the drive, or this cartridge, can take."""
-    return struct.pack(">BB5xHB", 0x44, int(medium), length, 0)
-
-
 def security_protocol_in(page: int, length: int) -> bytes:
     """Tape data encryption (protocol 20h): capabilities and status."""
     return struct.pack(">BBHxxIxB", 0xA2, 0x20, page, length, 0)

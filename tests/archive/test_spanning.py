@@ -112,7 +112,7 @@ def test_wherever_a_cartridge_ends(
     rng = random.Random(seed)
     if around is not None:  # end right at, or a little beside, what the first cartridge holds
         with shelf.for_writing() as cartridge:
-            sizes[0] = max(cartridge.volume.room_bytes + around, 1)
+            sizes[0] = max(cartridge.volume.recording.room.data_bytes + around, 1)
     files = {f"disk{number}": rng.randbytes(size) for number, size in enumerate(sizes)}
     with TapeLane(shelf) as lane:
         point = written(lane, {name: pieces_of(data, rng) for name, data in files.items()})

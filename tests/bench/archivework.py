@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tape.ltfs.stream import FileStream
 from tests.archive.shelves import FolderShelf
+from tests.pipeline.rawfile import restored
 from vcbproxy.pipeline.archive import image_stream
-from vcbproxy.pipeline.unarchive import restore_image
 from vcbproxy.san.lun import open_lun
 from vcbproxy.vmfs.volume import Volume
 
@@ -74,9 +74,7 @@ def read(raw: Path, folder: Path) -> Said:
     with shelf(folder).for_reading("TAP001L8") as cartridge:
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         file = cartridge.volume.open(IMAGE)
-        done = restore_image(
-            (piece.data for piece in file.pieces()), raw, int(sys.argv[5]), name=IMAGE, sha256=sys.argv[6]
-        )
+        done = restored((piece.data for piece in file.pieces()), raw, int(sys.argv[5]), sha256=sys.argv[6])
         wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     return Said(done.size_bytes, file.size_bytes, wall_s, cpu_s)
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline.disks import GRANULE, MappedMemory, contents, data, noise
+from tests.pipeline.rawfile import restored
 from vcbproxy.archive.appetite import LEVELS
 from vcbproxy.archive.frames import checksum_of, plain_checksum
 from vcbproxy.archive.plan import Filled, Zeroes, plan
@@ -24,7 +25,7 @@ from vcbproxy.device import MemoryDevice, read
 from vcbproxy.errors import Cancelled, DeviceError, IntegrityError, UsageError
 from vcbproxy.extent import Extent, Kind, merged
 from vcbproxy.pipeline.archive import ImageFacts, ImageOptions, image_stream
-from vcbproxy.pipeline.unarchive import Expected, restore_image, unpack
+from vcbproxy.pipeline.unarchive import Expected, unpack
 from vcbproxy.units import KiB, MiB
 
 SMALL = ImageOptions(workers=3, memory_bytes=1, frame_bytes=128 * KiB)
@@ -292,18 +293,18 @@ def test_restores_to_a_sparse_file(tmp_path: Path) -> None:
     content = noise(1, GRANULE) + bytes(64 * GRANULE) + noise(2, 100)
     image = image_of(MappedMemory(content, "D" + "-" * 64 + "D"))
     path = tmp_path / "disk.raw"
-    restore_image(cut(image.data, 512 * KiB), path, len(content), name="image", sha256=image.facts.sha256)
+    restored(cut(image.data, 512 * KiB), path, len(content), sha256=image.facts.sha256)
     assert path.read_bytes() == content
     assert path.stat().st_blocks * 512 < len(content) // 4
     with pytest.raises(UsageError):
-        restore_image([image.data], path, len(content), name="image")
+        restored([image.data], path, len(content))
 
 
 def test_a_restore_that_fails_leaves_no_file(tmp_path: Path, good: Image) -> None:
     hurt = bytearray(good.data)
     hurt[20_000] ^= 1
     with pytest.raises(IntegrityError):
-        restore_image(cut(bytes(hurt), 1000), tmp_path / "disk.raw", len(DAMAGED), name="image")
+        restored(cut(bytes(hurt), 1000), tmp_path / "disk.raw", len(DAMAGED))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -379,7 +380,7 @@ def test_pieces_that_fail_end_a_restore(good: Image, tmp_path: Path) -> None:
 
     before = threading.active_count()
     with pytest.raises(DeviceError):
-        restore_image(torn(), tmp_path / "disk.raw", len(DAMAGED), name="image")
+        restored(torn(), tmp_path / "disk.raw", len(DAMAGED))
     assert threading.active_count() == before
     assert list(tmp_path.iterdir()) == []
 

@@ -284,7 +284,7 @@ def test_what_is_not_known_is_refused(raw: ScsiTransport) -> None:
 
 
 def test_the_formats_are_told(raw: ScsiTransport) -> None:
-    data, _ = run(raw, cdb.report_density_support(255, medium=True), length=255)
+    data, _ = run(raw, bytes((0x44, 1, 0, 0, 0, 0, 0, 0, 255, 0)), length=255)
     assert len(data) == 2 + int.from_bytes(data[:2], "big") == 56
     assert data[4] == 0x5E
     assert int.from_bytes(data[16:20], "big") == 100

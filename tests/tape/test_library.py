@@ -350,7 +350,8 @@ def test_a_slot_is_kept_free_for_a_cartridge_that_is_in_a_drive(folder: Path) ->
         library.export("TAP002L8")
         assert library.import_()[0].address == SLOTS + 1  # its own
         library.export("TAP003L8")
-        library.transfer("TAP002L8", library.inventory().at(ElementKind.SLOT, SLOTS + 2))
+        inventory = library.inventory()
+        library.move(inventory.where("TAP002L8"), inventory.at(ElementKind.SLOT, SLOTS + 2))
         assert library.import_()[0].address == SLOTS + 1  # not that of the one in the drive
         assert library.unload(ONE).address == SLOTS
 

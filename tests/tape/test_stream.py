@@ -277,7 +277,7 @@ def test_closing_files_find_room_on_a_full_volume(tmp_path: Path) -> None:
     lun = formatted(tmp_path / "TAP001L8", capacity_mib=100, block_bytes=512 * 1024)
     volume = mounted(lun)
     done = stream_until_full(volume)
-    assert volume.room_bytes == 0
+    assert volume.full
     assert volume.closing_bytes > 1 << 20
     plain = volume.create("/plain.txt")
     assert plain.write(b"not on a full volume") == 0

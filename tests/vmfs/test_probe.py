@@ -60,9 +60,9 @@ def test_volumes_are_sorted_out(tmp_path: Path) -> None:
             truth = stack.enter_context(lab(tmp_path / label, spec, count))
             devices += [stack.enter_context(FileDevice(path)) for path in truth.paths]
         sets = probe.assemble(devices[::-1])
-        assert [(found.label, len(found.members), found.is_complete) for found in sets] == [
-            ("a", 1, True),
-            ("b", 3, True),
+        assert [(found.label, len(found.members), found.missing, found.duplicates) for found in sets] == [
+            ("a", 1, 0, ()),
+            ("b", 3, 0, ()),
         ]
         assert [found.missing_text for found in sets] == ["", ""]
         [_, found] = probe.assemble([*devices[:2], devices[2], devices[4]])
@@ -74,7 +74,6 @@ def test_the_same_part_twice(tmp_path: Path) -> None:
     with lab(tmp_path, VolumeSpec(version=5, size_bytes=SMALL)) as truth:  # noqa: SIM117  # devices of the volume
         with FileDevice(truth.paths[0], "sda") as one, FileDevice(truth.paths[0], "sdb") as other:
             [found] = probe.assemble([one, other])
-            assert not found.is_complete
             assert [member.device.name for member in found.duplicates] == ["sdb"]
             with pytest.raises(LvmError, match=r"sdb: holds the same part of volume .* as sda"):
                 Volume.open([one, other])

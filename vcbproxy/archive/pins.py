@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vcbproxy.catalog.catalog import Catalog
-from vcbproxy.catalog.records import Pin, Placed
+from vcbproxy.catalog.records import Outlined, Pin
 
 PREFIX = "vcbproxy.pin."
 _FORMAT = 1
@@ -65,10 +65,10 @@ def take_in(xattrs: Mapping[str, bytes], catalog: Catalog) -> list[Pin]:
     return catalog.marks.take_in(one.pin for one in borne(xattrs))
 
 
-def needed(point_id: str, points: Sequence[Placed]) -> tuple[str, ...]:
+def needed(point_id: str, points: Sequence[Outlined]) -> tuple[str, ...]:
     """The cartridges that a restore point lies on, and those of what it builds upon, as far as they are known."""
     by_id = {point.id: point for point in points}
-    chain: dict[str, Placed] = {}
+    chain: dict[str, Outlined] = {}
     below = by_id.get(point_id)
     while below is not None and below.id not in chain:
         chain[below.id] = below

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from vcbproxy.catalog.length import Length
 from vcbproxy.catalog.medium import FOREVER, MediaSet, Medium
-from vcbproxy.catalog.records import Placed
+from vcbproxy.catalog.records import Outlined
 
 _PLAUSIBLE = timedelta(days=90)
 _MONTHS_DIFFER = timedelta(days=3)
@@ -137,7 +137,7 @@ def before_a_pause(sets: Iterable[MediaSet], now: datetime) -> tuple[set[str], d
 def holds(
     media: Sequence[Medium],
     sets: Sequence[MediaSet],
-    points: Sequence[Placed],
+    points: Sequence[Outlined],
     retention: Mapping[str, Length],
     now: datetime,
     pins: Mapping[str, str] = MappingProxyType({}),
@@ -194,7 +194,7 @@ def _unseen(media_set: str | None, taken_in: datetime | None) -> str:
     )
 
 
-def _spread(kept: dict[str, Hold], points: Sequence[Placed]) -> None:
+def _spread(kept: dict[str, Hold], points: Sequence[Outlined]) -> None:
     """What a kept restore point lies on, and what it builds upon, is kept as long; whatever set that is in.
 
     A restore point is kept as long as any of its cartridges is.
@@ -218,12 +218,12 @@ def _spread(kept: dict[str, Hold], points: Sequence[Placed]) -> None:
             pending.append((by_id[point.base], end))
 
 
-def _pin(kept: dict[str, Hold], points: Sequence[Placed], pins: Mapping[str, str]) -> None:
+def _pin(kept: dict[str, Hold], points: Sequence[Outlined], pins: Mapping[str, str]) -> None:
     """What a pinned restore point lies on, and what it builds upon, is kept until it is unpinned."""
     by_id = {point.id: point for point in points}
     for pinned in (by_id[one] for one in pins if one in by_id):
         because = f" ({pins[pinned.id]})" if pins[pinned.id] else ""
-        point: Placed | None = pinned
+        point: Outlined | None = pinned
         seen: set[str] = set()
         while point is not None and point.id not in seen:
             seen.add(point.id)

@@ -133,7 +133,7 @@ class Outline:
     barcodes: tuple[str, ...]
 
 
-class Placed(Protocol):
+class Outlined(Protocol):
     """What an outline and a whole record have in common."""
 
     @property

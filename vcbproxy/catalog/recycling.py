@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from vcbproxy.catalog.allocation import is_expired
 from vcbproxy.catalog.medium import Medium
-from vcbproxy.catalog.records import Placed
+from vcbproxy.catalog.records import Outlined
 
-_P = TypeVar("_P", bound=Placed)
+_P = TypeVar("_P", bound=Outlined)
 
 
 def expired(media: Iterable[Medium], held: Collection[str], *, pool: str | None = None) -> list[Medium]:

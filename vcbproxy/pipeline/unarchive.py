@@ -14,7 +14,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, cast
 
 import zstandard
@@ -81,44 +80,6 @@ class Unpacked:
 
 def no_progress(_position: int) -> None:
     """Tell nobody."""
-
-
-def restore_image(
-    pieces: Iterable[bytes | memoryview],
-    path: Path,
-    size_bytes: int,
-    *,
-    name: str,
-    sha256: str | None = None,
-    workers: int = 0,
-    overwrite: bool = False,
-    progress: Callable[[int], None] = no_progress,
-    cancel: Cancel | None = None,
-) -> Unpacked:
-    """Write a disk to a sparse raw file, which gets its name when it is whole and as expected.
-
-    Args:
-        pieces: of the image, cut anywhere.
-        path: the file; it must not exist.
-        size_bytes: the disk's size, as recorded.
-        name: what messages call the image.
-        sha256: the disk's, as recorded.
-        workers: threads; 0 for one per processor.
-        overwrite: it may exist, and is replaced once the new one is whole.
-        progress: told how far it is, in bytes of the disk.
-        cancel: looked at a few times a second.
-
-    Raises:
-        IntegrityError: the image is damaged, cut off, or not what is expected; no file is left.
-        UsageError: the file exists.
-        Error: it cannot be written; or what ``pieces`` raises.
-        Cancelled: ``cancel`` was set.
-    """
-    with output.new_file(path, size_bytes, overwrite=overwrite) as out:
-        expected = Expected(size_bytes, sha256)
-        done = unpack(pieces, FreshFile(out), expected, name=name, workers=workers, progress=progress, cancel=cancel)
-        out.commit()
-    return done
 
 
 def unpack(

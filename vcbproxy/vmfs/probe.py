@@ -72,11 +72,6 @@ class VolumeSet:
         return [(member.first_byte, member.end_byte) for member in self.members]
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every device is there exactly once."""
-        return self.missing == 0 and not self.duplicates
-
-    @property
     def missing(self) -> int:
         """How many devices are missing."""
         return max(0, self.devices - len(self.members))

@@ -230,9 +230,10 @@ class Tape:
 
     def the_door_is_opened(self) -> dict[str, Any]:
         with self._opened() as library:
-            mail_slot = library.inventory().empty_mail_slot()
+            inventory = library.inventory()
+            start, mail_slot = inventory.where(GENERIC), inventory.empty_mail_slot()
             self._hands.do("open the door")
-            facts = {"move": _said(lambda: library.transfer(GENERIC, mail_slot))}
+            facts = {"move": _said(lambda: library.move(start, mail_slot))}
             self._hands.do("close the door")
             return facts | {"after": [one.barcode for one in library.inventory().elements if one.full]}
 
