@@ -34,7 +34,6 @@ ALL: list[Callable[[], bytes]] = [
     lambda: cdb.erase(long=False),
     lambda: cdb.read_attribute(1, 0x80C, 4096),
     lambda: cdb.write_attribute(1, 79),
-    lambda: cdb.report_density_support(1024, medium=True),
     lambda: cdb.security_protocol_in(0x20, 64),
     lambda: cdb.security_protocol_out(0x10, 52),
     cdb.initialize_element_status,
