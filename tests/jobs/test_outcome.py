@@ -7,7 +7,7 @@ import pytest
 from jobs.outcome import DiskResult, Outcome, Report, VmResult
 from vcbproxy.errors import CredentialsError, Error, NothingProtected, Partial, SourceError
 
-OK, PARTIAL, FAILED = Outcome.OK, Outcome.PARTIAL, Outcome.FAILED
+OK, ALARM, PARTIAL, FAILED = Outcome.OK, Outcome.ALARM, Outcome.PARTIAL, Outcome.FAILED
 
 
 def report(*outcomes: Outcome) -> Report:
@@ -23,6 +23,10 @@ def report(*outcomes: Outcome) -> Report:
         ([PARTIAL], PARTIAL),
         ([FAILED, PARTIAL], PARTIAL),
         ([FAILED, FAILED], FAILED),
+        ([ALARM], ALARM),
+        ([OK, ALARM], ALARM),
+        ([ALARM, PARTIAL], PARTIAL),
+        ([ALARM, FAILED], PARTIAL),
         ([], FAILED),
     ],
 )
@@ -32,7 +36,13 @@ def test_only_all_ok_is_ok(outcomes, sum_):
 
 @pytest.mark.parametrize(
     ("outcomes", "error"),
-    [([], NothingProtected), ([OK, FAILED], Partial), ([PARTIAL], Partial), ([FAILED, FAILED], Error)],
+    [
+        ([], NothingProtected),
+        ([OK, FAILED], Partial),
+        ([PARTIAL], Partial),
+        ([OK, ALARM], Partial),
+        ([FAILED, FAILED], Error),
+    ],
 )
 def test_anything_else_is_an_error_with_its_code(outcomes, error):
     with pytest.raises(error):
@@ -67,7 +77,7 @@ def test_a_snapshot_that_is_left_is_not_called_lack_of_protection():
 
 
 def test_an_alarm_among_other_trouble_is_still_told():
-    results = (VmResult("vm0", OK), VmResult("vm1", FAILED), VmResult("vm2", Outcome.ALARM))
+    results = (VmResult("vm0", OK), VmResult("vm1", FAILED), VmResult("vm2", ALARM))
     with pytest.raises(
         Partial, match=r"^not fully protected: vm1 .*; backed up, but change tracking had lied .*: vm2 "
     ):

@@ -96,18 +96,31 @@ def test_whoever_is_interrupted_while_it_takes_or_releases_it_leaves_no_lock(
     [(False, False, False), (False, True, True), (True, False, True), (True, True, True)],
 )
 def test_only_shared_locks_go_together(
-    files: Files, clock: ManualClock, first: bool, second: bool, conflict: bool
+    files: Files, backend: FailingBackend, clock: ManualClock, first: bool, second: bool, conflict: bool
 ) -> None:
     with lock.held(files, exclusive=first, clock=clock, me=ME):
+        saves = backend.saves
         if conflict:
             with pytest.raises(Busy, match="backup@proxy01, process 4711") as caught:
                 lock.acquire(files, exclusive=second, clock=clock, me=HERE)
             assert caught.value.exit_code == 11
             assert caught.value.facts["pid"] == 4711
             assert len(locks(files)) == 1
+            assert backend.saves == saves, "who only looked in was in the way of others for a moment"
         else:
             lock.acquire(files, exclusive=second, clock=clock, me=HERE).release()
     assert locks(files) == []
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_lock_that_cannot_be_written_is_not_held(
+    files: Files, backend: FailingBackend, clock: ManualClock, exclusive: bool
+) -> None:
+    backend.refuse = lambda name: name.kind is FileKind.LOCK
+    with pytest.raises(TargetError, match="No space left"), lock.held(files, exclusive=exclusive, clock=clock, me=ME):
+        pytest.fail("it is held")
+    with pytest.raises(TargetError, match="No space left"):
+        lock.acquire(files, exclusive=exclusive, clock=clock, me=ME)
 
 
 def test_a_stale_lock_in_the_way_is_called_so(files: Files, clock: ManualClock) -> None:
