@@ -24,6 +24,7 @@ from tests.repository.test_crash import hold_sound
 from tests.repository.test_prune import ALL, everything, forget, named, pruned
 from vcbproxy.clock import ManualClock
 from vcbproxy.errors import IntegrityError, TargetError
+from vcbproxy.repository import codec
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
@@ -68,6 +69,8 @@ def test_packs_wait_out_their_grace(world: World) -> None:
     before = world.packs()
     first = pruned(world.proxy(), DAY)
     assert world.packs() >= before
+    lengths = {stored.name.stem: stored.size_bytes for stored in world.backend.list(FileKind.PACK)}
+    assert first.waiting_bytes == sum(lengths[pack] for pack in world.waiting())
     assert first.packs_waiting == len(world.waiting()) == first.packs_removed + first.packs_repacked > 0
     assert digest(chunk("a")) not in {blob for blob, _ in everything(world.proxy())}
 
@@ -121,11 +124,16 @@ def unlocked_backup_across_a_prune(world: World) -> Written:
 def test_what_a_backup_without_a_lock_relied_on_is_taken_back(world: World) -> None:
     point = unlocked_backup_across_a_prune(world)
     world.clock.sleep(25 * 3600)
+    for stem, noted in (("00" * 32, False), ("01" * 32, True)):  # in no index either; sorted first, and junk
+        world.backend.save(FileName(FileKind.PACK, stem), [b"junk"])
+        if noted:
+            waiting.save(world.proxy().files, [stem], START, START)
     foreseen = pruned(world.proxy(), replace(ALL, dry_run=True))
     assert foreseen.rescued
     done = pruned(world.proxy())
     assert done.rescued == foreseen.rescued
     assert not done.idle
+    assert not {"00" * 32, "01" * 32} & set(done.rescued)
     assert not world.waiting()
     hold_sound(world.backend.files(), named(point), must=set(named(point)))
     assert pruned(world.proxy()).idle
@@ -174,6 +182,30 @@ def test_a_damaged_note_of_what_waits_ends_it(world: World) -> None:
     torn = MemoryBackend({**world.backend.files(), note: world.backend.files()[note][:-1]})
     with pytest.raises(IntegrityError, match=note.stem):
         pruned(Repository.open(torn, PASSWORD, clock=world.clock, me=ME))
+
+
+def test_a_pack_that_two_notes_name_waits_for_the_later_one(world: World) -> None:
+    forget(world.proxy(), write_point(world.proxy(), scsi0_0="abc"))
+    pruned(world.proxy(), DAY)
+    for hours in (72, 48):  # in whichever order they are listed
+        now = world.clock.now()
+        waiting.save(world.proxy().files, world.packs(), now, now + timedelta(hours=hours))
+    world.clock.sleep(71 * 3600)
+    assert pruned(world.proxy()).idle
+    world.clock.sleep(2 * 3600)
+    assert pruned(world.proxy()).strays_removed
+    assert not world.packs()
+
+
+@pytest.mark.parametrize("change", [{"format": "vcbproxy.waiting/2"}, {"packs": ["ab" * 32, "ab"]}, {"until": "soon"}])
+def test_a_note_that_is_not_understood_ends_it(world: World, change: dict[str, object]) -> None:
+    fields = {"format": "vcbproxy.waiting/1", "time": "2026-11-22T01:00:00Z", "until": "2026-11-22T01:00:00Z"}
+    repository = world.proxy()
+    repository.files.save_sealed(FileKind.WAITING, codec.encode({**fields, "packs": ["ab" * 32], **change}))
+    before = world.backend.files()
+    with pytest.raises(IntegrityError, match="vcbproxy/waiting/"):
+        pruned(repository, NOW)
+    assert world.backend.files() == before
 
 
 def test_strays_of_unknown_origin_wait_as_well(world: World) -> None:

@@ -25,11 +25,12 @@ from tests.repository.test_prune import ALL, everything, forget, pruned
 from vcbproxy.clock import ManualClock
 from vcbproxy.device import read
 from vcbproxy.errors import IntegrityError, TargetError
-from vcbproxy.repository import indexfile, points, suspects
+from vcbproxy.repository import codec, indexfile, points, suspects
 from vcbproxy.repository.backend.base import FileKind, FileName
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind, digest
+from vcbproxy.repository.prune.options import Unused
 from vcbproxy.repository.reader import PointReader
 from vcbproxy.repository.report import Report, Subset
 from vcbproxy.repository.repository import Repository
@@ -141,8 +142,44 @@ def test_a_pack_that_reads_whole_again_is_suspect_no_more(damaged: tuple[MemoryB
     [location] = reopened(backend).index.lookup(BlobKind.DATA, digest(chunk("e")))
     original[location.blob.offset + 50] ^= 1
     mended = MemoryBackend({**backend.files(), pack: bytes(original)})
-    assert remembered(mended).problems == []
+    report = remembered(mended)
+    assert (report.problems, report.hints) == ([], [])
     assert not list(mended.list(FileKind.SUSPECT))
+
+
+def test_a_pack_that_is_gone_is_suspect_no_more(damaged: tuple[MemoryBackend, FileName]) -> None:
+    backend, pack = damaged
+    remembered(backend)
+    write_point(reopened(backend), info(hours=1), scsi0_0=LETTERS)
+    backend.remove(pack)
+    remembered(backend, None)
+    assert not list(backend.list(FileKind.SUSPECT))
+
+
+def test_a_damaged_pack_is_emptied_whatever_may_stay_unused(damaged: tuple[MemoryBackend, FileName]) -> None:
+    """Most of it is whole, and still needed."""
+    backend, pack = damaged
+    bare = MemoryBackend({name: data for name, data in backend.files().items() if name.kind is not FileKind.INDEX})
+    write_point(reopened(bare), info(hours=1), scsi0_0="e")
+    both = MemoryBackend({**bare.files(), **backend.files()})
+    remembered(both)
+    outcome = pruned(reopened(both), replace(ALL, max_unused=Unused(None)))
+    assert outcome.packs_repacked
+    assert pack not in both.files()
+    assert restored(both, "web01@2026-11-22T01:00:00Z") == content(LETTERS)
+
+
+@pytest.mark.parametrize("change", [{"format": "vcbproxy.suspect/2"}, {"blobs": [{"type": "leaf", "id": "ab" * 32}]}])
+def test_a_note_that_is_not_understood_ends_a_prune(change: dict[str, object]) -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    forget(repository, write_point(repository, scsi0_0=LETTERS))
+    fields = {"format": "vcbproxy.suspect/1", "time": "2026-11-22T01:00:00Z", "pack": "ab" * 32, "reason": "read badly"}
+    repository.files.save_sealed(FileKind.SUSPECT, codec.encode({**fields, "blobs": [], **change}))
+    before = backend.files()
+    with pytest.raises(IntegrityError, match="vcbproxy/suspect/"):
+        pruned(repository)
+    assert backend.files() == before
 
 
 def test_prune_removes_nothing_while_a_note_cannot_be_read(damaged: tuple[MemoryBackend, FileName]) -> None:

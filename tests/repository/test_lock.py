@@ -415,8 +415,13 @@ class Meddling(FailingBackend):
 
     when: FileKind | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[FileName] = []
+
     def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
         if name.kind is self.when:
+            self.written.append(name)
             for stored in list(self.list(FileKind.LOCK)):
                 self.remove(stored.name)
         super().save(name, parts)
@@ -457,7 +462,7 @@ def test_an_index_file_that_is_written_while_the_lock_goes_stays_while_its_packs
         write_point(repository, scsi0_0="abc")
     backend.when = None
     assert locks(repository.files) == []
-    assert list(backend.list(FileKind.INDEX))
+    assert [stored.name for stored in backend.list(FileKind.INDEX)] == backend.written
     assert check(reopened(backend), Subset()).problems == []
 
 
@@ -482,6 +487,32 @@ def test_an_index_file_lists_no_pack_that_was_pruned_while_the_lock_was_gone() -
     assert left
     write_point(reopened(backend), scsi0_0="abcdefghijklmnopqrstuvwxyz")
     assert check(reopened(backend), Subset()).problems == []
+
+
+def test_a_prune_at_work_is_waited_for_before_the_index_file_is_mended() -> None:
+    class Waiting(ManualClock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if seconds >= 60:
+                prunes.pop().release()
+
+    class Overtaken(Pruning):
+        def save(self, name: FileName, parts: Sequence[Buffer]) -> None:
+            began = name.kind is self.when
+            super().save(name, parts)
+            if began:
+                prunes.append(lock.acquire(repository.files, exclusive=True, clock=clock, me=HERE))
+
+    prunes: list[lock.HeldLock] = []
+    clock = Waiting(START)
+    backend = Overtaken()
+    repository = made(backend, clock)
+    backend.when = FileKind.INDEX
+    with pytest.raises(TargetError, match="lock was removed") as caught:
+        write_point(repository, scsi0_0="abcdefghijklmnopqrstuvwxyz")
+    assert not getattr(caught.value, "__notes__", [])
+    assert {pack.pack_id.hex() for pack in indexed(backend)} == {one.name.stem for one in backend.list(FileKind.PACK)}
+    assert locks(repository.files) == []
 
 
 def test_a_prune_that_does_not_end_leaves_the_index_file_and_a_word_about_it(clock: ManualClock) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.repository.faulty import FailingBackend, RecordingBackend
@@ -32,10 +33,17 @@ from vcbproxy.repository.backend.directory import DirectoryBackend
 from vcbproxy.repository.backend.memory import MemoryBackend
 from vcbproxy.repository.check import check
 from vcbproxy.repository.ids import BlobKind, Buffer, digest
+from vcbproxy.repository.indexfile import PackBlobs
+from vcbproxy.repository.pack import Blob
+from vcbproxy.repository.progress import no_progress
+from vcbproxy.repository.prune import reindex
 from vcbproxy.repository.prune.options import PruneOptions, Unused
+from vcbproxy.repository.prune.plan import Fate
 from vcbproxy.repository.prune.prune import Outcome, prune
+from vcbproxy.repository.prune.survey import survey
 from vcbproxy.repository.report import Subset
 from vcbproxy.repository.repository import Repository
+from vcbproxy.repository.target import RepositoryTarget
 
 ALL = PruneOptions(max_unused=Unused(None, 0), pack_bytes=64 << 10)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -267,6 +275,115 @@ def test_damage_ends_it_and_nothing_is_touched(
             hold_untouched(before, backend.files())
         else:
             assert not needed or spoil is flipped  # a flipped bit in a pack that stays as it is: check's work
+
+
+def tree_packs(backend: MemoryBackend) -> list[FileName]:
+    repository = reopened(backend)
+    packs = [pack for pack in repository.index.packs() if pack.blobs[0].kind is BlobKind.TREE]
+    return [FileName(FileKind.PACK, pack.pack_id.hex()) for pack in packs]
+
+
+def with_damaged_blobs(files: dict[FileName, bytes], name: FileName) -> dict[FileName, bytes]:
+    """A bit of each blob in a pack is flipped."""
+    data = bytearray(files[name])
+    packs = reopened(MemoryBackend(files)).index.packs()
+    for blob in next(pack for pack in packs if pack.pack_id.hex() == name.stem).blobs:
+        data[blob.offset + 30] ^= 4
+    return {**files, name: bytes(data)}
+
+
+def test_damaged_trees_end_it_and_all_are_named() -> None:
+    """What hangs below them is not known, and would be taken for superfluous."""
+    clean = MemoryBackend()
+    points = [write_point(made(clean), scsi0_0="abcd")]
+    points.append(write_point(reopened(clean), info("db01"), scsi0_0="efgh"))
+    files = clean.files()
+    for name in tree_packs(clean):
+        files = with_damaged_blobs(files, name)
+    backend = MemoryBackend(files)
+    with pytest.raises(IntegrityError, match="nothing was removed") as caught:
+        pruned(reopened(backend))
+    told = f"{caught.value} {' '.join(caught.value.__notes__)}"
+    assert all(written.point.tree.hex() in told for written in points)
+    assert backend.files() == files
+
+
+def test_a_tree_is_read_from_whichever_copy_is_whole() -> None:
+    one = MemoryBackend()
+    write_point(made(one), scsi0_0="abcd")
+    other = MemoryBackend({name: data for name, data in one.files().items() if name.kind is not FileKind.INDEX})
+    write_point(reopened(other), scsi0_0="abcd")
+    both = {**other.files(), **one.files()}
+    packs = tree_packs(MemoryBackend(both))
+    assert len(packs) == 2
+    for name in packs:
+        backend = MemoryBackend(with_damaged_blobs(both, name))
+        assert pruned(reopened(backend), replace(ALL, dry_run=True)).used_blobs == len(everything(reopened(one)))
+
+
+def test_a_tree_whose_pack_is_gone_ends_it() -> None:
+    backend = MemoryBackend()
+    write_point(made(backend), scsi0_0="abcd")
+    [name] = tree_packs(backend)
+    torn = MemoryBackend(without(backend.files(), name))
+    with pytest.raises(IntegrityError, match=name.stem):
+        pruned(reopened(torn))
+    assert torn.files() == without(backend.files(), name)
+
+
+def test_more_trees_than_are_loaded_at_once_are_all_walked() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    with repository.locked() as held:
+        target = RepositoryTarget(repository, SMALL)
+        target._held = held
+        for number in range(300):
+            with target.begin(info(f"vm{number}")) as writer:
+                writer.file("web01.vmx", f"displayName = vm{number}".encode())
+                writer.commit({})
+    outcome = pruned(repository)
+    assert (outcome.snapshots, outcome.packs_removed) == (300, 0)
+    assert outcome.used_blobs == len(everything(repository))
+    assert check(reopened(backend)).problems == []
+
+
+def test_two_index_files_that_contradict_each_other_end_it() -> None:
+    backend = MemoryBackend()
+    repository = made(backend)
+    write_point(repository, scsi0_0="abcd")
+    first = next(iter(reopened(backend).index.packs()))
+    repository.files.save_sealed(FileKind.INDEX, indexfile.encode([replace(first, blobs=first.blobs[:-1])]))
+    before = backend.files()
+    with pytest.raises(IntegrityError, match=f"different blobs for pack {first.pack_id.hex()}"):
+        pruned(Repository.open(backend, "correct horse"))
+    assert before == backend.files()
+
+
+def test_a_long_index_is_written_anew_in_files_of_the_usual_length() -> None:
+    repository = made()
+    blob = Blob(BlobKind.DATA, b"", 0, 100, 0)
+    packs = [
+        PackBlobs(
+            digest(b"pack %d" % pack),
+            [replace(blob, blob_id=digest(b"%d %d" % (pack, at)), offset=100 * at) for at in range(count)],
+        )
+        for pack, count in enumerate((20_000, 20_000, 1, 20_000))
+    ]
+    repository.files.save_sealed(FileKind.INDEX, indexfile.encode(packs))
+    found = survey(repository, no_progress)
+    fates = np.full(len(packs), Fate.KEEP, np.uint8)
+    gone = found.packs.number(packs[2].pack_id)
+    assert gone is not None
+    fates[gone] = Fate.REMOVE
+    with repository.locked(exclusive=True) as held:
+        reindex.rewrite(repository, held, found, fates, found.index_files, no_progress)
+    lengths: dict[bytes, int] = {}
+    for stored in repository.backend.list(FileKind.INDEX):
+        if stored.name.stem not in found.index_files:
+            listed = indexfile.decode(repository.files.load_sealed(stored.name), "an index file")
+            assert sum(len(columns) for _, columns in listed) <= indexfile.BLOBS_PER_FILE_MAX
+            lengths |= {pack: len(columns) for pack, columns in listed}
+    assert lengths == {pack.pack_id: len(pack.blobs) for pack in packs if pack is not packs[2]}
 
 
 def _needed(repository: Repository, name: FileName) -> bool:

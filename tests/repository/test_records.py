@@ -152,6 +152,23 @@ def test_forgetting_takes_every_record_of_the_point() -> None:
     assert record_ids(repository) == set()
 
 
+def test_nothing_is_forgotten_once_the_lock_is_lost() -> None:
+    clock = ManualClock(START)
+    repository = made(clock=clock)
+    written = [write_point(repository, info(hours=hour), scsi0_0="ab").point for hour in range(3)]
+    with repository.locked(exclusive=True) as held, pytest.raises(TargetError, match="lock could not be refreshed"):
+        records.forget(repository, held, written, lambda point: clock.sleep(3600))  # the machine sleeps after the first
+    assert record_ids(repository) == {point.id for point in written[1:]}
+
+
+def test_a_record_that_is_gone_already_is_forgotten() -> None:
+    repository = made()
+    point = write_point(repository, scsi0_0="ab").point
+    repository.backend.remove(FileName(FileKind.SNAPSHOT, point.id))
+    with repository.locked(exclusive=True) as held:
+        records.forget(repository, held, [point])
+
+
 def test_a_point_that_went_meanwhile_is_not_brought_back() -> None:
     repository = made()
     point = write_point(repository, scsi0_0="ab").point

@@ -215,6 +215,22 @@ def test_a_chunk_that_nobody_stores_is_no_restore_point(repository: Repository) 
     assert RepositoryTarget(repository).points() == []
 
 
+@pytest.mark.parametrize(("harm", "message"), [("never stored", "never stored"), ("longer", "another length")])
+def test_a_chunk_that_was_awaited_is_looked_up_before_the_commit(
+    repository: Repository, harm: str, message: str
+) -> None:
+    with RepositoryTarget(repository, SMALL).begin(info()) as writer:
+        length = CHUNK + (harm == "longer")
+        one, other = writer.disk("scsi0-0", CHUNK), writer.disk("scsi0-1", length)
+        packer = writer.session.packer() if harm == "never stored" else one.packer()  # one that nobody will finish
+        chunk_id = packer.add(BlobKind.DATA, chunk("a"))
+        other.finish(np.frombuffer(chunk_id, np.uint8).reshape(1, 32), np.array([length], np.uint32))
+        one.abandon()
+        with pytest.raises(IntegrityError, match=message):
+            writer.commit({})
+    assert RepositoryTarget(repository).points() == []
+
+
 def finish(disk: DiskWriter, *ids: bytes) -> None:
     packed = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32)
     disk.finish(packed, np.full(len(ids), CHUNK, np.uint32))
