@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,23 @@ def test_what_is_wrong_with_a_value_is_said_in_words(tmp_path):
 def test_a_password_command_that_fails_is_told_in_words(command, said):
     with pytest.raises(CredentialsError, match=f"{said}$"):
         configuration.Secret(password_command=command).password("the repository")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\xff\xfe\xfd\n", "no text in UTF-8"), (b"x" * 70_000, "too long"), (b"\xef\xbb\xbf\n", "empty")],
+)
+def test_what_is_no_password_file_is_told_in_words(tmp_path, content, said):
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(CredentialsError, match=said):
+        configuration.Secret(password_file=tmp_path / "secret").password("it")
+    with pytest.raises(CredentialsError, match="too long"):  # and has no end
+        configuration.Secret(password_file=Path("/dev/zero")).password("it")
+
+
+def test_the_mark_before_a_text_is_no_part_of_the_password(tmp_path):
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfsecret\r\n")
+    assert configuration.Secret(password_file=tmp_path / "secret").password("it") == "secret"
 
 
 def test_columns_stand_below_each_other_whatever_the_script(capsys):

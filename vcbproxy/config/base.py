@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, mod
 
 from vcbproxy.errors import ConfigError, CredentialsError
 
+_PASSWORD_FILE_BYTES_MAX = 64 << 10
 _COMMAND_TIMEOUT_S = 60
 
 
@@ -74,11 +75,18 @@ class Secret(Section):
 
 
 def _read(path: Path, whose: str) -> str:
+    """What a password file holds, without the mark that Windows begins text with; restic drops it, too."""
+    what = f"the password for {whose} from {path}"
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CredentialsError(f"cannot read the password for {whose} from {path}: {reason}") from error
+        with path.open("rb") as file:
+            data = file.read(_PASSWORD_FILE_BYTES_MAX + 1)
+        if len(data) > _PASSWORD_FILE_BYTES_MAX:
+            raise CredentialsError(f"cannot read {what}: it is too long for a password file; is it another file?")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise CredentialsError(f"cannot read {what}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CredentialsError(f"cannot read {what}: it is no text in UTF-8; is it another file?") from error
 
 
 def output_of(command: list[str] | str, what: str) -> str:
