@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from vcbproxy.clock import Clock, SystemClock
 from vcbproxy.errors import Error, TargetError
 from vcbproxy.repository import config, crypto, identity, keys, times
-from vcbproxy.repository.backend.base import CONFIG, Backend, FileExists, FileKind, FileName, exists
+from vcbproxy.repository.backend.base import CONFIG, Backend, FileKind, FileName, exists, load_all
 from vcbproxy.repository.config import ChunkerSettings, RepositoryConfig
 from vcbproxy.repository.files import Files
 from vcbproxy.repository.repository import Repository
@@ -45,34 +45,35 @@ def create(
     settings = RepositoryConfig(secrets.token_hex(32), config.new_polynomial(secrets.randbits))
     files = Files(backend, master)
     with _all_or_nothing(backend) as saved:
-        saved.append(keys.add(backend, master, password, kdf or keys.Kdf(), me, times.precise(clock.now())))
+        saved[keys.add(backend, master, password, kdf or keys.Kdf(), me, times.precise(clock.now()))] = None
         _save(files, FileKind.PARAMETERS, chunker.encode(), saved)
         _save(files, FileKind.CONFIG, settings.encode(), saved)
     return Repository(backend, master, settings, chunker, clock=clock, me=me)
 
 
+_Saved = dict[FileName, bytes | None]
+"""What was saved, and what it holds where the name does not say that: another `repo init` may have been faster."""
+
+
 @contextlib.contextmanager
-def _all_or_nothing(backend: Backend) -> Iterator[list[FileName]]:
+def _all_or_nothing(backend: Backend) -> Iterator[_Saved]:
     """What was saved of a repository that came to none goes again, so that it can be tried once more.
 
     A full disk, or Ctrl-C: without this the next try would find a place that is not empty.
     """
-    saved: list[FileName] = []
+    saved: _Saved = {}
     try:
         yield saved
     except BaseException:
-        for name in reversed(saved):
+        for name, sealed in reversed(saved.items()):
             with contextlib.suppress(Error):  # the first error is the one to tell
-                backend.remove(name)
+                if sealed is None or load_all(backend, name, len(sealed)) == sealed:
+                    backend.remove(name)
         raise
 
 
-def _save(files: Files, kind: FileKind, plain: bytes, saved: list[FileName]) -> None:
-    """Save a single file. It is noted before: an interrupt may strike behind it. One of somebody else is not ours."""
+def _save(files: Files, kind: FileKind, plain: bytes, saved: _Saved) -> None:
+    """Save a single file. It is noted before: an interrupt may strike behind it."""
     name, sealed = files.sealed(kind, plain)
-    saved.append(name)
-    try:
-        files.backend.save(name, [sealed])
-    except FileExists:
-        saved.remove(name)
-        raise
+    saved[name] = sealed
+    files.backend.save(name, [sealed])
