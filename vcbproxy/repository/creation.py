@@ -37,8 +37,8 @@ def create(
     for kind in (FileKind.KEY, FileKind.PARAMETERS, FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK):
         if next(iter(backend.list(kind)), None) is not None:
             raise TargetError(
-                f"{backend.location}: there is no config, but there are files in {kind.value}: if a `repo init` broke "
-                "off there, remove them; else a repository has lost its config: bring that back from a copy"
+                f"{backend.location}: not empty: there are files in {kind.value}, but no config: if a `repo init` "
+                "broke off there, remove them; else a repository has lost its config: bring that back from a copy"
             )
     master = crypto.new_key()
     chunker = chunker or ChunkerSettings()

@@ -30,8 +30,8 @@ REFRESH_S = 5 * 60.0
 LOST_S = 22.5 * 60.0
 _POLL_S = 1.0
 _FULL = (
-    "full, there is no room even for a lock: free some KiB of its file system by other means, then give space back by "
-    "`vcbproxy repo prune --max-unused unlimited`"
+    "full, there is no room even for a lock: free some KiB for `locks` on its file system by other means, then give "
+    "space back by `vcbproxy repo prune --max-unused unlimited`"
 )
 _NO_LOCK: dict[object, str] = {
     errno.EROFS: "read-only: no lock can be kept there",
