@@ -11,14 +11,12 @@ from contextlib import contextmanager
 
 import pytest
 
-_PATIENCE_S = 120.0
 
-
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], what: str = "that", timeout_s: float = 120) -> None:
     """Wait for it, as long as a busy machine takes."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(0.01)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.beside import until
 from tests.guest import machine
-from tests.san.loops import wait_until
 
 pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest")]
 
@@ -45,10 +45,10 @@ def test_a_guest_ends_with_the_test_that_booted_it(tmp_path: Path, number: signa
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=machine.TREE) as test:
         try:
-            wait_until(lambda: guests(tmp_path), "the guest", timeout_s=30)
+            until(lambda: guests(tmp_path), "the guest", timeout_s=30)
         finally:
             test.send_signal(number)
-    wait_until(lambda: not guests(tmp_path), "its end")
+    until(lambda: not guests(tmp_path), "its end", timeout_s=10)
 
 
 def guests(out: Path) -> list[int]:

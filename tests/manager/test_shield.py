@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.beside import until
 from vcbproxy.errors import Cancelled, ManagerError
 from vcbproxy.manager.shield import Interrupts, to_the_end
 
@@ -36,8 +37,7 @@ def test_an_interrupt_waits_for_the_end() -> None:
 
     def work(interrupts: Interrupts) -> None:
         threading.Thread(target=interrupt).start()
-        while not interrupts.asked():
-            time.sleep(0.01)
+        until(interrupts.asked)
         told.set()
         time.sleep(0.1)
         ended.set()
@@ -73,11 +73,9 @@ def test_an_operator_who_insists_is_obeyed() -> None:
 
     def stuck(interrupts: Interrupts) -> None:
         interrupt()
-        while not interrupts.asked():  # two that come at once are one to the kernel
-            time.sleep(0.01)
+        until(interrupts.asked)  # two that come at once are one to the kernel
         interrupt()
-        while not interrupts.given_up():
-            time.sleep(0.01)
+        until(interrupts.given_up)
         gone.set()
 
     with pytest.raises(KeyboardInterrupt):
@@ -90,8 +88,7 @@ def test_a_handler_that_only_answers_does_so_at_once() -> None:
 
     def work(interrupts: Interrupts) -> str:
         os.kill(os.getpid(), signal.SIGINT)
-        while not answered:
-            time.sleep(0.01)
+        until(lambda: answered)
         return "done" if not interrupts.asked() else "asked"
 
     before = signal.signal(signal.SIGINT, lambda number, frame: answered.append(number))
@@ -104,8 +101,7 @@ def test_a_handler_that_only_answers_does_so_at_once() -> None:
 def test_what_the_action_raised_is_the_cause_of_the_interrupt() -> None:
     def fail(interrupts: Interrupts) -> None:
         threading.Thread(target=interrupt).start()
-        while not interrupts.asked():
-            time.sleep(0.01)
+        until(interrupts.asked)
         raise ManagerError("no")
 
     with pytest.raises(KeyboardInterrupt) as caught:

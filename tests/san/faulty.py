@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.beside import until
 from tests.san import loops
 
 # nbdkit-sh-plugin(3): the method is the first argument; a read has a handle, a length and an offset.
@@ -110,10 +111,10 @@ def lun(image: Path, sector_bytes: int = 512, *, bad: tuple[int, int] | None = N
         socket = Path(stack.enter_context(TemporaryDirectory())) / "sock"  # its path must be short
         serve = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "sh", str(script)]
         stack.enter_context(_running(serve))
-        loops.wait_until(socket.exists, "nbdkit to listen")
+        until(socket.exists, "nbdkit to listen", timeout_s=10)
         fuse = stack.enter_context(_running(["nbdfuse", "--readonly", str(mount), "--unix", str(socket)]))
         stack.callback(_unmount, mount)
-        loops.wait_until(lambda: mount.stat().st_size == size_bytes, "nbdfuse to mount")
+        until(lambda: mount.stat().st_size == size_bytes, "nbdfuse to mount", timeout_s=10)
         device = stack.enter_context(loops.attached(mount, sector_bytes))
         yield FaultyLun(device, mount, trouble, fuse)
 
@@ -139,7 +140,7 @@ def _unmount(mount: Path) -> None:
         return subprocess.run(["umount", str(mount)], capture_output=True, check=False).returncode == 0
 
     try:
-        loops.wait_until(unmounted, f"{mount} to be unmounted")
+        until(unmounted, f"{mount} to be unmounted", timeout_s=10)
     except AssertionError:
         subprocess.run(["umount", "--lazy", str(mount)], check=False)
         raise

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.beside import beside, until
 from vcbproxy.san.patience import Patience
 
 
@@ -17,8 +17,7 @@ def hands() -> int:
 
 def wait_for_calls(patience: Patience, count: int) -> None:
     """Until so many calls are waited for."""
-    while len(patience._waiting) < count:
-        time.sleep(0.01)
+    until(lambda: len(patience._waiting) >= count)
 
 
 @contextmanager
@@ -27,14 +26,11 @@ def interrupted_once_waiting(patience: Patience) -> Iterator[None]:
     left = threading.Event()
 
     def interrupt() -> None:
-        while not patience._waiting and not left.wait(0.01):
-            pass
+        until(lambda: patience._waiting or left.is_set())
         patience.interrupt()
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        yield
-    finally:
-        left.set()
-        thread.join()
+    with beside(interrupt):
+        try:
+            yield
+        finally:
+            left.set()

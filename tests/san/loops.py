@@ -11,12 +11,13 @@ import shutil
 import stat
 import struct
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.beside import until
 
 UDEVD = Path("/lib/systemd/systemd-udevd")
 RULES = Path("/run/udev/rules.d")
@@ -155,7 +156,7 @@ def _udevd() -> Iterator[None]:
     quiet = subprocess.DEVNULL
     with subprocess.Popen([str(UDEVD)], stdin=quiet, stdout=quiet, stderr=quiet) as daemon:
         try:
-            wait_until(udev_is_running, "udevd to listen")
+            until(udev_is_running, "udevd to listen", timeout_s=10)
             yield
         finally:
             daemon.terminate()
@@ -194,11 +195,3 @@ def identity_rules(folder: Path) -> list[str]:
 
 def trigger(device: Path) -> None:
     subprocess.run(["udevadm", "trigger", "--action=change", "--settle", str(device)], check=True)
-
-
-def wait_until(condition: object, what: str, timeout_s: float = 10) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(0.02)

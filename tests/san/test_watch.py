@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.beside import until
 from tests.program import Program
 from tests.san import loops
 from vcbproxy.clock import ManualClock
@@ -110,7 +111,9 @@ def number() -> Iterator[int]:
     chosen = 1000 + os.getpid() % 10_000
     yield chosen
     with Path("/dev/loop-control").open("rb") as control:
-        loops.wait_until(lambda: not Path(f"/sys/block/loop{chosen}/loop").exists(), "the loop device to be detached")
+        until(
+            lambda: not Path(f"/sys/block/loop{chosen}/loop").exists(), "the loop device to be detached", timeout_s=10
+        )
         fcntl.ioctl(control, _LOOP_CTL_REMOVE, chosen)
 
 

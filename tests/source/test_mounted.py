@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.san import faulty, loops
+from tests.beside import until
+from tests.san import faulty
 from tests.san.hands import hands
 from vcbproxy.device import read
 from vcbproxy.errors import CannotOpen, Changed, PathNotFound
@@ -77,7 +78,7 @@ def test_a_mount_whose_server_is_gone_is_given_up(tmp_path: Path) -> None:
             with pytest.raises(CannotOpen, match="no answer"):
                 MountedFile(folder, name, "[nfs] disk", patience)
             assert hands() == asked, "while it does not answer, it is not asked again"
-        loops.wait_until(lambda: not patience.overdue, "the late answer")
+        until(lambda: not patience.overdue, "the late answer", timeout_s=10)
         file.recheck()
         file.close()
 

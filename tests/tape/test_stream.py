@@ -22,6 +22,7 @@ from tape.errors import MediumError
 from tape.ltfs.stream import FileStream, Written
 from tape.ltfs.volume import LtfsVolume
 from tape.scsi.sense import Key
+from tests.beside import until
 from tests.tape.volumes import BLOCK, cartridge, content, files_of, formatted, mounted, put
 
 _WRITE = 0x0A
@@ -145,7 +146,7 @@ def test_the_producer_waits_while_the_ring_is_full(tmp_path: Path) -> None:
 
         producer = threading.Thread(target=produce)
         producer.start()
-        wait_until(lambda: len(handed) == 4)
+        until(lambda: len(handed) == 4, timeout_s=20)
         assert ring.stats().fill_bytes == 4 * BLOCK
         held.let_go.set()
         producer.join(20)
@@ -162,12 +163,12 @@ def test_the_drives_idle_time_is_told(tmp_path: Path) -> None:
         volume.create("/f"), ring_bytes=16 * BLOCK, refill_bytes=4 * BLOCK, monotonic=lambda: float(next(now))
     ) as ring:
         ring.write(bytes(BLOCK))
-        wait_until(lambda: ring.stats().starvations == 1)
+        until(lambda: ring.stats().starvations == 1, timeout_s=20)
         for _ in range(3):
             ring.write(bytes(BLOCK))
         assert ring.stats().written_bytes == BLOCK
         ring.write(bytes(BLOCK))
-        wait_until(lambda: ring.stats().written_bytes == 5 * BLOCK)
+        until(lambda: ring.stats().written_bytes == 5 * BLOCK, timeout_s=20)
         done = ring.finish()
     assert done.stats.starvations == 2
     assert done.stats.starved_s > 0
@@ -249,7 +250,7 @@ def hand_over_until_interrupted(ring: FileStream, held: Held) -> None:
 
 
 def interrupt_when_held_up(ring: FileStream, held: Held) -> None:
-    wait_until(lambda: ring.stats().fill_bytes >= 2 * BLOCK)
+    until(lambda: ring.stats().fill_bytes >= 2 * BLOCK, timeout_s=20)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.05)
     held.let_go.set()
@@ -332,11 +333,3 @@ def interrupted(ring: FileStream, by: type[BaseException]) -> None:
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(("drive:", "digest:"))]
-
-
-def wait_until(holds: object) -> None:
-    until = time.monotonic() + 20
-    assert callable(holds)
-    while not holds():
-        assert time.monotonic() < until, "it did not come to that"
-        time.sleep(0.001)
