@@ -213,5 +213,5 @@ def _candidates(points: Sequence[P]) -> str:
         return "there is none at all"
     shown = ", ".join(f"{point.ids[0][:8]} {point.name}" for point in points[-_SHOWN_MAX:])
     if len(points) == 1:
-        return f"there is only {points[0].ids[0][:8]} {points[0].name}"
+        return f"there is only {shown}"
     return f"there are {len(points)}: {'… ' if len(points) > _SHOWN_MAX else ''}{shown}"

@@ -186,9 +186,14 @@ class Recording:
     def _secure_alone(self) -> None:
         """The data partition takes no index; the index partition's says what is whole."""
         commit.to_index_partition_alone(
-            self.drive, self.layout, self.index, self.data_index, self.data_generation, self.protection,
+            self.drive,
+            self.layout,
+            self.index,
+            self.data_index,
+            self.data_generation,
+            self.protection,
             appended=self.shared,
-        )  # fmt: skip
+        )
         self.data_end = self.drive.locate_end(self.layout.data_partition).block
         self.shared = True
         self.dirty = self.behind = False

@@ -62,7 +62,7 @@ def _require_own_place(directory: Path) -> None:
 def _other_things(directory: Path) -> Iterator[str]:
     """What does not belong to a repository that is none yet."""
     from vcbproxy.repository.backend.base import CONFIG, FileKind
-    from vcbproxy.repository.ids import is_hex_id
+    from vcbproxy.repository.backend.directory import is_own_name
 
     if (directory / CONFIG.path).exists():
         return
@@ -73,9 +73,7 @@ def _other_things(directory: Path) -> Iterator[str]:
                 yield path.name
             continue
         for below, _, names in os.walk(path):
-            stems = {name: name.partition("-tmp-")[0] for name in names}
-            foreign = (name for name, stem in stems.items() if not is_hex_id(stem) and stem != CONFIG.path)
-            yield from (str(Path(below, name).relative_to(directory)) for name in foreign)
+            yield from (str(Path(below, name).relative_to(directory)) for name in names if not is_own_name(name))
 
 
 def _require_fit(repository: address.RepositoryAddress, accept_unsafe: bool) -> None:

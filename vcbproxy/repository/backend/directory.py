@@ -277,6 +277,11 @@ def _entries(directory: Path) -> list[os.DirEntry[str]]:
         return []
 
 
+def is_own_name(name: str) -> bool:
+    """Whether a file of a repository is called so, or what a killed writer left of one."""
+    return is_hex_id(name) or name == CONFIG.path or _TEMPORARY.fullmatch(name) is not None
+
+
 def _swept(entry: os.DirEntry[str], before: datetime) -> bool:
     """Remove what was left behind, if this is it and its writer surely is gone."""
     if _TEMPORARY.fullmatch(entry.name) is None or not entry.is_file(follow_symlinks=False):
